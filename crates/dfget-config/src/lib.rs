@@ -1,0 +1,1 @@
+//! dfget.yaml into one typed, complete Config.

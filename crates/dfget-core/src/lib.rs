@@ -1,0 +1,1 @@
+//! Pure words and maths: ids, pieces, ranges, digests, URLs, rules.

@@ -1,0 +1,1 @@
+//! The wiring: configuration to parts, run, drain.

@@ -1,0 +1,1 @@
+//! HTTP(S) to registries: pool, ranges, redirects, retry, credentials.

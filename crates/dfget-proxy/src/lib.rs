@@ -1,0 +1,1 @@
+//! Listener, CONNECT, hijack, rules, forwarding, access check.

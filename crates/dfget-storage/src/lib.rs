@@ -1,0 +1,1 @@
+//! Pieces on disk, crash-safe index, quota and eviction.

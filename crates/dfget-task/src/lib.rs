@@ -1,0 +1,1 @@
+//! One download for many readers.

@@ -1,0 +1,1 @@
+//! Logs, metrics and secrets that cannot be printed.

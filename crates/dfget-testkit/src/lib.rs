@@ -1,0 +1,1 @@
+//! Scripted origins and clients for the tests.

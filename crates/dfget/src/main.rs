@@ -1,0 +1,2 @@
+//! The `dfget` command.
+fn main() {}
