@@ -1,1 +1,23 @@
-//! Pure words and maths: ids, pieces, ranges, digests, URLs, rules.
+//! The pure words and maths of dfget.
+//!
+//! Everything here is a value or a function of its arguments: no socket, file, clock or
+//! runtime. The names are the field's own (task, piece, digest, range, authority), so that
+//! the crates above speak one language.
+
+mod authority;
+mod backoff;
+mod digest;
+mod oci;
+mod piece;
+mod range;
+mod task_id;
+mod url_filter;
+
+pub use authority::{Authority, AuthorityError, Scheme};
+pub use backoff::Backoff;
+pub use digest::{Digest, DigestError, Hasher};
+pub use oci::{ContentReference, ReferenceKind};
+pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, piece_count, piece_length, piece_range};
+pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};
+pub use task_id::{TaskId, TaskParts};
+pub use url_filter::{DEFAULT_FILTER, UrlFilter};
