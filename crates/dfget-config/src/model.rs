@@ -1,0 +1,382 @@
+//! The configuration as the daemon sees it: complete, typed, nothing left to check.
+//!
+//! Owns the types and their defaults. A [`Config`] comes out of [`load`](crate::load) only when the
+//! file holds no error, so every pattern is compiled, every number is within its bounds, and every
+//! file of the hijack was readable at load. Names of fields follow the keys of `dfget.yaml`; a value
+//! that the file writes as "0 = off" is an `Option` here.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use regex::Regex;
+
+use crate::Secret;
+
+/// Everything the daemon needs to know, from `dfget.yaml`, the command line and the defaults.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Leave after this long without a request; `None` = never (`aliveTime`, default `0`).
+    pub alive_time: Option<Duration>,
+    /// Pause between two runs of the storage's clean-up (`gcInterval`, default 1 minute, never 0).
+    pub gc_interval: Duration,
+    /// Keep the cache over an orderly stop (`keepStorage`, default true).
+    pub keep_storage: bool,
+    /// A second listener for `/metrics` alone; `None` = only the admin port has it (`metrics`).
+    pub metrics: Option<Listen>,
+    /// Log to standard output in human form instead of files (`console`, default false).
+    pub console: bool,
+    /// Log at debug level (`verbose`, default false).
+    pub verbose: bool,
+    /// Where things lie on disk.
+    pub paths: Paths,
+    /// What stays in the cache, and for how long.
+    pub storage: Storage,
+    /// The admin listener.
+    pub health: Health,
+    /// How blobs are downloaded.
+    pub download: Download,
+    /// How long a permission of the origin is remembered.
+    pub access: Access,
+    /// The proxy; `None` when the file holds no proxy key at all, so there is nothing to serve.
+    pub proxy: Option<Proxy>,
+}
+
+/// Directories, all absolute. The daemon creates them with mode 0700 when they are missing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Paths {
+    /// Run directory: the lock and the unix socket (`workHome`).
+    pub work_home: PathBuf,
+    /// Things that can be made again (`cacheDir`). May equal `data_dir`.
+    pub cache_dir: PathBuf,
+    /// Logs go to `daemon/core.log` below it (`logDir`).
+    pub log_dir: PathBuf,
+    /// The stored blobs and their index (`dataDir`).
+    pub data_dir: PathBuf,
+}
+
+/// `storage`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    /// Forget a task that nobody read for this long; `None` = never (`taskExpireTime`, default 168 h).
+    pub task_expire_time: Option<Duration>,
+    /// Serve finished tasks again (`multiplex`, default true). False: each download starts anew.
+    pub multiplex: bool,
+    /// Bytes the store may take before the least recently used tasks go; `None` = no such bound
+    /// (`diskGCThreshold`, default `0`).
+    pub disk_gc_threshold_bytes: Option<u64>,
+    /// Use of the whole disk, above 0 up to 100, at which the least recently used tasks go; `None`
+    /// = no such bound (`diskGCThresholdPercent`, default 95).
+    pub disk_gc_threshold_percent: Option<f64>,
+}
+
+/// `health`: the admin listener with `/server/ping` and `/metrics`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Health {
+    /// Path that answers a liveness probe; starts with `/` (`path`, default `/server/ping`).
+    pub path: String,
+    /// Where it listens (`tcpListen`, default 127.0.0.1, first free port from 40901).
+    pub listen: Listen,
+}
+
+/// `download`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Download {
+    /// A request for a range also starts the download of the whole blob (`prefetch`, default false).
+    pub prefetch: bool,
+    /// A client that leaves does not stop the download it began (`finishAbandoned`, default true).
+    pub finish_abandoned: bool,
+}
+
+/// `access`: memory of what the origin allowed to whom.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Access {
+    /// How long a yes of the origin holds before it is asked again (`ttl`, default 60 s). Zero: it
+    /// is asked for each request.
+    pub ttl: Duration,
+    /// While the origin does not answer, how long after its last yes a client is still served;
+    /// `None` = not at all (`offlineGrace`, default 24 h).
+    pub offline_grace: Option<Duration>,
+}
+
+/// The proxy: keys that may stand at the top level of the file or under `proxy`.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where clients connect (`tcpListen`, default 127.0.0.1:65001).
+    pub listen: Listen,
+    /// Query keys that are no part of a blob's identity, in the file's order (`defaultFilter`).
+    /// Empty only when the file says `defaultFilter: ""`.
+    pub default_filter: Vec<String>,
+    /// Part of the task id (`defaultTag`).
+    pub default_tag: Option<String>,
+    /// Part of the task id (`defaultApplication`).
+    pub default_application: Option<String>,
+    /// What a client must send as `Proxy-Authorization`; `None` = nothing (`basicAuth`).
+    pub basic_auth: Option<BasicAuth>,
+    /// Targets that may be reached at all; empty = every target (`whiteList`).
+    pub white_list: Vec<WhiteListEntry>,
+    /// What becomes a task; the first match wins (`proxies`).
+    pub rules: Vec<Rule>,
+    /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
+    pub hijack: Option<Hijack>,
+}
+
+/// `basicAuth`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BasicAuth {
+    /// Never empty; holds no `:`.
+    pub username: String,
+    /// Never empty.
+    pub password: Secret,
+}
+
+/// One entry of `whiteList`: at least one of `host` and `regx` is there.
+#[derive(Clone, Debug)]
+pub struct WhiteListEntry {
+    /// This host exactly.
+    pub host: Option<String>,
+    /// Any host in which this is found.
+    pub regx: Option<Regex>,
+    /// Ports of it that may be reached; empty = all.
+    pub ports: Vec<u16>,
+}
+
+/// One entry of `proxies`.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Searched, not anchored, in the whole URL: `https://host[:port]/path?query`.
+    pub regx: Regex,
+    /// Reach the origin by `https` whatever the request says (`useHTTPS`).
+    pub use_https: bool,
+    /// Forward, make no task of it (`direct`).
+    pub direct: bool,
+    /// Go to another place than the URL says (`redirect`).
+    pub redirect: Option<Redirect>,
+}
+
+/// Where a rule sends its requests.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Redirect {
+    /// `host` or `host:port` in place of the URL's own; the file's value holds no `/`.
+    Host(String),
+    /// Replacement for the first match of the rule's pattern in the URL, with `$1`, `${1}` and `$$`
+    /// as in [`Regex::replace`]; every group it names exists in the pattern.
+    Replace(String),
+}
+
+/// `hijackHTTPS`.
+#[derive(Clone, Debug)]
+pub struct Hijack {
+    /// The certificate shown, or the authority that signs those shown (`cert`).
+    pub cert: PemSource,
+    /// Its private key (`key`).
+    pub key: PemSource,
+    /// Hosts whose connections are opened; the first match wins (`hosts`).
+    pub hosts: Vec<HijackHost>,
+}
+
+/// One entry of `hijackHTTPS.hosts`.
+#[derive(Clone, Debug)]
+pub struct HijackHost {
+    /// Searched, not anchored, in `host:port` of the CONNECT.
+    pub regx: Regex,
+    /// Do not verify this origin's certificate (`insecure`).
+    pub insecure: bool,
+    /// Authorities trusted for this origin besides the system's (`certs`).
+    pub certs: Vec<PemSource>,
+}
+
+/// Where PEM text comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PemSource {
+    /// An absolute path; the file could be read when the configuration was loaded.
+    File(PathBuf),
+    /// The text itself stands in the configuration.
+    Inline(Secret),
+}
+
+/// An address and the ports to try on it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// Loopback unless the file names another.
+    pub ip: IpAddr,
+    /// The first of these that is free.
+    pub ports: PortRange,
+}
+
+/// Ports from `start` to `end`, both included; `start <= end`.
+///
+/// `start == end` means exactly this port; port 0 alone lets the system choose one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortRange {
+    /// The first port to try.
+    pub start: u16,
+    /// The last port to try.
+    pub end: u16,
+}
+
+// === impl Listen ===
+
+impl Listen {
+    /// Loopback with the given ports.
+    #[must_use]
+    pub const fn loopback(ports: PortRange) -> Self {
+        Self { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), ports }
+    }
+}
+
+impl std::fmt::Display for Listen {
+    /// `127.0.0.1:65001`, or `127.0.0.1:40901-65535` for a range.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let PortRange { start, end } = self.ports;
+        write!(f, "{}", std::net::SocketAddr::new(self.ip, start))?;
+        if start == end { Ok(()) } else { write!(f, "-{end}") }
+    }
+}
+
+// === impl PortRange ===
+
+impl PortRange {
+    /// Exactly this port.
+    #[must_use]
+    pub const fn exactly(port: u16) -> Self {
+        Self { start: port, end: port }
+    }
+}
+
+// === impl Storage ===
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            task_expire_time: Some(Duration::from_secs(168 * 60 * 60)),
+            multiplex: true,
+            disk_gc_threshold_bytes: None,
+            disk_gc_threshold_percent: Some(95.0),
+        }
+    }
+}
+
+// === impl Health ===
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            path: "/server/ping".to_owned(),
+            listen: Listen::loopback(PortRange { start: 40901, end: u16::MAX }),
+        }
+    }
+}
+
+// === impl Download ===
+
+impl Default for Download {
+    fn default() -> Self {
+        Self { prefetch: false, finish_abandoned: true }
+    }
+}
+
+// === impl Access ===
+
+impl Default for Access {
+    fn default() -> Self {
+        Self { ttl: Duration::from_secs(60), offline_grace: Some(Duration::from_secs(24 * 60 * 60)) }
+    }
+}
+
+// === impl Proxy ===
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            listen: Listen::loopback(PortRange::exactly(65001)),
+            default_filter: DEFAULT_FILTER.iter().map(|&key| key.to_owned()).collect(),
+            default_tag: None,
+            default_application: None,
+            basic_auth: None,
+            white_list: Vec::new(),
+            rules: Vec::new(),
+            hijack: None,
+        }
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The configuration of an empty file: no proxy, and the directories given.
+    #[must_use]
+    pub fn with_paths(paths: Paths) -> Self {
+        Self {
+            alive_time: None,
+            gc_interval: Duration::from_secs(60),
+            keep_storage: true,
+            metrics: None,
+            console: false,
+            verbose: false,
+            paths,
+            storage: Storage::default(),
+            health: Health::default(),
+            download: Download::default(),
+            access: Access::default(),
+            proxy: None,
+        }
+    }
+}
+
+/// Query keys left out of a blob's identity when the file does not set `defaultFilter`: what object
+/// stores sign their URLs with, and the `ns` that containerd adds. The same set as Dragonfly's
+/// clients have, so that their task ids and ours agree.
+pub const DEFAULT_FILTER: &[&str] = &[
+    // S3
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+    "X-Amz-User-Agent",
+    // GCS
+    "X-Goog-Algorithm",
+    "X-Goog-Credential",
+    "X-Goog-Date",
+    "X-Goog-Expires",
+    "X-Goog-SignedHeaders",
+    "X-Goog-Signature",
+    // OSS
+    "OSSAccessKeyId",
+    "Expires",
+    "Signature",
+    "SecurityToken",
+    // OBS
+    "AccessKeyId",
+    "X-Obs-Date",
+    "X-Obs-Security-Token",
+    // COS
+    "q-sign-algorithm",
+    "q-ak",
+    "q-sign-time",
+    "q-key-time",
+    "q-header-list",
+    "q-url-param-list",
+    "q-signature",
+    "x-cos-security-token",
+    // containerd
+    "ns",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listen_is_shown_as_a_client_would_type_it() {
+        assert_eq!(Proxy::default().listen.to_string(), "127.0.0.1:65001");
+        assert_eq!(Health::default().listen.to_string(), "127.0.0.1:40901-65535");
+        let v6 = Listen { ip: "::1".parse().unwrap(), ports: PortRange::exactly(7) };
+        assert_eq!(v6.to_string(), "[::1]:7");
+    }
+}
