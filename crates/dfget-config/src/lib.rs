@@ -6,8 +6,8 @@ mod secret;
 
 pub use diagnostic::{Code, Diagnostic, Location, Severity};
 pub use model::{
-    Access, BasicAuth, Config, DEFAULT_FILTER, Download, Health, Hijack, HijackHost, Listen, Paths,
-    PemSource, PortRange, Proxy, Redirect, Rule, Storage, WhiteListEntry,
+    Access, BasicAuth, Config, Download, Health, Hijack, HijackHost, Listen, Paths, PemSource, PortRange,
+    Proxy, Redirect, Rule, Storage, WhiteListEntry,
 };
 pub use secret::Secret;
 

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use dfget_core::{DEFAULT_FILTER, UrlFilter};
 use regex::Regex;
 
 use crate::Secret;
@@ -106,9 +107,9 @@ pub struct Access {
 pub struct Proxy {
     /// Where clients connect (`tcpListen`, default 127.0.0.1:65001).
     pub listen: Listen,
-    /// Query keys that are no part of a blob's identity, in the file's order (`defaultFilter`).
-    /// Empty only when the file says `defaultFilter: ""`.
-    pub default_filter: Vec<String>,
+    /// Query keys that are no part of a blob's identity (`defaultFilter`, default
+    /// [`DEFAULT_FILTER`]). Empty only when the file says `defaultFilter: ""`.
+    pub default_filter: UrlFilter,
     /// Part of the task id (`defaultTag`).
     pub default_tag: Option<String>,
     /// Part of the task id (`defaultApplication`).
@@ -292,7 +293,7 @@ impl Default for Proxy {
     fn default() -> Self {
         Self {
             listen: Listen::loopback(PortRange::exactly(65001)),
-            default_filter: DEFAULT_FILTER.iter().map(|&key| key.to_owned()).collect(),
+            default_filter: UrlFilter::new(DEFAULT_FILTER.iter().copied()),
             default_tag: None,
             default_application: None,
             basic_auth: None,
@@ -325,48 +326,6 @@ impl Config {
         }
     }
 }
-
-/// Query keys left out of a blob's identity when the file does not set `defaultFilter`: what object
-/// stores sign their URLs with, and the `ns` that containerd adds. The same set as Dragonfly's
-/// clients have, so that their task ids and ours agree.
-pub const DEFAULT_FILTER: &[&str] = &[
-    // S3
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-    "X-Amz-User-Agent",
-    // GCS
-    "X-Goog-Algorithm",
-    "X-Goog-Credential",
-    "X-Goog-Date",
-    "X-Goog-Expires",
-    "X-Goog-SignedHeaders",
-    "X-Goog-Signature",
-    // OSS
-    "OSSAccessKeyId",
-    "Expires",
-    "Signature",
-    "SecurityToken",
-    // OBS
-    "AccessKeyId",
-    "X-Obs-Date",
-    "X-Obs-Security-Token",
-    // COS
-    "q-sign-algorithm",
-    "q-ak",
-    "q-sign-time",
-    "q-key-time",
-    "q-header-list",
-    "q-url-param-list",
-    "q-signature",
-    "x-cos-security-token",
-    // containerd
-    "ns",
-];
 
 #[cfg(test)]
 mod tests {
