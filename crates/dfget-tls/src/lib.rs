@@ -1,1 +1,42 @@
-//! Certificate authority, leaves and trust roots.
+//! Certificates on both sides of a hijacked connection.
+//!
+//! Towards clients: the site's certificate authority ([`CertificateAuthority`], the `cert` and
+//! `key` of `hijackHTTPS`) and the short-lived certificates it signs, one for each host
+//! ([`LeafCache`]). Towards origins: whom to believe ([`Roots`], [`OriginTrust`]) and why a
+//! handshake failed, in plain words ([`describe`]).
+//!
+//! The crate opens no socket and reads no clock: where time matters, the caller passes `now`. All
+//! cryptography is aws-lc-rs, handed to rustls explicitly; nothing is installed for the process.
+//! The CA's key never leaves its type and signs nothing but leaves, which have a key of their own.
+
+mod authority;
+mod authority_key;
+mod der;
+mod describe;
+mod error;
+mod host;
+mod instant;
+mod leaf;
+mod leaf_cache;
+mod pem;
+mod trust;
+mod verifier;
+mod weakness;
+
+pub use authority::CertificateAuthority;
+pub use describe::{describe, describe_io};
+pub use error::{CaError, CertificateListError, LeafError, TrustError};
+pub use leaf_cache::LeafCache;
+pub use trust::{OriginTrust, Roots, certificates_from_pem, read_certificates};
+pub use weakness::Weakness;
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+
+/// The one cryptography provider of the process, never installed as rustls' default.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
+}
