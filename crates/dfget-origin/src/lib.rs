@@ -1,1 +1,27 @@
-//! HTTP(S) to registries: pool, ranges, redirects, retry, credentials.
+//! HTTP(S) to origins: the registries and web servers that contents come from.
+//!
+//! It owns the connections (a small pool per authority, verified before they are used), what
+//! is sent on a request and what is not, redirects and their policy, and the resumable stream
+//! that hides broken, reset and stalled connections. It knows no task, no store and no client;
+//! it never invents a credential and never sends one to another authority.
+//!
+//! Towards origins it speaks HTTP/1.1 only: one connection a stream is what large contents
+//! want, and one slow stream then cannot hold up another.
+
+mod address;
+mod client;
+mod connect;
+mod decode;
+mod error;
+mod fetch;
+pub mod headers;
+mod pool;
+mod redirect;
+mod resume;
+
+pub use address::AddressClass;
+pub use client::{Body, BoxError, Observed, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
+pub use error::{ConnectError, FetchError, OriginError};
+pub use fetch::{Answer, FetchRequest};
+pub use redirect::RedirectError;
+pub use resume::{ContentStream, Identity};

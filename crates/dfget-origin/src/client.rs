@@ -1,0 +1,291 @@
+//! Requests to origins, one hop each.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dfget_core::{Authority, Scheme};
+use http::header::{HOST, HeaderValue};
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::connect::{secure, tcp};
+use crate::error::cause;
+use crate::pool::{Connection, Pool};
+use crate::{AddressClass, ConnectError, OriginError};
+
+/// Any error that a body may end with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The body of a request to an origin.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// How an origin's certificate is judged.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// What the TLS handshake is done with.
+    pub config: Arc<rustls::ClientConfig>,
+    /// Whether any certificate is accepted (`insecure: true` of the host).
+    pub insecure: bool,
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a name, each address and the handshake.
+    pub connect: Duration,
+    /// For the head of an answer to a request without a body.
+    pub head: Duration,
+    /// For the next byte of a content; after that the stream is resumed.
+    pub stall: Duration,
+}
+
+/// Something worth counting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Observed {
+    /// A request was sent to an origin.
+    Request,
+    /// It went over a connection whose certificate was not verified.
+    Insecure,
+}
+
+/// What an [`OriginClient`] is made of.
+pub struct OriginOptions {
+    /// The trust that an authority is given.
+    pub trust: Box<dyn Fn(&Authority) -> Trust + Send + Sync>,
+    /// Limits on waiting.
+    pub timeouts: Timeouts,
+    /// Called for each thing worth counting.
+    pub observe: Box<dyn Fn(Observed) + Send + Sync>,
+}
+
+/// Sends requests to origins. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct OriginClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: OriginOptions,
+    pool: Pool,
+    connections: TaskTracker,
+}
+
+/// A body without a byte.
+#[must_use]
+pub fn empty_body() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+// === impl Timeouts ===
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            head: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+// === impl OriginClient ===
+
+impl OriginClient {
+    /// A client without connections.
+    #[must_use]
+    pub fn new(options: OriginOptions) -> Self {
+        let inner = Inner { options, pool: Pool::default(), connections: TaskTracker::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The limits on waiting.
+    #[must_use]
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.inner.options.timeouts
+    }
+
+    /// Makes sure that a verified connection to the authority stands, for a request to follow.
+    ///
+    /// # Errors
+    /// [`ConnectError`] with the cause in words fit for a reason phrase.
+    pub async fn verify(&self, authority: &Authority) -> Result<(), ConnectError> {
+        if !self.inner.pool.has(authority) {
+            let connection = self.connect(authority, None).await?;
+            self.inner.pool.put(authority, connection);
+        }
+        Ok(())
+    }
+
+    /// A bare TCP connection to the authority, for a tunnel.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if none can be had.
+    pub async fn tunnel(&self, authority: &Authority) -> Result<TcpStream, ConnectError> {
+        tcp(authority, None, self.timeouts()).await.map(|(stream, _)| stream)
+    }
+
+    /// Sends one request and returns the head of its answer with the body to come, whatever
+    /// its status. Redirects are not followed.
+    ///
+    /// The request's URI must be absolute. A GET or HEAD that fails on a connection that was
+    /// used before is sent again on a new one: the origin may just have closed it.
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no answer.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, OriginError> {
+        self.send_hop(request, None).await.map(|(response, _)| response)
+    }
+
+    /// As [`Self::send`]; `registry` restricts the addresses (see [`crate::connect::tcp`]).
+    /// Returns the class of the address that answered too.
+    pub(crate) async fn send_hop(
+        &self,
+        mut request: Request<Body>,
+        registry: Option<AddressClass>,
+    ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
+        let authority = prepare(&mut request)?;
+        let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+        let again = bodiless.then(|| repeat(&request));
+        let head_limit = bodiless.then_some(self.timeouts().head);
+        if let Some(connection) = self.inner.pool.take(&authority, registry) {
+            let class = AddressClass::of(connection.address);
+            let refused = match self.exchange(&authority, connection, request, head_limit).await {
+                Ok(response) => return Ok((response, class)),
+                Err(refused) => *refused,
+            };
+            request = match (refused.unsent, again) {
+                (Some(unsent), _) => unsent,
+                (None, Some(again)) if refused.used && !refused.error.is_timeout() => again,
+                _ => return Err(refused.error),
+            };
+        }
+        let connection = self.connect(&authority, registry).await?;
+        let class = AddressClass::of(connection.address);
+        let answer = self.exchange(&authority, connection, request, head_limit).await;
+        answer.map(|response| (response, class)).map_err(|refused| refused.error)
+    }
+
+    /// Closes idle connections and waits for those in use.
+    pub async fn close(&self) {
+        self.inner.pool.clear();
+        self.inner.connections.close();
+        self.inner.connections.wait().await;
+    }
+
+    async fn connect(
+        &self,
+        authority: &Authority,
+        registry: Option<AddressClass>,
+    ) -> Result<Connection, ConnectError> {
+        if self.inner.connections.is_closed() {
+            return Err(ConnectError::Closing);
+        }
+        let trust = (self.inner.options.trust)(authority);
+        let (stream, address) = tcp(authority, registry, self.timeouts()).await?;
+        let wire = secure(stream, authority, &trust, self.timeouts()).await?;
+        if trust.insecure && authority.scheme == Scheme::Https {
+            (self.inner.options.observe)(Observed::Insecure);
+        }
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
+                |error| ConnectError::Connect {
+                    host_port: authority.host_port(),
+                    source: std::io::Error::other(error),
+                },
+            )?;
+        let host_port = authority.host_port();
+        self.inner.connections.spawn(async move {
+            if let Err(error) = driver.await {
+                debug!(origin = host_port, "connection ended: {}", cause(&error));
+            }
+        });
+        Ok(Connection::new(sender, address))
+    }
+
+    async fn exchange(
+        &self,
+        authority: &Authority,
+        mut connection: Connection,
+        request: Request<Body>,
+        head_limit: Option<Duration>,
+    ) -> Result<Response<Incoming>, Box<Refused>> {
+        (self.inner.options.observe)(Observed::Request);
+        let used = std::mem::replace(&mut connection.used, true);
+        let refuse = |unsent, error| Box::new(Refused { unsent, error, used });
+        let answer = connection.sender.try_send_request(request);
+        let answered = match head_limit {
+            None => answer.await,
+            Some(limit) => match timeout(limit, answer).await {
+                Ok(answered) => answered,
+                Err(_) => {
+                    let error = OriginError::TimedOut { host_port: authority.host_port(), after: limit };
+                    return Err(refuse(None, error));
+                }
+            },
+        };
+        match answered {
+            Ok(response) => {
+                self.inner.pool.put(authority, connection);
+                Ok(response)
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                let reason = cause(failed.error());
+                Err(refuse(unsent, OriginError::Http { host_port: authority.host_port(), reason }))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for OriginClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OriginClient").field("timeouts", self.timeouts()).finish_non_exhaustive()
+    }
+}
+
+/// A request that got no answer, and whether it may be sent again.
+struct Refused {
+    unsent: Option<Request<Body>>,
+    error: OriginError,
+    used: bool,
+}
+
+/// Brings a request into the form that goes over a connection to its authority: a path for a
+/// target, and a `Host`.
+fn prepare(request: &mut Request<Body>) -> Result<Authority, OriginError> {
+    let uri = request.uri();
+    let bad = || OriginError::Http { host_port: uri.to_string(), reason: "not an absolute URL".to_owned() };
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => return Err(bad()),
+    };
+    let host = uri.authority().map_or("", http::uri::Authority::as_str);
+    let authority = Authority::parse(scheme, host).map_err(|_| bad())?;
+    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let target = target.parse().map_err(|_| bad())?;
+    let host = HeaderValue::from_str(&authority.host_header()).map_err(|_| bad())?;
+    *request.uri_mut() = target;
+    *request.version_mut() = http::Version::HTTP_11;
+    request.headers_mut().insert(HOST, host);
+    Ok(authority)
+}
+
+/// The same request once more; it must have no body.
+fn repeat(request: &Request<Body>) -> Request<Body> {
+    let mut again = Request::new(empty_body());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    again
+}

@@ -1,0 +1,128 @@
+//! One connection to an origin: name, address, TCP, TLS.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use dfget_core::{Authority, Scheme};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{error::Elapsed, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::Timeouts;
+use crate::{AddressClass, ConnectError, Trust};
+
+/// A byte stream to an origin.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Opens a TCP connection to `authority`.
+///
+/// `registry` is the class of the address that the request first went to, when this connection
+/// is for a redirect of it; only addresses that such a redirect may lead to are tried then.
+pub(crate) async fn tcp(
+    authority: &Authority,
+    registry: Option<AddressClass>,
+    timeouts: &Timeouts,
+) -> Result<(TcpStream, IpAddr), ConnectError> {
+    let late = |_: Elapsed| timed_out(authority, timeouts);
+    let lookup = tokio::net::lookup_host((authority.host.as_str(), authority.port));
+    let addresses: Vec<SocketAddr> = timeout(timeouts.connect, lookup)
+        .await
+        .map_err(late)?
+        .map_err(|source| ConnectError::Resolve { host: authority.host.clone(), source })?
+        .collect();
+    let forbidden = |address: &SocketAddr| {
+        registry.is_some_and(|registry| !AddressClass::of(address.ip()).may_follow(registry))
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut refused = None;
+    for address in addresses {
+        if forbidden(&address) {
+            refused = Some(address.ip());
+            continue;
+        }
+        match timeout(timeouts.connect, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                // A request's head must not wait for more to send; failing to say so only costs time.
+                let _ = stream.set_nodelay(true);
+                return Ok((stream, address.ip()));
+            }
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    let host_port = authority.host_port();
+    Err(match refused {
+        Some(address) => ConnectError::Forbidden { host_port, address },
+        None if last.kind() == io::ErrorKind::TimedOut => timed_out(authority, timeouts),
+        None => ConnectError::Connect { host_port, source: last },
+    })
+}
+
+/// Puts TLS on a TCP connection, where the authority's scheme has it, and verifies the origin.
+pub(crate) async fn secure(
+    stream: TcpStream,
+    authority: &Authority,
+    trust: &Trust,
+    timeouts: &Timeouts,
+) -> Result<Wire, ConnectError> {
+    if authority.scheme == Scheme::Http {
+        return Ok(Wire::Plain(stream));
+    }
+    let failed = |reason: String| ConnectError::Tls { host_port: authority.host_port(), reason };
+    let name = ServerName::try_from(authority.host.clone())
+        .map_err(|_| failed("not a name that a certificate could be for".to_owned()))?;
+    let handshake = TlsConnector::from(Arc::clone(&trust.config)).connect(name, stream);
+    match timeout(timeouts.connect, handshake).await {
+        Err(_) => Err(timed_out(authority, timeouts)),
+        Ok(Err(error)) => Err(failed(dfget_tls::describe_io(&error))),
+        Ok(Ok(stream)) => Ok(Wire::Tls(Box::new(stream))),
+    }
+}
+
+fn timed_out(authority: &Authority, timeouts: &Timeouts) -> ConnectError {
+    ConnectError::TimedOut { host_port: authority.host_port(), after: timeouts.connect }
+}
+
+// === impl Wire ===
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What can go wrong on the way to an origin, in words for the client and for the log.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::redirect::RedirectError;
+
+/// Why no connection to an origin stands.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("cannot resolve {host}: {source}")]
+    Resolve {
+        /// The name asked for.
+        host: String,
+        /// The resolver's answer.
+        source: io::Error,
+    },
+    /// No address of the host takes the connection.
+    #[error("cannot connect to {host_port}: {source}")]
+    Connect {
+        /// Where to.
+        host_port: String,
+        /// The last address' refusal.
+        source: io::Error,
+    },
+    /// Name, address or handshake took too long.
+    #[error("{host_port} did not answer within {} s", .after.as_secs())]
+    TimedOut {
+        /// Where to.
+        host_port: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The TLS handshake failed: an unverified certificate, or no TLS at all.
+    #[error("{host_port}: {reason}")]
+    Tls {
+        /// Where to.
+        host_port: String,
+        /// The cause in plain words.
+        reason: String,
+    },
+    /// A redirect led to an address that it must not lead to.
+    #[error(
+        "refused to follow a redirect to {host_port} ({address}): loopback, link-local and metadata addresses are not for registries to name"
+    )]
+    Forbidden {
+        /// Where to.
+        host_port: String,
+        /// The address found.
+        address: IpAddr,
+    },
+    /// The daemon ends.
+    #[error("the daemon is shutting down")]
+    Closing,
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OriginError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke, or what came over it was not HTTP.
+    #[error("{host_port}: {reason}")]
+    Http {
+        /// Who.
+        host_port: String,
+        /// The cause in plain words.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{host_port} sent no answer within {} s", .after.as_secs())]
+    TimedOut {
+        /// Who.
+        host_port: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A redirect that is not followed.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+}
+
+/// Why a content's stream ended before its end.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The credential that the stream was begun with is no longer accepted.
+    #[error("the origin answers {0} to the request that continues the download")]
+    Denied(StatusCode),
+    /// The origin has another content now.
+    #[error("the origin's content changed during the download: {0}")]
+    Changed(String),
+    /// Too many tries in a row brought no byte.
+    #[error("gave up after {attempts} tries without progress: {last}")]
+    GaveUp {
+        /// How many.
+        attempts: u32,
+        /// The last one's failure.
+        last: String,
+    },
+    /// What came cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl OriginError {
+    /// Whether the origin could not be reached or did not answer at all, as opposed to having
+    /// answered something that cannot be used.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Forbidden { .. } | ConnectError::Tls { .. }) | Self::Redirect(_) => {
+                false
+            }
+            Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } => true,
+        }
+    }
+
+    /// Whether it was time that ran out (504 rather than 502).
+    #[must_use]
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Connect(ConnectError::TimedOut { .. }))
+    }
+}
+
+/// The innermost causes of `error`, without the outer layers' repetitions.
+pub(crate) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(inner) = next {
+        let more = inner.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = inner.source();
+    }
+    text
+}

@@ -1,0 +1,107 @@
+//! Getting a content: one GET, its redirects followed.
+
+use std::fmt;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use url::Url;
+
+use crate::client::{OriginClient, empty_body};
+use crate::error::OriginError;
+use crate::headers::text;
+use crate::redirect::{drop_credentials, is_redirect, next_hop};
+
+/// What a content is asked for with: its URL and the asking client's own headers, as
+/// [`crate::headers::for_content`] leaves them.
+#[derive(Clone)]
+pub struct FetchRequest {
+    /// Where the content is, before any redirect.
+    pub url: Url,
+    /// Headers of each request for it; credentials among them.
+    pub headers: HeaderMap,
+}
+
+/// The answer to a [`FetchRequest`], of whatever status.
+#[derive(Debug)]
+pub struct Answer {
+    /// Head and body to come.
+    pub response: Response<Incoming>,
+    /// Whether it comes from another place than was asked.
+    pub redirected: bool,
+}
+
+impl fmt::Debug for FetchRequest {
+    /// Names neither query nor headers: both may hold credentials.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FetchRequest({:?}{})", self.url.host_str(), self.url.path())
+    }
+}
+
+// === impl OriginClient ===
+
+impl OriginClient {
+    /// Asks for a content by GET, with `extra` headers for this once, and follows redirects.
+    /// Credentials go only to the scheme, host and port that they were meant for; addresses of
+    /// this machine, of the link and of metadata services are refused to registries that do
+    /// not stand there themselves.
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no answer, or a redirect that must not be followed.
+    pub async fn fetch(
+        &self,
+        request: &FetchRequest,
+        extra: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, OriginError> {
+        let mut visited = vec![request.url.clone()];
+        let mut headers = request.headers.clone();
+        for (name, value) in extra {
+            headers.insert(name, value.clone());
+        }
+        let mut registry = None;
+        let mut target = request.url.clone();
+        loop {
+            let hop = hop_request(Method::GET, &target, &headers)?;
+            let (response, class) = self.send_hop(hop, registry).await?;
+            if !is_redirect(response.status()) {
+                return Ok(Answer { response, redirected: visited.len() > 1 });
+            }
+            let next = next_hop(&visited, text(response.headers(), &LOCATION))?;
+            drop_credentials(&mut headers, &target, &next);
+            registry.get_or_insert(class);
+            visited.push(next.clone());
+            target = next;
+        }
+    }
+
+    /// Asks what `request` names by another method or for a part of it, and follows nothing:
+    /// the status is the origin's word on whether the credential is good for it.
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no answer.
+    pub async fn ask(
+        &self,
+        method: Method,
+        request: &FetchRequest,
+        extra: &[(HeaderName, HeaderValue)],
+    ) -> Result<Response<Incoming>, OriginError> {
+        let mut headers = request.headers.clone();
+        for (name, value) in extra {
+            headers.insert(name, value.clone());
+        }
+        self.send(hop_request(method, &request.url, &headers)?).await
+    }
+}
+
+fn hop_request(method: Method, url: &Url, headers: &HeaderMap) -> Result<Request<crate::Body>, OriginError> {
+    let mut plain = url.clone();
+    plain.set_fragment(None);
+    let mut request = Request::new(empty_body());
+    *request.method_mut() = method;
+    *request.uri_mut() = plain.as_str().parse().map_err(|_| OriginError::Http {
+        host_port: url.host_str().unwrap_or_default().to_owned(),
+        reason: "the URL cannot be sent".to_owned(),
+    })?;
+    *request.headers_mut() = headers.clone();
+    Ok(request)
+}

@@ -1,0 +1,103 @@
+//! Idle connections, kept for the next request to the same authority.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use dfget_core::Authority;
+use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+
+use crate::{AddressClass, Body};
+
+/// An idle connection older than this is not used again: most servers close theirs after a
+/// minute or more.
+const IDLE_LIMIT: Duration = Duration::from_secs(50);
+
+/// Idle connections kept for one authority.
+const MOST_IDLE: usize = 32;
+
+/// A connection that takes requests, one at a time.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    /// Sends requests down the connection.
+    pub(crate) sender: SendRequest<Body>,
+    /// The origin's address.
+    pub(crate) address: IpAddr,
+    /// Whether a request has gone over it before.
+    pub(crate) used: bool,
+    since: Instant,
+}
+
+/// All idle connections.
+///
+/// A connection is put back as soon as its answer's head is there; it is taken again only once
+/// the answer's body has been read (that is when its sender becomes ready).
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    idle: Mutex<HashMap<Authority, Vec<Connection>>>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(crate) fn new(sender: SendRequest<Body>, address: IpAddr) -> Self {
+        Self { sender, address, used: false, since: Instant::now() }
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// Takes an idle connection to an address that `registry`'s redirects may lead to
+    /// (see [`crate::connect::tcp`]), the most recently used one first.
+    pub(crate) fn take(&self, authority: &Authority, registry: Option<AddressClass>) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        let connections = idle.get_mut(authority)?;
+        connections.retain(alive);
+        let fits = |connection: &Connection| {
+            connection.sender.is_ready()
+                && registry.is_none_or(|registry| AddressClass::of(connection.address).may_follow(registry))
+        };
+        let place = connections.iter().rposition(fits);
+        let taken = place.map(|place| connections.remove(place));
+        if connections.is_empty() {
+            idle.remove(authority);
+        }
+        taken
+    }
+
+    /// Keeps a connection for later.
+    pub(crate) fn put(&self, authority: &Authority, mut connection: Connection) {
+        connection.since = Instant::now();
+        let mut idle = self.idle.lock();
+        if !idle.contains_key(authority) {
+            // A new authority is the moment to forget the connections of those no longer asked.
+            idle.retain(|_, connections| {
+                connections.retain(alive);
+                !connections.is_empty()
+            });
+        }
+        let connections = idle.entry(authority.clone()).or_default();
+        if connections.len() < MOST_IDLE {
+            connections.push(connection);
+        }
+    }
+
+    /// Whether an idle connection to the authority stands.
+    pub(crate) fn has(&self, authority: &Authority) -> bool {
+        let idle = self.idle.lock();
+        idle.get(authority).is_some_and(|all| all.iter().any(|one| alive(one) && one.sender.is_ready()))
+    }
+
+    /// Closes every idle connection.
+    pub(crate) fn clear(&self) {
+        self.idle.lock().clear();
+    }
+}
+
+fn alive(connection: &Connection) -> bool {
+    // A connection whose answer is still being read is not idle, however long that takes.
+    !connection.sender.is_closed()
+        && (!connection.sender.is_ready() || connection.since.elapsed() < IDLE_LIMIT)
+}
