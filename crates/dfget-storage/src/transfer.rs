@@ -1,0 +1,240 @@
+//! Bytes in and out of an entry.
+//!
+//! Writing: claim a block, write without a lock, then count the bytes. What a failed write left on
+//! disk is never counted, and a full disk first costs the least recently used entries.
+//!
+//! Reading: a full block is read whole and its CRC compared before any of it is handed out, and
+//! what was compared is what is handed out. A block that is still being filled was written by this
+//! very process a moment ago and is handed out as it is.
+
+use std::{
+    io,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use rustix::io::Errno;
+
+use crate::{
+    blocks::{Claim, Step, View},
+    entry::Entry,
+    error::{ReadError, RepairError, StoreError, WriteError, into_io},
+    files::DataFile,
+    shared::Shared,
+};
+
+impl Entry {
+    /// Writes `data` at `offset` and counts it as present; blocks until the kernel has it.
+    ///
+    /// `offset` must be the start of an empty block or continue the filled part of one; bytes that
+    /// are here already are skipped, not rewritten. Several threads may append, each to its own
+    /// blocks; two at one block take turns.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. Blocks before the one that failed are kept, so the same call can be
+    /// made again.
+    pub fn append(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<(), WriteError> {
+        let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
+        let file = self.file().map_err(write_error)?;
+        let mut offset = offset;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let (taken, claim) = self.claim(offset, rest.len() as u64)?;
+            if let Some(claim) = claim {
+                self.write(&shared, &file, claim, &rest[..taken as usize])?;
+            }
+            offset += taken;
+            rest = &rest[taken as usize..];
+        }
+        Ok(())
+    }
+
+    /// Reads from `offset` to the end of what is present of its block: at most
+    /// [`BLOCK`](crate::BLOCK) bytes, at least one.
+    ///
+    /// With `nowait` only what is in memory is read; where the file system cannot tell, the call
+    /// waits for the disk all the same.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn read(&self, offset: u64, nowait: bool) -> Result<Bytes, ReadError> {
+        if nowait && !self.is_warm() {
+            return Err(ReadError::WouldBlock);
+        }
+        let (view, complete) = {
+            let state = self.loaded().map_err(read_error)?;
+            (state.blocks.view(offset), state.complete)
+        };
+        let Some(view) = view else {
+            // a complete entry has all its bytes, so one without its CRC has lost it
+            let lost = complete.then(|| self.block_at(offset)).flatten();
+            return Err(lost.map_or(ReadError::Absent, |block| ReadError::Rotten { block }));
+        };
+        let file = self.file().map_err(read_error)?;
+        let from = if view.full { view.start } else { offset };
+        let len = view.start + view.filled - from;
+        let mut buffer = self.pool.take(len as usize);
+        let got = if nowait {
+            file.read_cached(buffer.as_mut(), from).map_err(failed)?.ok_or(ReadError::WouldBlock)?
+        } else {
+            file.read_at(buffer.as_mut(), from).map_err(failed)?
+        };
+        let bytes = buffer.freeze();
+        if (got as u64) < len || (view.full && crc32fast::hash(&bytes) != view.crc) {
+            return Err(ReadError::Rotten { block: view.start..view.start + view.filled });
+        }
+        Ok(bytes.slice((offset - from) as usize..))
+    }
+
+    /// Rewrites a rotten block with `data`, if that is what once stood there.
+    ///
+    /// # Errors
+    /// [`RepairError::Mismatch`] if it is not, [`RepairError::NoBlock`] if no finished block begins
+    /// at `block_start`, [`RepairError::Write`] if it cannot be written.
+    pub fn repair(self: &Arc<Self>, block_start: u64, data: &[u8]) -> Result<(), RepairError> {
+        let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
+        let file = self.file().map_err(write_error)?;
+        let view = self.full_block(block_start)?;
+        if data.len() as u64 != view.filled || crc32fast::hash(data) != view.crc {
+            return Err(RepairError::Mismatch { block_start });
+        }
+        write_or_evict(&shared, &file, data, block_start)?;
+        self.state().blocks.mark_changed([block_start / crate::blocks::STRETCH]);
+        self.mark_dirty(view.filled);
+        Ok(())
+    }
+
+    /// Forgets a rotten block of a partial entry, so that it is missing and can be appended again.
+    ///
+    /// # Errors
+    /// [`RepairError::Complete`] for a complete entry, [`RepairError::NoBlock`] if no finished
+    /// block begins at `block_start`.
+    pub fn drop_block(self: &Arc<Self>, block_start: u64) -> Result<(), RepairError> {
+        let mut state = self.loaded().map_err(write_error)?;
+        if state.complete {
+            return Err(RepairError::Complete);
+        }
+        let dropped = state.blocks.drop_block(block_start);
+        drop(state);
+        let len = dropped.ok_or(RepairError::NoBlock { block_start })?;
+        self.allocated.fetch_sub(len.min(self.allocated_bytes()), Ordering::Relaxed);
+        self.mark_dirty(0);
+        Ok(())
+    }
+
+    /// Claims the block at `offset`, after any other writer has left it.
+    ///
+    /// Tells how many of the `len` bytes it takes or has already, and the claim if it takes some.
+    fn claim(&self, offset: u64, len: u64) -> Result<(u64, Option<Claim>), WriteError> {
+        let mut state = self.loaded().map_err(write_error)?;
+        loop {
+            if state.removed {
+                return Err(WriteError::Removed);
+            }
+            match state.blocks.begin(offset, len) {
+                Step::Busy => self.block_left.wait(&mut state),
+                Step::Skip(len) => return Ok((len, None)),
+                Step::Write(claim) => return Ok((claim.skip + claim.len, Some(claim))),
+                Step::Gap { expected } => return Err(WriteError::Gap { offset, expected }),
+                Step::Beyond { end, total } => return Err(WriteError::Beyond { end, total }),
+            }
+        }
+    }
+
+    fn write(
+        self: &Arc<Self>,
+        shared: &Shared,
+        file: &DataFile,
+        claim: Claim,
+        data: &[u8],
+    ) -> Result<(), WriteError> {
+        let claim = Claimed { entry: self, claim: Some(claim) };
+        let (at, data, crc) = claim.split(data);
+        write_or_evict(shared, file, data, at)?;
+        let mut hasher = crc32fast::Hasher::new_with_initial(crc);
+        hasher.update(data);
+        claim.finish(hasher.finalize());
+        self.allocated.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.mark_dirty(data.len() as u64);
+        Ok(())
+    }
+
+    fn full_block(&self, block_start: u64) -> Result<View, RepairError> {
+        let state = self.loaded().map_err(write_error)?;
+        state.blocks.full_block(block_start).ok_or(RepairError::NoBlock { block_start })
+    }
+
+    /// The bounds of the block that `offset` lies in, if the entry has one there.
+    fn block_at(&self, offset: u64) -> Option<Range<u64>> {
+        let total = self.total().filter(|&total| offset < total)?;
+        let start = offset / crate::BLOCK * crate::BLOCK;
+        Some(start..total.min(start + crate::BLOCK))
+    }
+}
+
+/// A claim that is given back if it is not finished.
+struct Claimed<'a> {
+    entry: &'a Entry,
+    claim: Option<Claim>,
+}
+
+impl Claimed<'_> {
+    /// Where to write, which of the given bytes, and the CRC they continue.
+    fn split<'d>(&self, data: &'d [u8]) -> (u64, &'d [u8], u32) {
+        let claim = self.claim.as_ref().expect("present until finish() takes it");
+        (claim.offset, &data[claim.skip as usize..], claim.crc)
+    }
+
+    fn finish(mut self, crc: u32) {
+        if let Some(claim) = self.claim.take() {
+            self.entry.state().blocks.finish(&claim, crc);
+            self.entry.block_left.notify_all();
+        }
+    }
+}
+
+impl Drop for Claimed<'_> {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.entry.state().blocks.abandon(&claim);
+            self.entry.block_left.notify_all();
+        }
+    }
+}
+
+/// Writes; on a full disk evicts what was not used for longest and tries once more.
+fn write_or_evict(shared: &Shared, file: &DataFile, data: &[u8], offset: u64) -> Result<(), WriteError> {
+    let written = match file.write_all_at(data, offset) {
+        Err(error) if is_full(error) && shared.make_room(data.len() as u64) => {
+            file.write_all_at(data, offset)
+        }
+        done => done,
+    };
+    written.map_err(|error| match is_full(error) {
+        true => WriteError::Full(error.into()),
+        false => WriteError::Io(error.into()),
+    })
+}
+
+/// No space, no quota, or a limit on the size of files (`ulimit -f`): other bytes would be refused
+/// as well.
+fn is_full(error: Errno) -> bool {
+    matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+}
+
+fn failed(error: Errno) -> ReadError {
+    ReadError::Io(error.into())
+}
+
+fn read_error(error: StoreError) -> ReadError {
+    ReadError::Io(into_io(error))
+}
+
+fn write_error(error: StoreError) -> WriteError {
+    match error {
+        StoreError::Removed { .. } => WriteError::Removed,
+        StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => WriteError::Removed,
+        other => WriteError::Io(into_io(other)),
+    }
+}
