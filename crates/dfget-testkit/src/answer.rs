@@ -21,6 +21,8 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// The connection ends without a byte.
     Cut(Cut),
+    /// Nothing comes; the connection stays until the peer gives it up.
+    Silence,
 }
 
 /// How a connection ends that should have gone on.

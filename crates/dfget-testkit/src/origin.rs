@@ -298,6 +298,10 @@ impl Shared {
                 Ok(Next::End(Cut::Finish))
             }
             Reply::Cut(how) => Ok(Next::End(*how)),
+            Reply::Silence => {
+                wire.wait_for_end();
+                Ok(Next::PeerLeft)
+            }
         }
     }
 

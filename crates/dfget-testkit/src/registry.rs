@@ -23,10 +23,14 @@ pub struct Registry {
 /// Turns the answer to a GET of a blob into what really happens.
 type Fault = Box<dyn FnOnce(Answer) -> Reply + Send>;
 
+/// The same, again and again.
+type LastingFault = Box<dyn Fn(Answer) -> Reply + Send>;
+
 #[derive(Default)]
 struct State {
     repositories: HashMap<String, Repository>,
     faults: VecDeque<Fault>,
+    lasting_fault: Option<LastingFault>,
     refuses_head: bool,
     ignores_ranges: bool,
     outage: Option<u16>,
@@ -107,6 +111,18 @@ impl Registry {
     /// Lets the next GET of a blob that would succeed end in `fault`; several wait in a line.
     pub fn next_blob(&self, fault: impl FnOnce(Answer) -> Reply + Send + 'static) {
         self.state().faults.push_back(Box::new(fault));
+    }
+
+    /// Lets every GET of a blob that would succeed end in `fault`, until [`Registry::heal`].
+    pub fn every_blob(&self, fault: impl Fn(Answer) -> Reply + Send + 'static) {
+        self.state().lasting_fault = Some(Box::new(fault));
+    }
+
+    /// Ends all faults.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.lasting_fault = None;
     }
 
     /// Answers every HEAD with 405.
@@ -230,9 +246,13 @@ impl State {
             answer = ranged(answer.header("Accept-Ranges", "bytes"), range, bytes.len());
         }
         let downloads = request.method == "GET" && request.headers.get("range") != Some("bytes=0-0");
-        match if downloads { self.faults.pop_front() } else { None } {
-            Some(fault) => fault(answer),
-            None => answer.into(),
+        if !downloads {
+            return answer.into();
+        }
+        match (self.faults.pop_front(), &self.lasting_fault) {
+            (Some(fault), _) => fault(answer),
+            (None, Some(fault)) => fault(answer),
+            (None, None) => answer.into(),
         }
     }
 
