@@ -150,12 +150,14 @@ impl ContentStream {
         })
     }
 
-    /// A stream that asks for `range` of the content known by `identity` when it is first read.
+    /// A stream that asks for the bytes from `start` to `end` (the content's own end if `None`)
+    /// of the content known by `identity`, when it is first read.
     #[must_use]
     pub const fn lazy(
         client: OriginClient,
         request: FetchRequest,
-        range: ByteRange,
+        start: u64,
+        end: Option<u64>,
         identity: Identity,
     ) -> Self {
         Self {
@@ -164,8 +166,8 @@ impl ContentStream {
             identity,
             body: None,
             gunzip: None,
-            position: range.start,
-            end: Some(range.end),
+            position: start,
+            end,
             skip: 0,
             whole_only: false,
             tries: 0,
@@ -188,6 +190,12 @@ impl ContentStream {
     #[must_use]
     pub const fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What the stream asks with.
+    #[must_use]
+    pub const fn request(&self) -> &FetchRequest {
+        &self.request
     }
 
     /// Whether the origin has shown to take no notice of ranges.
@@ -356,6 +364,7 @@ impl ContentStream {
 
     fn continue_with(&mut self, answer: Response<Incoming>, sent: ContentRange) -> Result<(), FetchError> {
         self.check_same(answer.headers(), sent.total)?;
+        self.learn_total(sent.total);
         if coding(answer.headers())?.is_some() {
             return Err(FetchError::Unusable("the origin sent a part of the content gzip-coded".to_owned()));
         }
@@ -363,8 +372,9 @@ impl ContentStream {
         Ok(())
     }
 
-    /// A 200 to a `Range` request: the whole content again, of which the first part is known.
+    /// A 200: the whole content, of which the first part may have been handed on before.
     fn restart_with(&mut self, answer: Response<Incoming>) -> Result<(), FetchError> {
+        let asked = !self.continuation().is_empty();
         let gunzip = coding(answer.headers())?;
         if gunzip.is_some() && self.position > 0 {
             return Err(FetchError::Unusable(
@@ -373,10 +383,19 @@ impl ContentStream {
         }
         let total = content_length(answer.headers()).filter(|_| gunzip.is_none());
         self.check_same(answer.headers(), total)?;
-        self.whole_only = true;
+        self.learn_total(total);
+        self.whole_only |= asked;
         self.gunzip = gunzip;
         (self.body, self.skip) = (Some(answer.into_body()), self.position);
         Ok(())
+    }
+
+    fn learn_total(&mut self, total: Option<u64>) {
+        self.identity.total = self.identity.total.or(total);
+        self.end = match (self.end, self.identity.total) {
+            (Some(end), Some(total)) => Some(end.min(total)),
+            (end, total) => end.or(total),
+        };
     }
 
     fn check_same(&self, headers: &HeaderMap, total: Option<u64>) -> Result<(), FetchError> {

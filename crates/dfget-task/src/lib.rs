@@ -1,1 +1,37 @@
 //! One download for many readers.
+//!
+//! A task is one content being fetched: its writers append what the origin sends to the store,
+//! and every response, one or a thousand, is a reader that follows what has been written. No
+//! client is waited for and none holds a copy in memory. What must be fetched next is decided in
+//! pure code ([`plan`]), and so is what a response may already release ([`gate`]).
+//!
+//! States: leading (one client's request is at the origin, others for the same content wait for
+//! its answer) → running → verified and published, or failed, or retired (nobody wants more; what
+//! is there stays on disk and is continued later).
+//!
+//! It answers to nobody's permission: whoever calls it has made sure that the client may have
+//! the content. If the store fails, readers go on with their own stream from the origin.
+
+mod content;
+mod direct;
+mod error;
+mod gate;
+mod lead;
+mod meta;
+mod plan;
+mod prefix;
+mod proof;
+mod reader;
+mod task;
+mod tasks;
+mod worker;
+
+pub use content::Stored;
+pub use direct::Direct;
+pub use error::ContentError;
+pub use gate::{HOLD_TAIL, HOLD_WHOLE};
+pub use lead::{Begun, Lead};
+pub use meta::TaskMeta;
+pub use reader::Reader;
+pub use task::{Seat, Task};
+pub use tasks::{Found, TaskOptions, TaskRequest, Tasks};

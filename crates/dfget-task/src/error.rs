@@ -1,0 +1,64 @@
+//! Why a content cannot be had, or not to its end.
+
+use std::sync::Arc;
+
+use dfget_core::Digest;
+use dfget_origin::{FetchError, OriginError};
+use dfget_storage::ReadError;
+
+/// Why a response ends early, or does not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContentError {
+    /// The origin did not answer.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// The origin's stream broke and could not be continued.
+    #[error("{origin}: {source}")]
+    Fetch {
+        /// The origin's authority.
+        origin: String,
+        /// The cause.
+        source: FetchError,
+    },
+    /// What came is not what the digest names.
+    #[error("{origin} delivered content with digest {actual} for {expected}; nothing of it was kept")]
+    Mismatch {
+        /// The origin's authority.
+        origin: String,
+        /// The digest in the request.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// Bytes that had left before a mismatch was found are not those of the right content.
+    #[error("bytes sent before the mismatch was found differ from the verified content")]
+    Sent,
+    /// Stored bytes can neither be read nor fetched again.
+    #[error("stored bytes cannot be read: {0}")]
+    Stored(#[from] ReadError),
+    /// Stored bytes changed on disk and could not be repaired.
+    #[error("stored bytes changed on disk and could not be fetched again: {0}")]
+    Rotten(String),
+    /// The download that this response follows failed.
+    #[error("{0}")]
+    Shared(Arc<Self>),
+    /// The daemon ends.
+    #[error("the daemon is shutting down")]
+    Closing,
+    /// Part of the daemon failed in an unforeseen way.
+    #[error("internal failure: {0}")]
+    Internal(String),
+}
+
+impl ContentError {
+    /// Whether it was time that ran out (504 rather than 502).
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Origin(error) => error.is_timeout(),
+            Self::Shared(error) => error.is_timeout(),
+            _ => false,
+        }
+    }
+}

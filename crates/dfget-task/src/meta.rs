@@ -1,0 +1,93 @@
+//! What the store keeps beside the bytes of a task.
+
+use std::collections::BTreeMap;
+
+use dfget_core::Authority;
+use dfget_origin::Identity;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+/// Facts about a stored content. Holds no credential and no query of a URL.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct TaskMeta {
+    /// `algorithm:hex`, for a content named by digest.
+    pub digest: Option<String>,
+    /// The strong `ETag` under which an unnamed content was fetched.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+    /// The authorities that have delivered this content, or proved to have it, each with the
+    /// headers that it describes the content by.
+    pub origins: BTreeMap<String, Vec<(String, String)>>,
+}
+
+impl TaskMeta {
+    /// Reads what [`Self::to_bytes`] wrote; `None` for anything else.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
+    }
+
+    /// JSON, for the store.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Notes that `authority` has this content and describes it by `headers`.
+    pub fn add_origin(&mut self, authority: &Authority, headers: &HeaderMap) {
+        let text = |value: &HeaderValue| value.to_str().ok().map(ToOwned::to_owned);
+        let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
+        self.origins.insert(authority.to_string(), pairs.collect());
+    }
+
+    /// Whether `authority` has delivered the content or proved to have it.
+    #[must_use]
+    pub fn is_known_to(&self, authority: &Authority) -> bool {
+        self.origins.contains_key(&authority.to_string())
+    }
+
+    /// The headers by which `authority` describes the content, else another that has it.
+    #[must_use]
+    pub fn headers(&self, authority: &Authority) -> HeaderMap {
+        let pairs = self.origins.get(&authority.to_string()).or_else(|| self.origins.values().next());
+        let header = |(name, value): &(String, String)| {
+            Some((name.parse::<HeaderName>().ok()?, HeaderValue::from_str(value).ok()?))
+        };
+        pairs.into_iter().flatten().filter_map(header).collect()
+    }
+
+    /// What tells this content, of `total` bytes, from another.
+    #[must_use]
+    pub fn identity(&self, total: Option<u64>) -> Identity {
+        Identity {
+            named: self.digest.is_some(),
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+            total,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dfget_core::Scheme;
+
+    use super::*;
+
+    #[test]
+    fn facts_survive_the_store() {
+        let authority = Authority::parse(Scheme::Https, "a.test").expect("an authority");
+        let other = Authority::parse(Scheme::Https, "b.test").expect("an authority");
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_static("text/plain"));
+        let mut meta = TaskMeta { digest: Some("sha256:x".to_owned()), ..TaskMeta::default() };
+        meta.add_origin(&authority, &headers);
+        let read = TaskMeta::from_bytes(&meta.to_bytes()).expect("JSON");
+        assert_eq!(read, meta);
+        assert!(read.is_known_to(&authority) && !read.is_known_to(&other));
+        assert_eq!(read.headers(&other)["content-type"], "text/plain");
+        assert!(read.identity(None).named);
+        assert_eq!(TaskMeta::from_bytes(b"not JSON"), None);
+    }
+}

@@ -1,0 +1,402 @@
+//! The bytes of one response: from the store, from a running task, or straight from the origin.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dfget_core::{ByteRange, Digest, Hasher};
+use dfget_origin::{ContentStream, Identity};
+use dfget_storage::{Entry, ReadError};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::content::read_range;
+use crate::direct::Direct;
+use crate::error::ContentError;
+use crate::gate::{HOLD_WHOLE, release_limit};
+use crate::prefix::PrefixHasher;
+use crate::task::{Outcome, Task};
+use crate::tasks::{TaskRequest, Tasks};
+
+/// The bytes of one response, in order. It keeps its place over whatever happens below: a
+/// download that is interrupted, a store that breaks, a block that rotted.
+#[derive(Debug)]
+pub struct Reader {
+    tasks: Tasks,
+    request: TaskRequest,
+    source: Source,
+    /// The first byte of the response.
+    start: u64,
+    /// The next byte to hand out.
+    next: u64,
+    /// Just past the last byte, once known.
+    end: Option<u64>,
+    /// The response is the whole content.
+    whole: bool,
+    leads: bool,
+    from_store: bool,
+}
+
+#[derive(Debug)]
+enum Source {
+    Stored { entry: Arc<Entry>, identity: Identity },
+    Following(Following),
+    Direct(Box<Direct>),
+}
+
+#[derive(Debug)]
+struct Following {
+    task: Arc<Task>,
+    id: u64,
+    entry: Arc<Entry>,
+    generation: u32,
+    progress: watch::Receiver<()>,
+}
+
+/// What a look at a running task led to.
+enum Look {
+    Bytes(Bytes),
+    End,
+    Wait,
+    Again,
+}
+
+impl Reader {
+    pub(crate) fn stored(
+        tasks: Tasks,
+        request: TaskRequest,
+        entry: Arc<Entry>,
+        identity: Identity,
+        range: Option<ByteRange>,
+    ) -> Self {
+        let end = range.map_or(entry.total(), |range| Some(range.end));
+        let source = Source::Stored { entry, identity };
+        let mut reader = Self::new(tasks, request, source, range, false);
+        (reader.end, reader.from_store) = (end, true);
+        reader
+    }
+
+    pub(crate) fn following(
+        task: Arc<Task>,
+        id: u64,
+        request: TaskRequest,
+        range: Option<ByteRange>,
+        leads: bool,
+    ) -> Self {
+        let snapshot = task.snapshot();
+        let tasks = task.tasks.clone();
+        let progress = task.progress();
+        let (entry, generation) = (snapshot.entry, snapshot.generation);
+        // A range that is all of the content is held to the digest like a request without one.
+        let range = range.filter(|range| range.start > 0 || Some(range.end) != entry.total());
+        let following = Following { task, id, entry, generation, progress };
+        Self::new(tasks, request, Source::Following(following), range, leads)
+    }
+
+    fn new(
+        tasks: Tasks,
+        request: TaskRequest,
+        source: Source,
+        range: Option<ByteRange>,
+        leads: bool,
+    ) -> Self {
+        let start = range.map_or(0, |range| range.start);
+        Self {
+            tasks,
+            request,
+            source,
+            start,
+            next: start,
+            end: range.map(|range| range.end),
+            whole: range.is_none(),
+            leads,
+            from_store: false,
+        }
+    }
+
+    /// Whether the response's bytes were all in the store when it began.
+    #[must_use]
+    pub const fn is_from_store(&self) -> bool {
+        self.from_store
+    }
+
+    /// Whether its request is the one that the download was begun with, whose end the download
+    /// itself reports.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// The content's length, once known.
+    #[must_use]
+    pub fn total(&self) -> Option<u64> {
+        match &self.source {
+            Source::Stored { identity, .. } => identity.total,
+            Source::Following(following) => following.entry.total(),
+            Source::Direct(_) => self.end.filter(|_| self.whole),
+        }
+    }
+
+    /// Waits for what must be known before the head of the response goes out: that a short
+    /// content is verified, or that the content is not short.
+    ///
+    /// # Errors
+    /// [`ContentError`] if the content cannot be had; the response can still be an error then.
+    pub async fn prime(&mut self) -> Result<(), ContentError> {
+        loop {
+            let Source::Following(following) = &mut self.source else { return Ok(()) };
+            following.progress.borrow_and_update();
+            let now = following.task.snapshot();
+            let present = following.entry.contiguous_from(0);
+            let held = self.whole
+                && self.request.digest.is_some()
+                && release_limit(present, following.entry.total()) == 0;
+            match now.outcome {
+                Some(Outcome::Failed(error)) => return Err(shared(&error)),
+                Some(Outcome::Unstored) => {
+                    self.go_direct().await?;
+                    if let Source::Direct(direct) = &mut self.source {
+                        direct.prime().await?;
+                    }
+                    return Ok(());
+                }
+                Some(_) => return Ok(()),
+                None if held && following.entry.total().is_none_or(|total| total <= HOLD_WHOLE) => {}
+                // Nothing is held, but a response should not begin before its first byte is there:
+                // until then a failing origin can still be told by a status.
+                None if following.entry.contiguous_from(self.next) > self.next => return Ok(()),
+                None => {}
+            }
+            if following.progress.changed().await.is_err() {
+                return Err(ContentError::Closing);
+            }
+        }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// [`ContentError`]; the response must then break.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
+        loop {
+            if self.end == Some(self.next) && !matches!(self.source, Source::Direct(_)) {
+                return Ok(None);
+            }
+            let look = match &mut self.source {
+                Source::Direct(direct) => match direct.next().await? {
+                    Some(bytes) => Look::Bytes(bytes),
+                    None => Look::End,
+                },
+                Source::Stored { .. } => Look::Bytes(self.read_stored().await?),
+                Source::Following(_) => self.follow().await?,
+            };
+            match look {
+                Look::Bytes(bytes) => {
+                    self.next += bytes.len() as u64;
+                    return Ok(Some(bytes));
+                }
+                Look::End => return Ok(None),
+                Look::Again => {}
+                Look::Wait => {
+                    if let Source::Following(following) = &mut self.source
+                        && following.progress.changed().await.is_err()
+                    {
+                        return Err(ContentError::Closing);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn follow(&mut self) -> Result<Look, ContentError> {
+        let Source::Following(following) = &mut self.source else { return Ok(Look::Again) };
+        following.progress.borrow_and_update();
+        let now = following.task.snapshot();
+        let verified = match now.outcome {
+            None => false,
+            Some(Outcome::Failed(error)) => return Err(shared(&error)),
+            Some(Outcome::Retired) => return Err(ContentError::Closing),
+            Some(Outcome::Unstored) => {
+                self.go_direct().await?;
+                return Ok(Look::Again);
+            }
+            Some(Outcome::Verified) => true,
+        };
+        if now.generation != following.generation {
+            if !verified {
+                return Ok(Look::Wait);
+            }
+            // What has left already must be the start of what turned out to be right.
+            let sent = ByteRange { start: self.start, end: self.next };
+            if !equal(Arc::clone(&following.entry), Arc::clone(&now.entry), sent).await? {
+                return Err(ContentError::Sent);
+            }
+            (following.entry, following.generation) = (now.entry, now.generation);
+        }
+        if verified {
+            let identity = following.task.identity();
+            let entry = Arc::clone(&following.entry);
+            self.end = self.end.or(entry.total());
+            self.source = Source::Stored { entry, identity };
+            return Ok(Look::Again);
+        }
+        let total = following.entry.total();
+        self.end = self.end.or(total);
+        let mut present = following.entry.contiguous_from(self.next);
+        if self.whole && self.request.digest.is_some() {
+            present = release_limit(present, total);
+        }
+        if present <= self.next {
+            return Ok(Look::Wait);
+        }
+        match read(&following.entry, self.next).await {
+            Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
+            Err(ReadError::Rotten { block }) => {
+                warn!(task = %self.request.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
+                following.task.refetch(block.start);
+                Ok(Look::Again)
+            }
+            Err(ReadError::Absent) => Ok(Look::Again),
+            Err(error) => {
+                warn!(task = %self.request.id, "streaming on without the store: {error}");
+                self.go_direct().await?;
+                Ok(Look::Again)
+            }
+        }
+    }
+
+    /// Reads from a whole content; what rotted is fetched again, for this and all later readers.
+    async fn read_stored(&mut self) -> Result<Bytes, ContentError> {
+        let mut repaired = false;
+        loop {
+            let Source::Stored { entry, identity } = &self.source else {
+                return Err(ContentError::Internal("read of what is not stored".to_owned()));
+            };
+            match read(entry, self.next).await {
+                Ok(bytes) => return Ok(self.clip(bytes, u64::MAX)),
+                Err(ReadError::Rotten { block }) if !repaired => {
+                    repaired = true;
+                    self.repair(Arc::clone(entry), identity.clone(), block.start, block.end).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn repair(
+        &self,
+        entry: Arc<Entry>,
+        identity: Identity,
+        start: u64,
+        end: u64,
+    ) -> Result<(), ContentError> {
+        warn!(task = %self.request.id, "stored bytes {start} to {end} changed on disk; fetching them again");
+        let origin = self.tasks.origin().clone();
+        let mut stream = ContentStream::lazy(origin, self.request.fetch.clone(), start, Some(end), identity);
+        let mut fresh = Vec::new();
+        while let Some(bytes) =
+            stream.next().await.map_err(|error| ContentError::Rotten(error.to_string()))?
+        {
+            fresh.extend_from_slice(&bytes);
+        }
+        let written = {
+            let entry = Arc::clone(&entry);
+            blocking(move || entry.repair(start, &fresh)).await?
+        };
+        match written {
+            Ok(()) => {
+                info!(task = %self.request.id, "bytes {start} to {end} are repaired");
+                Ok(())
+            }
+            Err(error) => {
+                // The origin has other bytes, or the disk takes none: the entry is of no use to anyone.
+                if let Some(store) = self.tasks.store() {
+                    store.remove(&entry);
+                }
+                Err(ContentError::Rotten(error.to_string()))
+            }
+        }
+    }
+
+    /// Leaves the store behind and goes on with a stream of this client's own.
+    async fn go_direct(&mut self) -> Result<(), ContentError> {
+        let Source::Following(following) = &self.source else { return Ok(()) };
+        let identity = following.task.identity();
+        let end = self.end.or(identity.total);
+        let origin = self.request.authority.to_string();
+        let entry = Arc::clone(&following.entry);
+        let (client, fetch) = (self.tasks.origin().clone(), self.request.fetch.clone());
+        let stream = ContentStream::lazy(client, fetch, self.next, end, identity);
+        let direct = match self.request.digest.filter(|_| self.whole) {
+            Some(digest) => {
+                Direct::continuing(stream, origin, digest, hash_sent(entry, self.next, digest).await?)
+            }
+            None => Direct::new(stream, origin, None),
+        };
+        self.end = end;
+        self.source = Source::Direct(Box::new(direct));
+        Ok(())
+    }
+
+    fn clip(&self, mut bytes: Bytes, limit: u64) -> Bytes {
+        let end = self.end.unwrap_or(u64::MAX).min(limit);
+        bytes.truncate(usize::try_from(end - self.next).unwrap_or(usize::MAX));
+        bytes
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.task.leave(self.id);
+    }
+}
+
+/// Reads at `offset`: at once if the bytes are in memory, else on a thread that may block.
+async fn read(entry: &Arc<Entry>, offset: u64) -> Result<Bytes, ReadError> {
+    match entry.read(offset, true) {
+        Err(ReadError::WouldBlock) => {
+            let entry = Arc::clone(entry);
+            let read = tokio::task::spawn_blocking(move || entry.read(offset, false)).await;
+            read.unwrap_or_else(|panicked| Err(ReadError::Io(std::io::Error::other(panicked))))
+        }
+        read => read,
+    }
+}
+
+/// The hash of the bytes that a client has received.
+async fn hash_sent(entry: Arc<Entry>, until: u64, digest: Digest) -> Result<Hasher, ContentError> {
+    let hash = move || {
+        let mut prefix = PrefixHasher::like(&digest);
+        prefix.catch_up(&entry, until).map(|()| prefix)
+    };
+    let prefix = blocking(hash).await??;
+    if prefix.hashed() < until {
+        return Err(ContentError::Sent);
+    }
+    Ok(prefix.into_hasher())
+}
+
+/// Whether two entries hold the same bytes in `range`.
+async fn equal(one: Arc<Entry>, other: Arc<Entry>, range: ByteRange) -> Result<bool, ContentError> {
+    const STEP: u64 = 1 << 20;
+    let compare = move || {
+        let mut start = range.start;
+        while start < range.end {
+            let part = ByteRange { start, end: range.end.min(start + STEP) };
+            if read_range(&one, part)? != read_range(&other, part)? {
+                return Ok(false);
+            }
+            start = part.end;
+        }
+        Ok::<_, ReadError>(true)
+    };
+    Ok(blocking(compare).await??)
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ContentError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ContentError::Internal(error.to_string()))
+}
+
+/// One failure, told to each reader.
+fn shared(error: &Arc<ContentError>) -> ContentError {
+    ContentError::Shared(Arc::clone(error))
+}

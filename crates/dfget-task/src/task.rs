@@ -1,0 +1,378 @@
+//! A content being fetched: who wants what of it, what is under way, how it ended.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use dfget_core::{ByteRange, Digest, RangeError, RangeHeader};
+use dfget_origin::{ContentStream, FetchRequest, Identity};
+use dfget_storage::{Entry, Pin};
+use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::ContentError;
+use crate::meta::TaskMeta;
+use crate::plan::{Situation, fetches};
+use crate::prefix::PrefixHasher;
+use crate::reader::Reader;
+use crate::tasks::{RunKey, TaskRequest, Tasks};
+
+/// Credentials kept for continuing a download; more clients than this add nothing.
+const MOST_SOURCES: usize = 16;
+
+/// A running download. Readers join it; it ends verified, failed or retired.
+pub struct Task {
+    pub(crate) tasks: Tasks,
+    pub(crate) key: RunKey,
+    pub(crate) digest: Option<Digest>,
+    pub(crate) meta: TaskMeta,
+    pub(crate) peer: Arc<str>,
+    pub(crate) started: Instant,
+    pub(crate) prefix: Mutex<Option<PrefixHasher>>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) state: Mutex<State>,
+    progress: watch::Sender<()>,
+    next_id: AtomicU64,
+}
+
+/// What changes while a task runs. Locked for moments only, never over I/O.
+pub(crate) struct State {
+    pub(crate) entry: Arc<Entry>,
+    /// The entry is not evicted while it is written.
+    pub(crate) pin: Option<Pin>,
+    /// 0 at first; 1 after a mismatch made everything be fetched anew.
+    pub(crate) generation: u32,
+    /// What present readers want, by reader.
+    pub(crate) wanted: HashMap<u64, Range<u64>>,
+    /// Requests that hold the task while they find out whether they may read it.
+    seats: usize,
+    /// What is to be finished although its reader has left.
+    pub(crate) kept: Vec<Range<u64>>,
+    pub(crate) flying: HashMap<u64, Range<u64>>,
+    /// Clients' requests that the origin may be asked with.
+    pub(crate) sources: Vec<FetchRequest>,
+    pub(crate) whole_only: bool,
+    /// The last check of the whole content is under way.
+    pub(crate) settling: bool,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+/// Holds a task for a request that has yet to join it: without readers it would retire.
+#[derive(Debug)]
+pub struct Seat {
+    task: Arc<Task>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// All bytes are here and are right.
+    Verified,
+    /// They cannot be had.
+    Failed(Arc<ContentError>),
+    /// They can be had but not stored: each reader goes on with a stream of its own.
+    Unstored,
+    /// Nobody wants more; what is stored stays.
+    Retired,
+}
+
+/// What a reader sees of a task.
+pub(crate) struct Snapshot {
+    pub(crate) generation: u32,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+impl Task {
+    /// A task over `entry`, nothing of which is being fetched yet.
+    pub(crate) fn new(
+        tasks: Tasks,
+        key: RunKey,
+        request: &TaskRequest,
+        entry: Arc<Entry>,
+        meta: TaskMeta,
+    ) -> Arc<Self> {
+        let state = State {
+            pin: Some(entry.pin()),
+            entry,
+            generation: 0,
+            wanted: HashMap::new(),
+            seats: 0,
+            kept: Vec::new(),
+            flying: HashMap::new(),
+            sources: Vec::new(),
+            whole_only: false,
+            settling: false,
+            outcome: None,
+        };
+        let prefix = request.digest.as_ref().map(PrefixHasher::like);
+        let cancel = tasks.inner.closing.child_token();
+        Arc::new(Self {
+            tasks,
+            key,
+            digest: request.digest,
+            meta,
+            peer: Arc::clone(&request.peer),
+            started: Instant::now(),
+            prefix: Mutex::new(prefix),
+            cancel,
+            state: Mutex::new(state),
+            progress: watch::Sender::new(()),
+            next_id: AtomicU64::new(0),
+        })
+    }
+
+    /// The headers that describe the content.
+    #[must_use]
+    pub fn headers(&self) -> HeaderMap {
+        self.meta.headers(&self.key.authority)
+    }
+
+    /// What tells this content from another.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.meta.identity(self.state.lock().entry.total())
+    }
+
+    /// The bytes that a request's range means, once the content's length is known: waits for
+    /// that only if the answer depends on it. `None` is the whole.
+    ///
+    /// # Errors
+    /// [`RangeError`] if none of the content's bytes is meant.
+    pub async fn resolve(&self, range: RangeHeader) -> Result<Option<(ByteRange, u64)>, RangeError> {
+        let RangeHeader::One(spec) = range else { return Ok(None) };
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.borrow_and_update();
+            let (total, ended) = {
+                let state = self.state.lock();
+                (state.entry.total(), state.outcome.is_some())
+            };
+            match total {
+                Some(total) => return spec.resolve(total).map(|range| Some((range, total))),
+                // Without a length there is no part; the whole response will say what failed.
+                None if ended || progress.changed().await.is_err() => return Ok(None),
+                None => {}
+            }
+        }
+    }
+
+    /// A reader of the content or a part of it, and the download of what that needs; `None` if
+    /// the task has come to its end meanwhile: look where the content stands now. `leads` is
+    /// the request that the task was begun with; it is told how the task ended.
+    #[must_use]
+    pub fn join(
+        self: &Arc<Self>,
+        request: &TaskRequest,
+        range: Option<ByteRange>,
+        leads: bool,
+    ) -> Option<Reader> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            match &state.outcome {
+                None | Some(Outcome::Verified) => {}
+                Some(Outcome::Failed(_) | Outcome::Unstored) if leads => {}
+                Some(_) => return None,
+            }
+            if self.cancel.is_cancelled() && state.outcome.is_none() {
+                return None;
+            }
+            let whole = if self.tasks.inner.options.prefetch { None } else { range };
+            let wanted =
+                whole.map_or(0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
+            state.wanted.insert(id, wanted);
+            if state.sources.len() < MOST_SOURCES {
+                state.sources.push(request.fetch.clone());
+            }
+        }
+        self.advance();
+        Some(Reader::following(Arc::clone(self), id, request.clone(), range, leads))
+    }
+
+    /// Begins the first fetch, whose answer is there already.
+    pub(crate) fn begin_with(self: &Arc<Self>, stream: ContentStream) {
+        let range = stream.position()..stream.end().unwrap_or(u64::MAX);
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            if self.tasks.inner.options.finish_abandoned {
+                state.kept.push(range.clone());
+            }
+            state.flying.insert(id, range);
+        }
+        self.spawn_fetch(id, stream);
+    }
+
+    /// Begins whatever has to be fetched now, or the last check if nothing has.
+    pub(crate) fn advance(self: &Arc<Self>) {
+        let mut streams = Vec::new();
+        let settle = {
+            let mut state = self.state.lock();
+            if state.outcome.is_some() || state.settling {
+                return;
+            }
+            for range in self.next_fetches(&state) {
+                let Some(source) = state.sources.last().cloned() else { break };
+                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+                let end = (range.end != u64::MAX).then_some(range.end);
+                let identity = if state.generation == 0 {
+                    self.meta.identity(state.entry.total())
+                } else {
+                    Identity { named: true, ..Identity::default() }
+                };
+                let origin = self.tasks.origin().clone();
+                streams.push((id, ContentStream::lazy(origin, source, range.start, end, identity)));
+                state.flying.insert(id, range);
+            }
+            let whole = |total| state.entry.gaps(0..total).is_empty();
+            state.settling = state.flying.is_empty() && state.entry.total().is_some_and(whole);
+            state.settling
+        };
+        for (id, stream) in streams {
+            self.spawn_fetch(id, stream);
+        }
+        if settle {
+            self.spawn_settle();
+        } else {
+            self.retire_if_idle();
+        }
+    }
+
+    fn next_fetches(&self, state: &State) -> Vec<Range<u64>> {
+        let wanted: Vec<_> = state.wanted.values().chain(&state.kept).cloned().collect();
+        let flying: Vec<_> = state.flying.values().cloned().collect();
+        let situation = Situation {
+            wanted: &wanted,
+            flying: &flying,
+            most: self.tasks.inner.options.most_fetches,
+            whole_only: state.whole_only,
+        };
+        fetches(&situation, |range| state.entry.gaps(range))
+    }
+
+    /// A reader goes. Without it the download goes on or ends, as the options say.
+    pub(crate) fn leave(self: &Arc<Self>, id: u64) {
+        {
+            let mut state = self.state.lock();
+            let wanted = state.wanted.remove(&id).filter(|_| self.tasks.inner.options.finish_abandoned);
+            if let Some(wanted) = wanted
+                && !state.entry.gaps(wanted.clone()).is_empty()
+            {
+                state.kept.push(wanted);
+            }
+        }
+        self.left();
+    }
+
+    /// Waits until the task has come to its end.
+    pub async fn ended(&self) {
+        let mut progress = self.progress.subscribe();
+        loop {
+            progress.borrow_and_update();
+            if self.state.lock().outcome.is_some() || progress.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Somebody has gone: the download stops if that was the last and it is not to be finished.
+    fn left(self: &Arc<Self>) {
+        if !self.tasks.inner.options.finish_abandoned {
+            let state = self.state.lock();
+            if state.wanted.is_empty() && state.seats == 0 && state.outcome.is_none() {
+                self.cancel.cancel();
+            }
+        }
+        self.retire_if_idle();
+    }
+
+    /// Ends the task if nobody is there, nothing is under way and nothing is left to do.
+    pub(crate) fn retire_if_idle(self: &Arc<Self>) {
+        let idle = {
+            let state = self.state.lock();
+            let busy =
+                !state.flying.is_empty() || state.settling || !state.wanted.is_empty() || state.seats > 0;
+            let more = !self.cancel.is_cancelled() && !self.next_fetches(&state).is_empty();
+            state.outcome.is_none() && !busy && !more
+        };
+        if idle {
+            self.end(Outcome::Retired);
+        }
+    }
+
+    /// Ends the task, once; readers see how.
+    pub(crate) fn end(self: &Arc<Self>, outcome: Outcome) {
+        {
+            let mut state = self.state.lock();
+            state.settling = false;
+            if state.outcome.is_none() {
+                state.outcome = Some(outcome);
+            }
+            state.pin = None;
+        }
+        self.cancel.cancel();
+        self.tasks.retire(&self.key, self);
+        self.bump();
+    }
+
+    /// A block of a download turned out to have changed on disk: it is fetched again.
+    pub(crate) fn refetch(self: &Arc<Self>, block_start: u64) {
+        let entry = Arc::clone(&self.state.lock().entry);
+        if entry.drop_block(block_start).is_ok() {
+            self.advance();
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let state = self.state.lock();
+        Snapshot {
+            generation: state.generation,
+            entry: Arc::clone(&state.entry),
+            outcome: state.outcome.clone(),
+        }
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<()> {
+        self.progress.subscribe()
+    }
+
+    /// Tells the readers that something has changed.
+    pub(crate) fn bump(&self) {
+        self.progress.send_replace(());
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    pub(crate) fn take(task: &Arc<Task>) -> Self {
+        task.state.lock().seats += 1;
+        Self { task: Arc::clone(task) }
+    }
+}
+
+impl std::ops::Deref for Seat {
+    type Target = Arc<Task>;
+
+    fn deref(&self) -> &Arc<Task> {
+        &self.task
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.task.state.lock().seats -= 1;
+        self.task.left();
+    }
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("key", &self.key).finish_non_exhaustive()
+    }
+}

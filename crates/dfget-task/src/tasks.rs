@@ -1,0 +1,209 @@
+//! All tasks of the daemon: which content is stored, which is being fetched, and by whose request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dfget_core::{Authority, Digest, RangeHeader, TaskId};
+use dfget_origin::{FetchRequest, OriginClient};
+use dfget_storage::{EntryKey, Store};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::content::Stored;
+use crate::lead::Lead;
+use crate::meta::TaskMeta;
+use crate::task::{Seat, Task};
+
+/// What a client asks for, as far as a task is concerned.
+#[derive(Clone, Debug)]
+pub struct TaskRequest {
+    /// The content's identity.
+    pub id: TaskId,
+    /// What the content must hash to, where the URL says so.
+    pub digest: Option<Digest>,
+    /// Where the client wants it from.
+    pub authority: Authority,
+    /// URL and the client's own headers: what the origin is asked with on its behalf.
+    pub fetch: FetchRequest,
+    /// The part wanted.
+    pub range: RangeHeader,
+    /// This attempt's name in the log.
+    pub peer: Arc<str>,
+}
+
+/// How downloads are done.
+#[derive(Clone, Copy, Debug)]
+pub struct TaskOptions {
+    /// Finished tasks are served again (`storage.multiplex`).
+    pub reuse: bool,
+    /// A download whose last client has left goes on (`download.finishAbandoned`).
+    pub finish_abandoned: bool,
+    /// A request for a part starts the download of the whole (`download.prefetch`).
+    pub prefetch: bool,
+    /// Requests to the origin at once for one task.
+    pub most_fetches: usize,
+}
+
+/// The registry of tasks. Cheap to clone.
+#[derive(Clone)]
+pub struct Tasks {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) store: Option<Store>,
+    pub(crate) origin: OriginClient,
+    pub(crate) options: TaskOptions,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) closing: CancellationToken,
+    running: Mutex<HashMap<RunKey, Slot>>,
+}
+
+/// A content is fetched once for each authority that it is asked from: until its digest is
+/// verified, what one authority sends is nothing that another's clients should get.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct RunKey {
+    pub(crate) id: TaskId,
+    pub(crate) authority: Authority,
+}
+
+enum Slot {
+    /// A request is at the origin; the channel closes when its answer is there.
+    Leading(watch::Receiver<()>),
+    Running(Arc<Task>),
+}
+
+/// Where a content stands.
+#[derive(Debug)]
+pub enum Found {
+    /// Whole and verified, in the store.
+    Stored(Stored),
+    /// Being fetched, or partly here from before.
+    Running(Seat),
+    /// Nowhere; whoever holds this is the one to ask the origin, and others wait for the outcome.
+    Absent(Lead),
+}
+
+// === impl Tasks ===
+
+impl Tasks {
+    /// A registry over `store`; without one every client gets its own stream from the origin.
+    #[must_use]
+    pub fn new(store: Option<Store>, origin: OriginClient, options: TaskOptions) -> Self {
+        let inner = Inner {
+            store,
+            origin,
+            options,
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            running: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The client that origins are asked through.
+    #[must_use]
+    pub fn origin(&self) -> &OriginClient {
+        &self.inner.origin
+    }
+
+    /// The store, if there is one.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        self.inner.store.as_ref()
+    }
+
+    /// Finds out where a content stands. Waits while another request for it is at the origin.
+    pub async fn find(&self, request: &TaskRequest) -> Found {
+        let key = RunKey { id: request.id.clone(), authority: request.authority.clone() };
+        loop {
+            if let Some(stored) = self.stored(request) {
+                return Found::Stored(stored);
+            }
+            let mut leading = {
+                let mut running = self.inner.running.lock();
+                match running.get(&key) {
+                    Some(Slot::Running(task)) => return Found::Running(Seat::take(task)),
+                    Some(Slot::Leading(done)) => done.clone(),
+                    None => {
+                        if let Some(task) = self.resumed(&key, request) {
+                            let seat = Seat::take(&task);
+                            running.insert(key, Slot::Running(task));
+                            return Found::Running(seat);
+                        }
+                        let (done, waiting) = watch::channel(());
+                        running.insert(key.clone(), Slot::Leading(waiting));
+                        return Found::Absent(Lead::new(self.clone(), key, done));
+                    }
+                }
+            };
+            // Nothing is ever sent: the wait ends when the leader drops its end.
+            let _ = leading.changed().await;
+        }
+    }
+
+    /// Stops all downloads and waits until what they wrote is in the store's hands.
+    pub async fn close(&self) {
+        self.inner.closing.cancel();
+        self.inner.tracker.close();
+        self.inner.tracker.wait().await;
+    }
+
+    /// How many contents are being fetched.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.inner.running.lock().len()
+    }
+
+    fn stored(&self, request: &TaskRequest) -> Option<Stored> {
+        let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
+        let entry = store.get(&final_key(&request.id)).filter(|entry| entry.is_complete())?;
+        Stored::new(self.clone(), entry)
+    }
+
+    /// A download that an earlier run of the daemon, or an earlier client, left unfinished.
+    fn resumed(&self, key: &RunKey, request: &TaskRequest) -> Option<Arc<Task>> {
+        let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
+        let entry = store.get(&partial_key(key)).filter(|entry| entry.total().is_some())?;
+        let meta = TaskMeta::from_bytes(&entry.meta())?;
+        Some(Task::new(self.clone(), key.clone(), request, entry, meta))
+    }
+
+    /// Puts a task in the place of its leader.
+    pub(crate) fn run(&self, key: &RunKey, task: &Arc<Task>) {
+        self.inner.running.lock().insert(key.clone(), Slot::Running(Arc::clone(task)));
+    }
+
+    /// Takes a leader away that did not become a task.
+    pub(crate) fn give_up(&self, key: &RunKey) {
+        self.inner.running.lock().remove(key);
+    }
+
+    /// Takes a task away that has come to its end, unless another has its place already.
+    pub(crate) fn retire(&self, key: &RunKey, task: &Task) {
+        let mut running = self.inner.running.lock();
+        let same =
+            |slot: &Slot| matches!(slot, Slot::Running(other) if std::ptr::eq(Arc::as_ptr(other), task));
+        if running.get(key).is_some_and(same) {
+            running.remove(key);
+        }
+    }
+}
+
+impl std::fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasks").field("running", &self.running()).finish_non_exhaustive()
+    }
+}
+
+/// The key of a verified content.
+pub(crate) fn final_key(id: &TaskId) -> EntryKey {
+    EntryKey::new(id.as_str())
+}
+
+/// The key of a content that is being fetched from one authority.
+pub(crate) fn partial_key(key: &RunKey) -> EntryKey {
+    EntryKey::new(format!("{}@{}", key.id, key.authority))
+}
