@@ -19,6 +19,7 @@ use crate::wire::Wire;
 pub struct Client {
     proxy: SocketAddr,
     tls: Arc<ClientConfig>,
+    connect_headers: Headers,
 }
 
 /// A request to be sent.
@@ -49,7 +50,14 @@ impl Client {
     /// A client of the proxy at `proxy` with these TLS settings.
     #[must_use]
     pub fn new(proxy: SocketAddr, tls: Arc<ClientConfig>) -> Self {
-        Self { proxy, tls }
+        Self { proxy, tls, connect_headers: Headers::default() }
+    }
+
+    /// The same client, sending this header field with each CONNECT.
+    #[must_use]
+    pub fn with_connect_header(mut self, name: &str, value: &str) -> Self {
+        self.connect_headers.push(name, value);
+        self
     }
 
     /// Sends `request` on a connection of its own and reads the answer; an answer that refuses the CONNECT is returned
@@ -90,7 +98,8 @@ impl Client {
     /// As [`Client::fetch`].
     pub fn connect(&self, authority: &str) -> io::Result<Result<Wire, Response>> {
         let mut stream = BufReader::new(Wire::dial(self.proxy)?);
-        write!(stream.get_mut(), "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n")?;
+        let headers = self.connect_headers.to_wire();
+        write!(stream.get_mut(), "CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{headers}\r\n")?;
         let head = next_head(&mut stream)?;
         if head.status == 200 {
             return Ok(Ok(stream.into_inner()));

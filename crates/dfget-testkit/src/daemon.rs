@@ -27,6 +27,7 @@ pub struct DaemonOptions {
     hosts: String,
     hijack: String,
     proxy: String,
+    port: Option<u16>,
     extra: String,
     environment: Vec<(String, String)>,
     trusted: String,
@@ -65,6 +66,7 @@ impl DaemonOptions {
             hosts: "[{regx: '^127\\.'}]".to_owned(),
             hijack: "ca.crt, key: ca.key".to_owned(),
             proxy: String::new(),
+            port: None,
             extra: String::new(),
             environment: Vec::new(),
             trusted: String::new(),
@@ -103,7 +105,14 @@ impl DaemonOptions {
     /// Sets `proxy.tcpListen.port` to this one instead of a range.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
-        self.proxy = format!("  tcpListen: {{listen: 127.0.0.1, port: {port}}}\n");
+        self.port = Some(port);
+        self
+    }
+
+    /// Adds lines to the section `proxy`, indented by two.
+    #[must_use]
+    pub fn proxy(mut self, yaml: &str) -> Self {
+        self.proxy.extend(yaml.lines().map(|line| format!("  {line}\n")));
         self
     }
 
@@ -284,13 +293,16 @@ impl Daemon {
 
     fn yaml(&self) -> String {
         let home = self.home().display();
-        let DaemonOptions { rules, hosts, hijack, proxy, extra, .. } = &self.options;
-        let listen =
-            if proxy.is_empty() { format!("  tcpListen: {}\n", port_range(20_000)) } else { proxy.clone() };
+        let DaemonOptions { rules, hosts, hijack, proxy, port, extra, .. } = &self.options;
+        let listen = match port {
+            Some(port) => format!("{{listen: 127.0.0.1, port: {port}}}"),
+            None => port_range(20_000),
+        };
         format!(
             "workHome: {home}/work\ncacheDir: {home}/cache\nlogDir: {home}/log\ndataDir: {data}\n\
              health:\n  tcpListen: {health}\n{extra}\
-             proxy:\n{listen}  proxies: {rules}\n  hijackHTTPS: {{cert: {hijack}, hosts: {hosts}}}\n",
+             proxy:\n  tcpListen: {listen}\n  proxies: {rules}\n\
+             \x20 hijackHTTPS: {{cert: {hijack}, hosts: {hosts}}}\n{proxy}",
             data = self.data_dir().display(),
             health = port_range(26_000),
         )
