@@ -1,0 +1,103 @@
+//! The closed sets that labels are taken from.
+
+/// One label: key and value.
+pub(super) type Label = [(&'static str, &'static str); 1];
+
+/// Where the bytes of a response came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// This node's store, complete before the request.
+    Cache,
+    /// The origin, by way of a task.
+    Origin,
+    /// The origin, passed through: no task.
+    Forwarded,
+    /// A blind tunnel: what went through is unknown.
+    Tunnelled,
+}
+
+// === impl Source ===
+
+impl Source {
+    pub(super) const ALL: [Self; 4] = [Self::Cache, Self::Origin, Self::Forwarded, Self::Tunnelled];
+
+    /// The word for logs and labels: `cache`, `origin`, `forwarded`, `tunnelled`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Origin => "origin",
+            Self::Forwarded => "forwarded",
+            Self::Tunnelled => "tunnelled",
+        }
+    }
+
+    pub(super) fn label(self) -> Label {
+        [("source", self.as_str())]
+    }
+}
+
+/// What a task failed of, in the words of Dragonfly's `type` label.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TaskFailure {
+    /// Before its first byte.
+    Init,
+    /// The origin.
+    Source,
+    /// Peers.
+    P2p,
+}
+
+// === impl TaskFailure ===
+
+impl TaskFailure {
+    pub(super) const ALL: [Self; 3] = [Self::Init, Self::Source, Self::P2p];
+
+    pub(super) fn label(self) -> Label {
+        let failure = match self {
+            Self::Init => "init",
+            Self::Source => "source",
+            Self::P2p => "p2p",
+        };
+        [("type", failure)]
+    }
+}
+
+/// How the question whether a client may have a stored blob was answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AccessCheck {
+    /// The origin said yes a moment ago; not asked again.
+    Remembered,
+    /// The origin says yes.
+    Allowed,
+    /// The origin says no; its own answer goes to the client.
+    Denied,
+    /// The origin does not answer, an earlier yes still counts.
+    Grace,
+    /// The origin does not answer, and there is no earlier yes.
+    Unreachable,
+}
+
+// === impl AccessCheck ===
+
+impl AccessCheck {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Remembered, Self::Allowed, Self::Denied, Self::Grace, Self::Unreachable];
+
+    pub(super) fn label(self) -> Label {
+        let result = match self {
+            Self::Remembered => "remembered",
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Grace => "grace",
+            Self::Unreachable => "unreachable",
+        };
+        [("result", result)]
+    }
+}
+
+/// A client can invent methods, so labels are taken from a list.
+pub(super) fn method_label(method: &str) -> &'static str {
+    METHODS.iter().find(|known| **known == method).copied().unwrap_or("other")
+}
+
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"];
