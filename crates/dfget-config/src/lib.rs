@@ -1,25 +1,38 @@
 //! `dfget.yaml` into one typed, complete [`Config`].
+//!
+//! The crate owns the file's two layouts, its scalar formats, every key with its default, and the
+//! words of each error and warning. [`load`] reads; what it gives holds nothing left to check.
+//! Everything that is wrong is said at once, each with file, line, column, key and remedy; secrets
+//! are in no message. It opens no port and writes no file.
+//!
+//! Data goes one way: `places` finds the file, `yaml` makes a tree with positions of it, `layout`
+//! sorts the keys, `check` looks for unknown ones along the table in `options`, `build` makes types
+//! of the rest, `lint` doubts the result, `report` collects what they say.
 
+mod build;
+mod check;
 mod diagnostic;
+mod environment;
+mod layout;
+mod lint;
+mod load;
 mod model;
+mod options;
+mod places;
+mod read;
+mod report;
+mod scalar;
 mod secret;
+#[cfg(test)]
+mod testing;
+mod yaml;
 
 pub use diagnostic::{Code, Diagnostic, Location, Severity};
+pub use environment::{Environment, Files, SystemFiles};
+pub use load::{ConfigErrors, LoadOptions, Loaded, default_files, load};
 pub use model::{
     Access, BasicAuth, Config, Download, Health, Hijack, HijackHost, Listen, Paths, PemSource, PortRange,
     Proxy, Redirect, Rule, Storage, WhiteListEntry,
 };
+pub use options::reference;
 pub use secret::Secret;
-
-use std::path::PathBuf;
-
-/// A configuration without errors, and what should be said about it all the same.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// What to run with.
-    pub config: Config,
-    /// In the order of the file.
-    pub warnings: Vec<Diagnostic>,
-    /// The file it came from; `None` when there was none and these are the defaults.
-    pub source: Option<PathBuf>,
-}

@@ -1,0 +1,166 @@
+//! Keys to types: the part of the file that is about the daemon.
+//!
+//! Reads every key that has an effect, with its default from the model. A value that is wrong has
+//! been reported by its reader; the default stands in for it until the report stops the load.
+
+mod pem;
+mod proxy;
+
+use std::{path::PathBuf, time::Duration};
+
+pub(crate) use proxy::proxy;
+
+use crate::{
+    Access, Code, Config, Download, Environment, Health, Listen, Paths, Storage,
+    places::Places,
+    read::{ADDRESS, BYTES, Expected, IP, PERCENT, Section},
+    report::{Report, Subject},
+    scalar,
+};
+
+/// What is needed besides the keys themselves.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) report: &'a mut Report,
+    pub(crate) environment: &'a Environment,
+    /// The directory of each file that was read, absolute, by the number in its marks.
+    pub(crate) directories: &'a [PathBuf],
+}
+
+/// Fills in everything but the proxy.
+pub(crate) fn daemon(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Config {
+    let defaults = Config::with_paths(directories(section, places, context));
+    let report = &mut *context.report;
+    let config = Config {
+        alive_time: section.bound(report, "aliveTime", defaults.alive_time),
+        gc_interval: section.duration(report, "gcInterval", defaults.gc_interval),
+        keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
+        metrics: metrics(section, report),
+        console: section.boolean(report, "console", defaults.console),
+        verbose: section.boolean(report, "verbose", defaults.verbose),
+        storage: storage(&section.section(report, "storage"), report),
+        health: health(&section.section(report, "health"), report),
+        download: download(&section.section(report, "download"), report),
+        access: access(&section.section(report, "access"), report),
+        paths: defaults.paths,
+        proxy: None,
+    };
+    if let (Some(field), Duration::ZERO) = (section.get("gcInterval"), config.gc_interval) {
+        let expected = Expected { what: "a duration above 0", example: "1m" };
+        field.bad_value(context.report, expected, "the clean-up cannot run without a pause");
+    }
+    config
+}
+
+fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {
+    let field = section.get("metrics")?;
+    if section.text(report, "metrics", ADDRESS.example).is_none() {
+        return None;
+    }
+    let listen = field.parse(report, ADDRESS, scalar::address)?;
+    if field.text(report, ADDRESS)?.starts_with(':') {
+        let port = listen.ports.start;
+        report.warn(
+            field.value(),
+            Code::Suspicious,
+            format!("without an address it listens on {listen} only, for this host"),
+            format!("write `metrics: 0.0.0.0:{port}` if other hosts read it, else `metrics: {listen}`"),
+        );
+    }
+    Some(listen)
+}
+
+fn storage(section: &Section<'_>, report: &mut Report) -> Storage {
+    let defaults = Storage::default();
+    let bytes = |report: &mut Report| section.get("diskGCThreshold")?.parse(report, BYTES, scalar::bytes);
+    let percent =
+        |report: &mut Report| section.get("diskGCThresholdPercent")?.parse(report, PERCENT, scalar::percent);
+    Storage {
+        task_expire_time: section.bound(report, "taskExpireTime", defaults.task_expire_time),
+        multiplex: section.boolean(report, "multiplex", defaults.multiplex),
+        disk_gc_threshold_bytes: match bytes(report) {
+            Some(bytes) => (bytes > 0).then_some(bytes),
+            None => defaults.disk_gc_threshold_bytes,
+        },
+        disk_gc_threshold_percent: match percent(report) {
+            Some(percent) => (percent > 0.0).then_some(percent),
+            None => defaults.disk_gc_threshold_percent,
+        },
+    }
+}
+
+fn health(section: &Section<'_>, report: &mut Report) -> Health {
+    let defaults = Health::default();
+    let path = match section.text(report, "path", "/server/ping") {
+        Some(path) => path.to_owned(),
+        None => defaults.path,
+    };
+    let is_path = path.starts_with('/') && !path.contains(['?', '#']) && !path.contains(char::is_whitespace);
+    if let (Some(field), false) = (section.get("path"), is_path) {
+        let expected = Expected { what: "a path that starts with `/`", example: "/server/ping" };
+        field.bad_value(report, expected, "not the path of a URL");
+    }
+    Health { path, listen: listen(&section.section(report, "tcpListen"), defaults.listen, report) }
+}
+
+/// A `tcpListen`.
+fn listen(section: &Section<'_>, default: Listen, report: &mut Report) -> Listen {
+    let ip = match section.text(report, "listen", IP.example) {
+        Some(_) => section.get("listen").and_then(|field| field.parse(report, IP, scalar::ip)),
+        None => None,
+    };
+    let ports = section.get("port").and_then(|field| field.ports(report));
+    Listen { ip: ip.unwrap_or(default.ip), ports: ports.unwrap_or(default.ports) }
+}
+
+fn download(section: &Section<'_>, report: &mut Report) -> Download {
+    let defaults = Download::default();
+    Download {
+        prefetch: section.boolean(report, "prefetch", defaults.prefetch),
+        finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
+    }
+}
+
+fn access(section: &Section<'_>, report: &mut Report) -> Access {
+    let defaults = Access::default();
+    Access {
+        ttl: section.duration(report, "ttl", defaults.ttl),
+        offline_grace: section.bound(report, "offlineGrace", defaults.offline_grace),
+    }
+}
+
+fn directories(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Paths {
+    let mut directory = |name: &str, default: &Option<PathBuf>| {
+        let set = directory(section, name, context);
+        set.or_else(|| default.clone()).unwrap_or_else(|| no_place(name, context))
+    };
+    Paths {
+        work_home: directory("workHome", &places.work_home),
+        cache_dir: directory("cacheDir", &places.cache_dir),
+        log_dir: directory("logDir", &places.log_dir),
+        data_dir: directory("dataDir", &places.data_dir),
+    }
+}
+
+fn no_place(name: &str, context: &mut Context<'_>) -> PathBuf {
+    let subject = Subject { key: Some(name.to_owned()), ..Subject::default() };
+    let problem = "no place for it: the system's directories cannot be written, and there is no `HOME`";
+    let remedy = format!("set `HOME`, or write `{name}: /some/path` in the configuration file");
+    context.report.error(subject, Code::MissingKey, problem, remedy);
+    PathBuf::new()
+}
+
+/// A directory; a relative one lies in the working directory, as in 2.0.9, which is said.
+fn directory(section: &Section<'_>, name: &str, context: &mut Context<'_>) -> Option<PathBuf> {
+    let text = section.text(context.report, name, "/some/path")?;
+    let path = context.environment.working_directory.join(text);
+    if let (Some(field), false) = (section.get(name), text.starts_with('/')) {
+        context.report.warn(
+            field.value(),
+            Code::Suspicious,
+            format!("a relative name depends on where the daemon is started (got `{text}`)"),
+            format!("write {}", field.line(&path.display().to_string())),
+        );
+    }
+    Some(path)
+}

@@ -1,0 +1,249 @@
+//! What is legal, and yet hardly meant: said in a warning, each with the way out.
+//!
+//! Looks at the keys as they were written, after they were read without error.
+
+use crate::{
+    Code, Config, Environment, Proxy,
+    read::{Field, Section},
+    report::{Report, Subject},
+    yaml::Data,
+};
+
+/// Placeholders of the documentation, in any value but a password.
+pub(crate) fn placeholders(section: &Section<'_>, report: &mut Report) {
+    for field in &section.fields {
+        visit_texts(field, &mut |field, text| {
+            if is_placeholder(text) && !field.name.eq_ignore_ascii_case("password") {
+                let example = match field.path.to_ascii_lowercase().contains("hosts[") {
+                    true => r"'^registry\.example\.com:443$'",
+                    false => "registry.example.com",
+                };
+                let problem = format!("the placeholder of the documentation is still here (got `{text}`)");
+                let remedy = format!("write your registry, for example {}", field.line(example));
+                report.warn(field.value(), Code::Placeholder, problem, remedy);
+            }
+        });
+    }
+}
+
+/// Parts of the proxy that do nothing alone, patterns that match too much, ports open to all.
+pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
+    if let Some(first) = section.fields.iter().find(|field| !field.is_null()) {
+        no_effect(section, proxy, first, report);
+    }
+    for item in host_items(section) {
+        let Data::Map(entries) = &item.node.data else { continue };
+        if let Some(field) = Section::of(entries, &item.path).get("regx")
+            && let Data::Scalar { text, .. } = &field.node.data
+            && !is_placeholder(text)
+        {
+            loose_host(field, text, report);
+        }
+    }
+    if !proxy.listen.ip.is_loopback() {
+        exposed(section, proxy, report);
+    }
+}
+
+/// Secrets in a file that others can read, and files that others can change.
+pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environment, report: &mut Report) {
+    let holds_secret = config.proxy.as_ref().is_some_and(|proxy| {
+        let inline = |hijack: &crate::Hijack| matches!(hijack.key, crate::PemSource::Inline(_));
+        proxy.basic_auth.is_some() || proxy.hijack.as_ref().is_some_and(inline)
+    });
+    for subject in files {
+        let Some(path) = &subject.file else { continue };
+        let Ok(mode) = environment.files.mode(&environment.working_directory.join(path)) else { continue };
+        let shown = path.display();
+        if mode & 0o002 != 0 {
+            let problem = format!("every user of this host can change it (mode {mode:04o})");
+            report.warn(subject.clone(), Code::Exposed, problem, format!("`chmod o-w {shown}`"));
+        }
+        if holds_secret && mode & 0o004 != 0 {
+            let problem =
+                format!("it holds a secret, and every user of this host can read it (mode {mode:04o})");
+            report.warn(subject.clone(), Code::Exposed, problem, format!("`chmod 600 {shown}`"));
+        }
+    }
+}
+
+fn no_effect(section: &Section<'_>, proxy: &Proxy, first: &Field<'_>, report: &mut Report) {
+    if proxy.rules.is_empty() {
+        let field = section.get("proxies").unwrap_or(first);
+        let remedy = "add `proxies: [{regx: 'blobs/sha256.*'}]`";
+        report.warn(field.key(), Code::NoEffect, "without a rule nothing is cached, only forwarded", remedy);
+    }
+    match &proxy.hijack {
+        None => {
+            let field = section.get("proxies").unwrap_or(first);
+            let problem =
+                "without `hijackHTTPS` every HTTPS connection is tunnelled unseen, nothing of it is cached";
+            let remedy =
+                "add `hijackHTTPS` with `cert`, `key` and `hosts`; docs/configuration.md has an example";
+            report.warn(field.key(), Code::NoEffect, problem, remedy);
+        }
+        Some(hijack) if hijack.hosts.is_empty() => {
+            let field = section.get("hijackHTTPS").unwrap_or(first);
+            let problem =
+                "without `hosts` every HTTPS connection is tunnelled unseen, nothing of it is cached";
+            let remedy = r"add `hosts: [{regx: '^registry\.example\.com:443$'}]`";
+            report.warn(field.key(), Code::NoEffect, problem, remedy);
+        }
+        Some(_) => {}
+    }
+}
+
+fn exposed(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
+    let listen = proxy.listen;
+    let Some(field) = section.get("tcpListen") else { return };
+    if proxy.basic_auth.is_some() {
+        let field = section.get("basicAuth").unwrap_or(field);
+        let problem = format!("the password crosses the network readable, as the proxy listens on {listen}");
+        let remedy = "listen on 127.0.0.1, or let clients come through an encrypted network only";
+        report.warn(field.key(), Code::Exposed, problem, remedy);
+    } else {
+        let problem = format!("anybody who reaches {listen} may use the proxy");
+        let remedy = "write `listen: 127.0.0.1`, or add `basicAuth`, or let a firewall choose";
+        report.warn(field.key(), Code::Exposed, problem, remedy);
+    }
+}
+
+fn host_items<'a>(section: &Section<'a>) -> Vec<Field<'a>> {
+    let mut quiet = Report::default();
+    section.section(&mut quiet, "hijackHTTPS").items(&mut quiet, "hosts")
+}
+
+fn loose_host(field: &Field<'_>, text: &str, report: &mut Report) {
+    let Some(pattern) = HostPattern::of(text) else { return };
+    let strict = field.line(&format!("'{}'", pattern.strict()));
+    if pattern.ends && pattern.port.is_none() {
+        let problem = format!("it matches no host: the port follows where `$` stands (got `{text}`)");
+        report.warn(field.value(), Code::LooseHostPattern, problem, format!("write {strict}"));
+    } else if !(pattern.starts && pattern.ends) {
+        let problem = format!(
+            "not anchored, it matches every `host:port` that contains it, `{}` too (got `{text}`)",
+            pattern.stranger()
+        );
+        let remedy = format!("write {strict}; for another port, write it in place of the {}", pattern.port());
+        report.warn(field.value(), Code::LooseHostPattern, problem, remedy);
+    }
+}
+
+/// A pattern that only spells a host: letters, digits, `.`, `-`, `\.`, `^`, `$` and a port.
+#[derive(Debug, Eq, PartialEq)]
+struct HostPattern {
+    host: String,
+    port: Option<String>,
+    starts: bool,
+    ends: bool,
+}
+
+// === impl HostPattern ===
+
+impl HostPattern {
+    /// `None` for a pattern that does more than spell a host.
+    fn of(text: &str) -> Option<Self> {
+        let (starts, rest) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
+        let (ends, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
+        let plain = rest.replace(r"\.", ".").replace(r"\-", "-");
+        let (host, port) = match plain.rsplit_once(':') {
+            Some((host, port)) => (host.to_owned(), Some(port.to_owned())),
+            None => (plain, None),
+        };
+        let spells = host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
+            && host.contains(|c: char| c.is_ascii_alphanumeric());
+        let is_port = |port: &String| !port.is_empty() && port.chars().all(|digit| digit.is_ascii_digit());
+        (spells && port.as_ref().is_none_or(is_port)).then_some(Self { host, port, starts, ends })
+    }
+
+    /// The pattern that matches this host and port only; without a port, that of HTTPS.
+    fn strict(&self) -> String {
+        format!("^{}:{}$", self.host.replace('.', r"\."), self.port())
+    }
+
+    fn port(&self) -> &str {
+        self.port.as_deref().unwrap_or("443")
+    }
+
+    /// A host of somebody else that the pattern lets in.
+    fn stranger(&self) -> String {
+        let host = if self.starts { String::new() } else { "not-".to_owned() } + &self.host;
+        match (&self.port, self.ends) {
+            (Some(port), true) => format!("{host}:{port}"),
+            (Some(port), false) => format!("{host}:{port}1"),
+            (None, _) => format!("{host}.example.org:443"),
+        }
+    }
+}
+
+/// `<some.thing>`, alone or behind a scheme; not the name of a group in a pattern.
+fn is_placeholder(text: &str) -> bool {
+    let Some((before, rest)) = text.split_once('<') else { return false };
+    let Some((name, _)) = rest.split_once('>') else { return false };
+    let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');
+    !before.ends_with('?') && !before.ends_with("?P") && !name.is_empty() && name.chars().all(is_name)
+}
+
+/// Calls `look` with every text below the field.
+fn visit_texts(field: &Field<'_>, look: &mut impl FnMut(&Field<'_>, &str)) {
+    let mut quiet = Report::default();
+    match &field.node.data {
+        Data::Null => {}
+        Data::Scalar { text, .. } => look(field, text),
+        Data::List(_) => {
+            for item in field.items(&mut quiet).unwrap_or_default() {
+                visit_texts(&item, look);
+            }
+        }
+        Data::Map(_) => {
+            for child in field.section(&mut quiet).unwrap_or_default().fields {
+                visit_texts(&child, look);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_patterns_that_spell_a_host_are_judged() {
+        for text in [
+            "registry.example.com",
+            r"registry\.example\.com",
+            "^registry.example.com:5000$",
+            "10.0.0.1",
+            "a-b",
+        ] {
+            assert!(HostPattern::of(text).is_some(), "{text}");
+        }
+        for text in [r"^a\.b(:\d+)?$", ".*", "a|b", "", ".", ":443", "a:", "a:x", "a b", r"\d", "[::1]:443"] {
+            assert_eq!(HostPattern::of(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_strict_form_matches_the_host_and_no_stranger() {
+        for text in
+            ["registry.example.com", "^registry.example.com", "registry.example.com:443$", "r.io:5000"]
+        {
+            let pattern = HostPattern::of(text).unwrap();
+            let strict = regex::Regex::new(&pattern.strict()).unwrap();
+            let own = format!("{}:{}", pattern.host, pattern.port());
+            assert!(strict.is_match(&own), "{text}");
+            assert!(!strict.is_match(&pattern.stranger()), "{text}");
+            assert!(regex::Regex::new(text).unwrap().is_match(&pattern.stranger()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_placeholder_is_told_from_a_group_and_from_plain_text() {
+        for text in ["<your.private.registry>", "https://<your registry>", "<a_b>:5000"] {
+            assert!(is_placeholder(text), "{text}");
+        }
+        for text in ["a<b", "(?P<name>x)", "(?<name>x)", "<>", "a > b", "<a(b>", "x"] {
+            assert!(!is_placeholder(text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! From a file to a [`Config`], or to everything that is wrong with it.
+//!
+//! Owns the order: find the file, read it, sort its keys, say what is unknown, read what has an
+//! effect, then doubt what is legal but odd. All errors are collected; only a file that cannot be
+//! read as YAML at all ends the work early.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Code, Config, Diagnostic, Environment,
+    build::{self, Context},
+    check::check,
+    layout, lint,
+    options::{PROXY, TOP},
+    places::{self, LIMIT_BYTES, Named},
+    report::{Report, Subject},
+    yaml::{self, Node},
+};
+
+/// What the command line says about the configuration; it overrides the file.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LoadOptions {
+    /// The file to read (`--config`); `None` = look for one.
+    pub config: Option<PathBuf>,
+    /// Log to standard output, whatever the file says (`--console`).
+    pub console: bool,
+    /// Log at debug level, whatever the file says (`--verbose`).
+    pub verbose: bool,
+}
+
+/// A configuration without errors, and what should be said about it all the same.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What to run with.
+    pub config: Config,
+    /// In the order of the file.
+    pub warnings: Vec<Diagnostic>,
+    /// The file it came from; `None` when there was none and these are the defaults.
+    pub source: Option<PathBuf>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConfigErrors {
+    /// All of them, at least one, in the order of the file.
+    pub errors: Vec<Diagnostic>,
+    /// What else should be said, in the order of the file.
+    pub warnings: Vec<Diagnostic>,
+    /// The file, when one was named or found.
+    pub source: Option<PathBuf>,
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl fmt::Display for ConfigErrors {
+    /// One line for each error.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.errors.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the configuration: the file that is named, else `DFGET_CONFIG`, else
+/// `/etc/dragonfly/dfget.yaml`, else the user's own; without any, the defaults, with no proxy.
+///
+/// # Errors
+/// [`ConfigErrors`] with every error found, if there is any: the file or one that it names cannot
+/// be read, is no YAML, or holds a value that cannot be used.
+pub fn load(options: &LoadOptions, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    let mut report = Report::default();
+    let file = places::config_file(options, environment);
+    let source = file.as_ref().map(|(path, _)| path.clone());
+    let config = read(file, options, environment, &mut report);
+    let has_errors = report.has_errors();
+    let (errors, warnings) = report.into_parts();
+    match config {
+        Some(config) if !has_errors => Ok(Loaded { config, warnings, source }),
+        _ => Err(ConfigErrors { errors, warnings, source }),
+    }
+}
+
+/// The places where a configuration file is looked for when none is named, in this order.
+#[must_use]
+pub fn default_files(environment: &Environment) -> Vec<PathBuf> {
+    places::candidates(environment)
+}
+
+/// `None` only after an error that leaves nothing to look at.
+fn read(
+    file: Option<(PathBuf, Named)>,
+    options: &LoadOptions,
+    environment: &Environment,
+    report: &mut Report,
+) -> Option<Config> {
+    let mut files = Files { environment, directories: Vec::new(), subjects: Vec::new() };
+    let root = match file {
+        Some((path, named)) => {
+            let content = environment.files.read(&environment.working_directory.join(&path), LIMIT_BYTES);
+            let content = content.map_err(|error| unreadable(&path, named, &error, report)).ok()?;
+            files.parse(path, &content, report)?
+        }
+        None => files.parse(PathBuf::new(), b"", report)?,
+    };
+    let top = layout::top(&root, report);
+    let separate_root = layout::separate_file(&top).and_then(|(field, name)| {
+        let path = files.directories.first()?.join(name);
+        match environment.files.read(&path, LIMIT_BYTES) {
+            Ok(content) => files.parse(path, &content, report),
+            Err(error) => {
+                let problem = format!("the file of the proxy's keys, {}: {}", path.display(), plain(&error));
+                let remedy = "write its absolute name, or the keys themselves below `proxy:`";
+                report.error(field.value(), Code::MissingFile, problem, remedy);
+                None
+            }
+        }
+    });
+    let separate = separate_root.as_ref().map(|root| layout::top(root, report));
+    let layout = layout::arrange(top, separate, report);
+
+    for (section, known) in [(Some(&layout.daemon), TOP), (layout.proxy.as_ref(), PROXY)] {
+        let Some(section) = section else { continue };
+        check(section, known, report);
+        lint::placeholders(section, report);
+    }
+    let Files { directories, subjects, .. } = files;
+    let mut context = Context { report, environment, directories: &directories };
+    let mut config = build::daemon(&layout.daemon, &places::places(environment), &mut context);
+    config.proxy = layout.proxy.as_ref().map(|section| build::proxy(section, &mut context));
+    if let (Some(section), Some(proxy)) = (&layout.proxy, &config.proxy) {
+        lint::proxy(section, proxy, report);
+    }
+    lint::modes(&config, &subjects, environment, report);
+    config.console |= options.console;
+    config.verbose |= options.verbose;
+    Some(config)
+}
+
+/// The files read so far.
+struct Files<'a> {
+    environment: &'a Environment,
+    directories: Vec<PathBuf>,
+    subjects: Vec<Subject>,
+}
+
+// === impl Files ===
+
+impl Files<'_> {
+    /// Makes a tree of a file's content and remembers the file.
+    fn parse(&mut self, path: PathBuf, content: &[u8], report: &mut Report) -> Option<Node> {
+        let absolute = self.environment.working_directory.join(&path);
+        self.directories.push(absolute.parent().map(Path::to_path_buf).unwrap_or(absolute));
+        if !path.as_os_str().is_empty() {
+            self.subjects.push(Subject::file(&path));
+        }
+        let number = report.add_file(path);
+        match yaml::parse(number, content) {
+            Ok(document) => {
+                document.faults.into_iter().for_each(|fault| report.fault(fault));
+                Some(document.root)
+            }
+            Err(fault) => {
+                report.fault(fault);
+                None
+            }
+        }
+    }
+}
+
+fn unreadable(path: &Path, named: Named, error: &io::Error, report: &mut Report) {
+    let by = match named {
+        Named::ByVariable => ", named by `DFGET_CONFIG`",
+        Named::ByOption | Named::ByDefault => "",
+    };
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "write it, docs/configuration.md has an example, or name another with `--config FILE`".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "run `ls -l {0}` to see who may, and `sudo chmod o+r {0}` if everybody should",
+                path.display()
+            )
+        }
+        _ => "name a file of YAML with `--config FILE`".to_owned(),
+    };
+    let problem = format!("the configuration cannot be read{by}: {}", plain(error));
+    report.error(Subject::file(path), Code::FileUnreadable, problem, remedy);
+}
+
+/// An error of the system without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_ascii_lowercase(),
+        None => text,
+    }
+}

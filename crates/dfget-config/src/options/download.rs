@@ -1,0 +1,128 @@
+//! `download`.
+
+use super::{Kind, LISTEN_PART, Opt, TLS_PART};
+
+const NO_PEERS: &str = "this daemon works alone, nothing comes from peers";
+const NO_LIMIT: &str = "downloads are not limited";
+const OWN_CLIENT: &str = "connections to origins follow dfget's own bounds";
+
+const COUNT: Kind = Kind::Integer(0, i64::MAX);
+
+/// Connections to origins, the same fields for each protocol.
+const CLIENT: &[Opt] = &[
+    Opt::part("proxy", Kind::Secret, "proxy on the way to the origin"),
+    Opt::part("dialTimeout", Kind::UnitDuration, "bound of a connect"),
+    Opt::part("keepAlive", Kind::UnitDuration, "pause between two TCP keep-alives"),
+    Opt::part("maxIdleConns", COUNT, "idle connections kept"),
+    Opt::part("idleConnTimeout", Kind::UnitDuration, "how long an idle connection is kept"),
+    Opt::part("responseHeaderTimeout", Kind::UnitDuration, "bound of the wait for an answer"),
+    Opt::part("tlsHandshakeTimeout", Kind::UnitDuration, "bound of a TLS handshake"),
+    Opt::part("expectContinueTimeout", Kind::UnitDuration, "bound of the wait for 100 Continue"),
+    Opt::part("insecureSkipVerify", Kind::Boolean, "do not verify certificates").harmless(&["false"]),
+];
+
+const CONCURRENT: &[Opt] = &[
+    Opt::part("thresholdSize", Kind::Rate, "size from which ranges are fetched at once"),
+    Opt::part("thresholdSpeed", Kind::Bytes, "speed below which ranges are fetched at once"),
+    Opt::part("goroutineCount", COUNT, "ranges at once"),
+    Opt::part("initBackoff", Kind::Number, "seconds before the first retry"),
+    Opt::part("maxBackoff", Kind::Number, "seconds before a retry, at most"),
+    Opt::part("maxAttempts", COUNT, "retries"),
+];
+
+const TRANSPORT: &[Opt] = &[
+    Opt::part("dialTimeout", Kind::UnitDuration, "bound of a connect"),
+    Opt::part("keepAlive", Kind::UnitDuration, "pause between two TCP keep-alives"),
+    Opt::part("maxIdleConns", COUNT, "idle connections kept"),
+    Opt::part("idleConnTimeout", Kind::UnitDuration, "how long an idle connection is kept"),
+    Opt::part("responseHeaderTimeout", Kind::UnitDuration, "bound of the wait for an answer"),
+    Opt::part("tlsHandshakeTimeout", Kind::UnitDuration, "bound of a TLS handshake"),
+    Opt::part("expectContinueTimeout", Kind::UnitDuration, "bound of the wait for 100 Continue"),
+];
+
+const SOCKET: &[Opt] = &[Opt::part("socket", Kind::Path, "path of the socket")];
+
+const DOWNLOAD_GRPC: &[Opt] = &[
+    Opt::part("unixListen", Kind::Section(SOCKET), "the unix socket"),
+    Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where it listens"),
+    Opt::part("security", Kind::Section(TLS_PART), "TLS of that listener"),
+];
+
+const PEER_GRPC: &[Opt] = &[
+    Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where it listens"),
+    Opt::part("unixListen", Kind::Section(SOCKET), "the unix socket"),
+    Opt::part("security", Kind::Section(TLS_PART), "TLS of that listener"),
+];
+
+pub(super) const DOWNLOAD: &[Opt] = &[
+    Opt::full(
+        "prefetch",
+        Kind::Boolean,
+        "false",
+        "a request for a range also starts the download of the whole blob",
+    ),
+    Opt::full(
+        "finishAbandoned",
+        Kind::Boolean,
+        "true",
+        "a client that leaves does not stop the download it began",
+    ),
+    Opt::later("totalRateLimit", Kind::Rate, "bytes per second of all downloads", NO_LIMIT),
+    Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS),
+    Opt::later("trafficShaperType", Kind::Text, "how the total is shared", NO_LIMIT).harmless(&["", "plain"]),
+    Opt::later("pieceDownloadTimeout", Kind::UnitDuration, "bound of one piece from a peer", NO_PEERS),
+    Opt::later("grpcDialTimeout", Kind::UnitDuration, "bound of a connect to a peer", NO_PEERS),
+    Opt::later("getPiecesMaxRetry", COUNT, "had no effect in 2.0.9 either", NO_PEERS),
+    Opt::later(
+        "calculateDigest",
+        Kind::Boolean,
+        "checksum of every piece",
+        "every piece has its checksum, and the sha256 in a URL is always verified",
+    )
+    .harmless(&["true"]),
+    Opt::later("watchdogTimeout", Kind::UnitDuration, "when a silent peer is reported", NO_PEERS)
+        .harmless(&["0", "0s"]),
+    Opt::later("syncPieceViaHTTPS", Kind::Boolean, "pieces over TLS", NO_PEERS).harmless(&["false"]),
+    Opt::later(
+        "splitRunningTasks",
+        Kind::Boolean,
+        "each request downloads for itself",
+        "requests for the same blob always share one download",
+    )
+    .harmless(&["false"]),
+    Opt::later(
+        "concurrent",
+        Kind::Section(CONCURRENT),
+        "several ranges of a blob at once",
+        "a blob comes from its origin in one stream",
+    ),
+    Opt::later("transportOption", Kind::Section(TRANSPORT), "connections to peers", NO_PEERS),
+    Opt::later(
+        "recursiveConcurrent",
+        Kind::Section(&[Opt::part("goroutineCount", COUNT, "files at once")]),
+        "downloads of directories",
+        "directories are not downloaded",
+    ),
+    Opt::later(
+        "cacheRecursiveMetadata",
+        Kind::UnitDuration,
+        "how long a listing of a directory is shared",
+        "directories are not downloaded",
+    )
+    .harmless(&["0", "0s"]),
+    Opt::later("resourceClients", Kind::Named(CLIENT), "connections to origins, by protocol", OWN_CLIENT)
+        .remedy("for an origin with a certificate of its own, write `certs` below `hijackHTTPS.hosts`"),
+    Opt::later("seedConcurrent", Kind::Any, "as `concurrent`, for seed peers", NO_PEERS),
+    Opt::later(
+        "downloadGRPC",
+        Kind::Section(DOWNLOAD_GRPC),
+        "where `dfget URL` reaches the daemon",
+        "there is no `dfget URL` yet",
+    ),
+    Opt::later(
+        "peerGRPC",
+        Kind::Section(PEER_GRPC),
+        "where peers reach the daemon",
+        "this daemon works alone, it opens no port for peers",
+    ),
+];

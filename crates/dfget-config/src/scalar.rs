@@ -1,0 +1,445 @@
+//! Single values: durations, sizes, numbers, ports, addresses and patterns from their text.
+//!
+//! Owns the formats of Dragonfly 2.0.9, digit for digit. Pure functions of text; where the text
+//! stood and which key it belongs to is the reader's business.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use regex::Regex;
+
+use crate::{Listen, PortRange};
+
+/// Why a text is not the value that was wanted. Shown as the "what is wrong" of a message.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum ScalarError {
+    #[error("not a duration")]
+    NoDuration,
+    #[error("a number without a unit is no duration")]
+    NoUnit,
+    #[error("the unit `{0}` is not known")]
+    UnknownUnit(String),
+    #[error("a duration cannot be negative")]
+    NegativeDuration,
+    #[error("not a size")]
+    NoSize,
+    #[error("not a whole number")]
+    NoInteger,
+    #[error("not a number")]
+    NoNumber,
+    #[error("too big")]
+    TooBig,
+    #[error("out of range, {0} to {1} is possible")]
+    OutOfRange(i64, i64),
+    #[error("not true or false")]
+    NoBool,
+    #[error("not an IP address")]
+    NoIp,
+    #[error("not an address with a port")]
+    NoAddress,
+    #[error("not a valid regular expression: {0}")]
+    BadRegex(String),
+}
+
+/// A duration as Go writes it: `300ms`, `1.5h`, `1m30s`, `0`; units ns, us, µs, ms, s, m, h.
+///
+/// # Errors
+/// Anything else, a negative one, and what does not fit 63 bits of nanoseconds (292 years).
+pub(crate) fn duration(text: &str) -> Result<Duration, ScalarError> {
+    let unsigned = text.strip_prefix('+').unwrap_or(text);
+    if let Some(rest) = text.strip_prefix('-') {
+        return duration(rest)
+            .and_then(|value| if value.is_zero() { Ok(value) } else { Err(ScalarError::NegativeDuration) });
+    }
+    if unsigned == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if unsigned.is_empty() {
+        return Err(ScalarError::NoDuration);
+    }
+    let mut rest = unsigned;
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let (number, after) = Decimal::take(rest).ok_or(ScalarError::NoDuration)?;
+        let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        total += number.times(nanoseconds(unit)?).ok_or(ScalarError::TooBig)?;
+        if total > MAX_SIGNED {
+            return Err(ScalarError::TooBig);
+        }
+        rest = after;
+    }
+    u64::try_from(total).map(Duration::from_nanos).map_err(|_| ScalarError::TooBig)
+}
+
+fn nanoseconds(unit: &str) -> Result<u64, ScalarError> {
+    Ok(match unit {
+        "ns" => 1,
+        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "" => return Err(ScalarError::NoUnit),
+        other => return Err(ScalarError::UnknownUnit(other.to_owned())),
+    })
+}
+
+/// A duration, or a whole number of nanoseconds: what 2.0.9 takes for `aliveTime` and its like.
+///
+/// # Errors
+/// As [`duration`].
+pub(crate) fn duration_or_nanoseconds(text: &str) -> Result<Duration, ScalarError> {
+    match text.parse::<i64>() {
+        Ok(number) => {
+            u64::try_from(number).map(Duration::from_nanos).map_err(|_| ScalarError::NegativeDuration)
+        }
+        Err(_) => duration(text),
+    }
+}
+
+/// A rate or size: a number, a fraction allowed, then at most `k`/`m`/`g`/`t`/`p`, `i` and `b` in
+/// any case. Always powers of 1024.
+///
+/// # Errors
+/// Anything else, and what does not fit 63 bits.
+pub(crate) fn rate(text: &str) -> Result<u64, ScalarError> {
+    let (number, rest) = Decimal::take(text).ok_or(ScalarError::NoSize)?;
+    if !number.has_integer {
+        return Err(ScalarError::NoSize);
+    }
+    let rest = rest.strip_prefix(' ').unwrap_or(rest);
+    scaled(&number, rest, "kmgtp")
+}
+
+/// A number of bytes: digits, at most a fraction of zeros, then as [`rate`] but also `e` and no
+/// space. Blank is 0.
+///
+/// # Errors
+/// Anything else, and what does not fit 63 bits.
+pub(crate) fn bytes(text: &str) -> Result<u64, ScalarError> {
+    if text.trim().is_empty() {
+        return Ok(0);
+    }
+    let (number, rest) = Decimal::take(text).ok_or(ScalarError::NoSize)?;
+    if !number.has_integer || number.fraction.bytes().any(|digit| digit != b'0') {
+        return Err(ScalarError::NoSize);
+    }
+    scaled(&number, rest, "kmgtpe")
+}
+
+fn scaled(number: &Decimal<'_>, suffix: &str, prefixes: &str) -> Result<u64, ScalarError> {
+    let suffix = suffix.to_ascii_lowercase();
+    let power = suffix.chars().next().and_then(|first| prefixes.find(first)).map(|index| index + 1);
+    let rest = if power.is_some() { &suffix[1..] } else { suffix.as_str() };
+    if !matches!(rest, "" | "i" | "b" | "ib") {
+        return Err(ScalarError::NoSize);
+    }
+    let total = number.times(1 << (10 * power.unwrap_or(0))).ok_or(ScalarError::TooBig)?;
+    if total > MAX_SIGNED {
+        return Err(ScalarError::TooBig);
+    }
+    u64::try_from(total).map_err(|_| ScalarError::TooBig)
+}
+
+/// Digits with at most one point in them, kept as text so that nothing is rounded.
+struct Decimal<'a> {
+    integer: &'a str,
+    fraction: &'a str,
+    has_integer: bool,
+}
+
+impl<'a> Decimal<'a> {
+    /// The number at the start and what follows it; `None` when there is no digit.
+    fn take(text: &'a str) -> Option<(Self, &'a str)> {
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (integer, rest) = text.split_at(digits(text));
+        let (fraction, rest) = match rest.strip_prefix('.') {
+            Some(after) => after.split_at(digits(after)),
+            None => ("", rest),
+        };
+        let has_integer = !integer.is_empty();
+        (has_integer || !fraction.is_empty()).then_some((Self { integer, fraction, has_integer }, rest))
+    }
+
+    /// The number times `unit`, rounded down; `None` when it does not fit.
+    fn times(&self, unit: u64) -> Option<u128> {
+        let integer: u64 = if self.has_integer { self.integer.parse().ok()? } else { 0 };
+        // Digits beyond the 18th are less than one of anything here.
+        let fraction = &self.fraction[..self.fraction.len().min(18)];
+        let numerator: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+        let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        Some(u128::from(integer) * u128::from(unit) + numerator * u128::from(unit) / denominator)
+    }
+}
+
+/// A whole number: decimal, `0x…` or `0o…`, with a sign or without, between the bounds.
+///
+/// # Errors
+/// Anything else, and what lies outside of the bounds.
+pub(crate) fn integer(text: &str, min: i64, max: i64) -> Result<i64, ScalarError> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (radix, digits) = match digits.get(..2) {
+        Some("0x") => (16, &digits[2..]),
+        Some("0o") => (8, &digits[2..]),
+        _ => (10, digits),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(ScalarError::NoInteger);
+    }
+    match i64::from_str_radix(&format!("{sign}{digits}"), radix) {
+        Ok(value) if (min..=max).contains(&value) => Ok(value),
+        _ => Err(ScalarError::OutOfRange(min, max)),
+    }
+}
+
+/// A number between 0 and 100, a fraction allowed.
+///
+/// # Errors
+/// Anything else.
+pub(crate) fn percent(text: &str) -> Result<f64, ScalarError> {
+    let number = number(text)?;
+    if (0.0..=100.0).contains(&number) { Ok(number) } else { Err(ScalarError::OutOfRange(0, 100)) }
+}
+
+/// A finite number, a fraction allowed.
+///
+/// # Errors
+/// Anything else.
+pub(crate) fn number(text: &str) -> Result<f64, ScalarError> {
+    let digits = text.trim_start_matches(['-', '+']);
+    if !digits.starts_with(|c: char| c == '.' || c.is_ascii_digit()) {
+        return Err(ScalarError::NoNumber);
+    }
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(ScalarError::NoNumber),
+    }
+}
+
+/// `true` or `false`, in any case.
+///
+/// # Errors
+/// Anything else: `yes` and `on` were no booleans for 2.0.9 either.
+pub(crate) fn boolean(text: &str) -> Result<bool, ScalarError> {
+    if text.eq_ignore_ascii_case("true") {
+        Ok(true)
+    } else if text.eq_ignore_ascii_case("false") {
+        Ok(false)
+    } else {
+        Err(ScalarError::NoBool)
+    }
+}
+
+/// An IP address as a literal.
+///
+/// # Errors
+/// Anything else, names included.
+pub(crate) fn ip(text: &str) -> Result<IpAddr, ScalarError> {
+    text.parse().map_err(|_| ScalarError::NoIp)
+}
+
+/// `address:port`, or `:port` for loopback.
+///
+/// # Errors
+/// Anything else, names other than `localhost` included.
+pub(crate) fn address(text: &str) -> Result<Listen, ScalarError> {
+    let local = text.strip_prefix("localhost").unwrap_or(text);
+    if let Some(port) = local.strip_prefix(':') {
+        let port = port.parse().map_err(|_| ScalarError::NoAddress)?;
+        return Ok(Listen { ip: Ipv4Addr::LOCALHOST.into(), ports: PortRange::exactly(port) });
+    }
+    let address: SocketAddr = text.parse().map_err(|_| ScalarError::NoAddress)?;
+    Ok(Listen { ip: address.ip(), ports: PortRange::exactly(address.port()) })
+}
+
+/// A pattern for an unanchored search.
+///
+/// # Errors
+/// The reason of the regex library, on one line.
+pub(crate) fn pattern(text: &str) -> Result<Regex, ScalarError> {
+    Regex::new(text).map_err(|error| {
+        let reason = match error {
+            regex::Error::CompiledTooBig(_) => "it is too big".to_owned(),
+            other => {
+                let message = other.to_string();
+                let last = message.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+                last.trim().trim_start_matches("error: ").to_owned()
+            }
+        };
+        ScalarError::BadRegex(reason)
+    })
+}
+
+const MAX_SIGNED: u128 = i64::MAX as u128;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let table = [
+            ("0", 0),
+            ("+0", 0),
+            ("-0s", 0),
+            ("300ms", 300_000_000),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            (".5s", 500_000_000),
+            ("5.s", 5_000_000_000),
+            ("1us", 1_000),
+            ("1\u{b5}s", 1_000),
+            ("1\u{3bc}s", 1_000),
+            ("1h1m1s1ms1us1ns", 3_661_001_001_001),
+            ("0.100000000000000000000h", 360_000_000_000),
+            ("2562047h47m16.854775807s", i64::MAX as u64),
+        ];
+        for (text, nanos) in table {
+            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_that_go_takes_for_no_duration_are_refused() {
+        let table = [
+            ("", ScalarError::NoDuration),
+            ("soon", ScalarError::NoDuration),
+            (".s", ScalarError::NoDuration),
+            ("+", ScalarError::NoDuration),
+            ("1m ", ScalarError::UnknownUnit("m ".into())),
+            ("60", ScalarError::NoUnit),
+            ("1m30", ScalarError::NoUnit),
+            ("7d", ScalarError::UnknownUnit("d".into())),
+            ("-1s", ScalarError::NegativeDuration),
+            ("--1s", ScalarError::NegativeDuration),
+            ("3000000h", ScalarError::TooBig),
+            ("99999999999999999999s", ScalarError::TooBig),
+        ];
+        for (text, error) in table {
+            assert_eq!(duration(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_whole_number_is_nanoseconds_where_the_wrapper_type_is_used() {
+        assert_eq!(duration_or_nanoseconds("1000000000"), Ok(Duration::from_secs(1)));
+        assert_eq!(duration_or_nanoseconds("6h"), Ok(Duration::from_secs(21_600)));
+        assert_eq!(duration_or_nanoseconds("-5"), Err(ScalarError::NegativeDuration));
+    }
+
+    #[test]
+    fn rates_are_powers_of_1024_whatever_the_suffix() {
+        let table = [
+            ("0", 0),
+            ("1024", 1024),
+            ("1M", 1 << 20),
+            ("1Mi", 1 << 20),
+            ("1MB", 1 << 20),
+            ("1 MiB", 1 << 20),
+            ("1mib", 1 << 20),
+            ("1.5G", 3 << 29),
+            ("512Mi", 512 << 20),
+            ("1024Mi", 1 << 30),
+            ("3T", 3 << 40),
+            ("3P", 3 << 50),
+            ("7b", 7),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(rate(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", ".5M", "1  M", "1E", "1Mx", "-1M", "1e3", "1MiBs"] {
+            assert_eq!(rate(text), Err(ScalarError::NoSize), "{text}");
+        }
+        assert_eq!(rate("99999P"), Err(ScalarError::TooBig));
+    }
+
+    #[test]
+    fn bytes_take_only_fractions_of_zeros() {
+        let table =
+            [("", 0), (" ", 0), ("50Gi", 50 << 30), ("1.0k", 1024), ("1.M", 1 << 20), ("2E", 2 << 60)];
+        for (text, expected) in table {
+            assert_eq!(bytes(text), Ok(expected), "{text:?}");
+        }
+        for text in ["1.5G", "1 M", "x", "-1", "1Q"] {
+            assert_eq!(bytes(text), Err(ScalarError::NoSize), "{text}");
+        }
+        assert_eq!(bytes("8E"), Err(ScalarError::TooBig));
+    }
+
+    #[test]
+    fn integers_know_their_bounds_and_bases() {
+        assert_eq!(integer("65001", 0, 65535), Ok(65001));
+        assert_eq!(integer("0x10", 0, 65535), Ok(16));
+        assert_eq!(integer("0o17", 0, 65535), Ok(15));
+        assert_eq!(integer("-1", -1, 6), Ok(-1));
+        assert_eq!(integer("65536", 0, 65535), Err(ScalarError::OutOfRange(0, 65535)));
+        assert_eq!(integer("99999999999999999999", 0, 1), Err(ScalarError::OutOfRange(0, 1)));
+        for text in ["", "-", "0x", "1_000", "1.0", "1k", "--1", "+-1", "ä"] {
+            assert_eq!(integer(text, 0, 10), Err(ScalarError::NoInteger), "{text}");
+        }
+    }
+
+    #[test]
+    fn percents_lie_between_0_and_100() {
+        assert_eq!(percent("95"), Ok(95.0));
+        assert_eq!(percent("80.5"), Ok(80.5));
+        assert_eq!(percent("101"), Err(ScalarError::OutOfRange(0, 100)));
+        for text in ["95%", "NaN", "inf", "", "-"] {
+            assert_eq!(percent(text), Err(ScalarError::NoNumber), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_true_and_false() {
+        assert_eq!(boolean("True"), Ok(true));
+        assert_eq!(boolean("FALSE"), Ok(false));
+        assert_eq!(boolean("yes"), Err(ScalarError::NoBool));
+    }
+
+    #[test]
+    fn addresses_are_literals_and_a_bare_port_is_loopback() {
+        assert_eq!(ip("::1"), Ok("::1".parse().unwrap()));
+        assert_eq!(ip("localhost"), Err(ScalarError::NoIp));
+        assert_eq!(address(":8000").unwrap().to_string(), "127.0.0.1:8000");
+        assert_eq!(address("localhost:8000").unwrap().to_string(), "127.0.0.1:8000");
+        assert_eq!(address("0.0.0.0:8000").unwrap().to_string(), "0.0.0.0:8000");
+        assert_eq!(address("[::1]:8000").unwrap().to_string(), "[::1]:8000");
+        for text in ["8000", ":", ":70000", "node:1", "localhost"] {
+            assert_eq!(address(text), Err(ScalarError::NoAddress), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_reason_of_a_bad_pattern_is_one_line() {
+        assert_eq!(
+            pattern("blobs/(sha256").unwrap_err().to_string(),
+            "not a valid regular expression: unclosed group"
+        );
+        let ScalarError::BadRegex(reason) = pattern("(?P<n>a){9999}{9999}").unwrap_err() else {
+            panic!("another error")
+        };
+        assert!(!reason.contains('\n'), "{reason}");
+        assert!(pattern("blobs/sha256.*").unwrap().is_match("https://r/v2/a/blobs/sha256:1?x"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}") {
+            let _ = (duration_or_nanoseconds(&text), rate(&text), bytes(&text), percent(&text));
+            let _ = (integer(&text, 0, 1), ip(&text), address(&text), pattern(&text));
+        }
+
+        #[test]
+        fn whole_milliseconds_survive(millis in 0_u64..1 << 40) {
+            prop_assert_eq!(duration(&format!("{millis}ms")), Ok(Duration::from_millis(millis)));
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A file system and an environment in memory, for the tests of this crate.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{Environment, Files};
+
+/// Files by absolute path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeFiles {
+    content: BTreeMap<PathBuf, (Vec<u8>, u32)>,
+    locked: BTreeSet<PathBuf>,
+    writable: Vec<PathBuf>,
+}
+
+// === impl FakeFiles ===
+
+impl FakeFiles {
+    /// Adds a file of mode 0600.
+    pub(crate) fn with(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.with_mode(path, content, 0o600)
+    }
+
+    pub(crate) fn with_mode(mut self, path: &str, content: impl AsRef<[u8]>, mode: u32) -> Self {
+        self.content.insert(path.into(), (content.as_ref().to_vec(), mode));
+        self
+    }
+
+    /// Makes a file unreadable.
+    pub(crate) fn locked(mut self, path: &str) -> Self {
+        self.locked.insert(path.into());
+        self
+    }
+
+    /// Makes everything below the directory writable.
+    pub(crate) fn writable(mut self, path: &str) -> Self {
+        self.writable.push(path.into());
+        self
+    }
+}
+
+impl Files for FakeFiles {
+    fn read(&self, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
+        let (content, _) = self.content.get(path).ok_or(io::ErrorKind::NotFound)?;
+        if self.locked.contains(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if content.len() as u64 > limit_bytes {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(content.clone())
+    }
+
+    fn mode(&self, path: &Path) -> io::Result<u32> {
+        self.content.get(path).map(|(_, mode)| *mode).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn is_writable_directory(&self, path: &Path) -> bool {
+        self.writable.iter().any(|directory| path.starts_with(directory))
+    }
+}
+
+/// An environment in `/work`.
+pub(crate) fn environment(files: FakeFiles, variables: &[(&str, &str)]) -> Environment {
+    Environment {
+        variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+        working_directory: "/work".into(),
+        files: Arc::new(files),
+    }
+}
