@@ -150,6 +150,11 @@ impl Index {
         })
     }
 
+    /// Closes the database; the next call opens it again.
+    pub(crate) fn close(&self) {
+        *self.database.lock() = None;
+    }
+
     /// Runs `work` on the database, opening it first if an earlier failure closed it.
     fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
         let done = guarded(|| {
@@ -163,7 +168,7 @@ impl Index {
             Ok(work(&database)?)
         });
         done.map_err(|failure| {
-            *self.database.lock() = None;
+            self.close();
             match failure {
                 Failure::Index(error) => failed(&self.path, error),
                 Failure::Newer(found) => StoreError::Newer { path: self.path.clone(), found, known: SCHEMA },

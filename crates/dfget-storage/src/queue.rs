@@ -32,25 +32,25 @@ pub(crate) struct Work {
 impl Queue {
     /// An entry changed; `written` new bytes are in its file.
     pub(crate) fn mark(&self, entry: &Arc<Entry>, written: u64) {
-        let mut work = self.work.lock();
-        work.dirty.entry(entry.id).or_insert_with(|| Arc::clone(entry));
-        work.written += written;
-        self.wake_if_due(&work);
+        self.change(|work| {
+            work.dirty.entry(entry.id).or_insert_with(|| Arc::clone(entry));
+            work.written += written;
+        });
     }
 
     /// An entry has to leave the index.
     pub(crate) fn forget(&self, id: FileId) {
-        let mut work = self.work.lock();
-        work.dirty.remove(&id);
-        work.forgotten.push(id);
-        self.wake_if_due(&work);
+        self.change(|work| {
+            work.dirty.remove(&id);
+            work.forgotten.push(id);
+        });
     }
 
     /// A permission was confirmed, or has to leave the index.
     pub(crate) fn grant(&self, id: [u8; 32], confirmed: Option<u64>) {
-        let mut work = self.work.lock();
-        work.grants.insert(id, confirmed);
-        self.wake_if_due(&work);
+        self.change(|work| {
+            work.grants.insert(id, confirmed);
+        });
     }
 
     /// Takes everything.
@@ -96,21 +96,22 @@ impl Queue {
         self.alarm.notify_all();
     }
 
-    fn wake_if_due(&self, work: &Work) {
-        // the thread sleeps without a limit only while nothing waits, so the first change wakes it
-        if work.changes() == 1 || work.written >= BYTES {
+    /// Makes a change and wakes the thread if it is the first one or the last one needed.
+    fn change(&self, make: impl FnOnce(&mut Work)) {
+        let mut work = self.work.lock();
+        let (was_empty, was_enough) = (work.is_empty(), work.written >= BYTES);
+        make(&mut work);
+        let is_enough = work.written >= BYTES;
+        drop(work);
+        if was_empty || (is_enough && !was_enough) {
             self.alarm.notify_all();
         }
     }
 }
 
 impl Work {
-    fn changes(&self) -> usize {
-        self.dirty.len() + self.forgotten.len() + self.grants.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
-        self.changes() == 0
+        self.dirty.is_empty() && self.forgotten.is_empty() && self.grants.is_empty()
     }
 }
 

@@ -37,6 +37,7 @@ impl Entry {
     pub fn append(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<(), WriteError> {
         let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
         let file = self.file().map_err(write_error)?;
+        let _not_evicted_for_its_own_bytes = self.pin();
         let mut offset = offset;
         let mut rest = data;
         while !rest.is_empty() {
@@ -206,7 +207,7 @@ impl Drop for Claimed<'_> {
 /// Writes; on a full disk evicts what was not used for longest and tries once more.
 fn write_or_evict(shared: &Shared, file: &DataFile, data: &[u8], offset: u64) -> Result<(), WriteError> {
     let written = match file.write_all_at(data, offset) {
-        Err(error) if is_full(error) && shared.make_room(data.len() as u64) => {
+        Err(Errno::NOSPC | Errno::DQUOT) if shared.make_room(data.len() as u64) => {
             file.write_all_at(data, offset)
         }
         done => done,
@@ -217,8 +218,8 @@ fn write_or_evict(shared: &Shared, file: &DataFile, data: &[u8], offset: u64) ->
     })
 }
 
-/// No space, no quota, or a limit on the size of files (`ulimit -f`): other bytes would be refused
-/// as well.
+/// No space, no quota, or a limit on the size of a file (`ulimit -f`). The last is not cured by
+/// evicting others, but for the caller it is the same: go on without the store.
 fn is_full(error: Errno) -> bool {
     matches!(error, Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
 }

@@ -4,11 +4,15 @@ mod access;
 mod crash;
 mod lifecycle;
 mod model;
+mod races;
 mod rot;
 mod safety;
+mod space;
 
 use std::{
-    path::Path,
+    env,
+    path::{Path, PathBuf},
+    process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -46,3 +50,22 @@ pub(crate) fn byte(seed: u64, offset: u64) -> u8 {
 pub(crate) fn content(seed: u64, offset: u64, len: u64) -> Vec<u8> {
     (offset..offset + len).map(|at| byte(seed, at)).collect()
 }
+
+/// A command that runs one ignored test of this binary on the directory `dir`, after `before`: a
+/// program that ends by running its arguments.
+pub(crate) fn child(before: &[&str], test: &str, dir: &Path) -> Command {
+    let own = env::current_exe().unwrap();
+    let mut words = before.iter().map(AsRef::as_ref).chain([own.as_os_str()]);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.env(DIR, dir);
+    command
+}
+
+/// In such a child: the directory it was given.
+pub(crate) fn child_dir() -> PathBuf {
+    env::var_os(DIR).expect("run by another test, with a directory").into()
+}
+
+const DIR: &str = "DFGET_STORAGE_TEST_DIR";

@@ -1,0 +1,127 @@
+//! Disks without space, and an index that cannot be written.
+
+use std::fs;
+
+use rustix::process::geteuid;
+
+use super::{at, child, child_dir, content, open, options};
+use crate::{BLOCK, EntryKey, Store, WriteError};
+
+/// Appends until the store is full; the bytes that were taken.
+fn fill(store: &Store, name: &str, total: u64) -> u64 {
+    let entry = store.create(EntryKey::from(name), vec![], Some(total), at(0)).unwrap();
+    let mut taken = 0;
+    while taken < total {
+        let part = content(1, taken, 50_000.min(total - taken));
+        match entry.append(taken, &part) {
+            Ok(()) => taken += part.len() as u64,
+            Err(WriteError::Full(_)) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let end = entry.contiguous_from(0);
+    assert!(taken <= end && end < taken + 50_000, "at most whole blocks of the part that failed");
+    let mut at = 0;
+    while at < end {
+        let bytes = entry.read(at, false).unwrap();
+        assert_eq!(bytes, content(1, at, bytes.len() as u64));
+        at += bytes.len() as u64;
+    }
+    end
+}
+
+#[test]
+fn a_limit_on_file_size_is_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    // 512-byte units; not a whole number of blocks. Who ignores the signal gets the error instead.
+    let limit = "trap '' XFSZ; ulimit -f 8123; exec \"$@\"";
+    let sh = ["sh", "-c", limit, "sh"];
+    let status = child(&sh, "tests::space::writer_under_a_limit", dir.path()).status().unwrap();
+    assert!(status.success());
+    let (store, report) = open(dir.path());
+    assert_eq!((report.complete, report.partial), (1, 1));
+    assert!(store.get(&EntryKey::from("small")).is_some(), "its removal would have helped nobody");
+    let entry = store.get(&EntryKey::from("large")).unwrap();
+    assert_eq!(entry.contiguous_from(0), 8123 * 512 / BLOCK * BLOCK);
+}
+
+#[test]
+#[ignore = "run by a_limit_on_file_size_is_a_full_disk"]
+fn writer_under_a_limit() {
+    let (store, _) = Store::open(options(&child_dir()), at(0)).unwrap();
+    let small = store.create(EntryKey::from("small"), vec![], Some(10), at(0)).unwrap();
+    small.append(0, &[1; 10]).unwrap();
+    store.publish(&small, EntryKey::from("small"), vec![]).unwrap();
+    let end = fill(&store, "large", 8 << 20);
+    assert!(end <= 8123 * 512 && end > 8123 * 512 - 50_000, "{end}");
+}
+
+#[test]
+fn a_full_disk_costs_the_least_recently_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = "mount -t tmpfs -o size=24m,mode=700 none \"$DFGET_STORAGE_TEST_DIR\" && exec \"$@\"";
+    let unshare: &[&str] = match geteuid().is_root() {
+        true => &["unshare", "--mount", "sh", "-c", mount, "sh"],
+        false => &["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, "sh"],
+    };
+    let writer = child(unshare, "tests::space::writer_on_a_small_disk", dir.path()).status();
+    assert!(writer.unwrap().success(), "see above; it needs a mount namespace of its own");
+}
+
+#[test]
+#[ignore = "run by a_full_disk_costs_the_least_recently_used"]
+fn writer_on_a_small_disk() {
+    const LEN: u64 = 3 << 20;
+    let (store, _) = Store::open(options(&child_dir()), at(0)).unwrap();
+    for n in 1..=20 {
+        let key = EntryKey::from(n.to_string());
+        let entry = store.create(key.clone(), vec![], Some(LEN), at(n)).unwrap();
+        entry.append(0, &content(n, 0, LEN)).unwrap();
+        store.publish(&entry, key, vec![]).unwrap();
+    }
+    let mut kept: Vec<u64> =
+        store.entries().iter().map(|entry| entry.key().as_str().parse().unwrap()).collect();
+    kept.sort_unstable();
+    let first = 21 - kept.len() as u64;
+    assert_eq!(kept, (first..=20).collect::<Vec<_>>(), "the last ones, without a hole");
+    assert!((2..=7).contains(&kept.len()), "{kept:?}");
+
+    // running downloads stay, and the one that does not fit is told so
+    let pins: Vec<_> = store.entries().iter().map(|entry| entry.pin()).collect();
+    let end = fill(&store, "large", 100 << 20);
+    assert!(end < 24 << 20);
+    assert_eq!(store.entries().len(), kept.len() + 1);
+    drop(pins);
+    store.remove(&store.get(&EntryKey::from("large")).unwrap());
+    store.flush().unwrap();
+}
+
+#[test]
+fn what_the_index_refused_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entry = store.create(EntryKey::from("a"), vec![], Some(BLOCK), at(0)).unwrap();
+    store.flush().unwrap();
+    entry.append(0, &content(1, 0, BLOCK)).unwrap();
+    store.grant([1; 32], at(5));
+    let gone = store.create(EntryKey::from("gone"), vec![], None, at(0)).unwrap();
+    let index = dir.path().join("store/index.redb");
+    store.shared().index.close();
+    let good = dir.path().join("good");
+    fs::rename(&index, &good).unwrap();
+    fs::create_dir(&index).unwrap();
+
+    store.remove(&gone);
+    let error = store.flush().unwrap_err();
+    assert!(error.to_string().contains("index.redb"), "{error}");
+    assert_eq!(entry.read(0, false).unwrap(), content(1, 0, BLOCK), "it is served meanwhile");
+
+    fs::remove_dir(&index).unwrap();
+    fs::rename(&good, &index).unwrap();
+    store.flush().unwrap();
+    drop((store, entry, gone));
+    let (store, report) = open(dir.path());
+    assert_eq!((report.partial, report.orphans, report.lost), (1, 0, 0));
+    assert_eq!(store.get(&EntryKey::from("a")).unwrap().contiguous_from(0), BLOCK);
+    assert_eq!(store.granted(&[1; 32]), Some(at(5)));
+}
