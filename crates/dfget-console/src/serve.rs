@@ -14,8 +14,8 @@ use tower_service::Service as _;
 
 use crate::routes::Console;
 
-/// Answers on `listener` until `shutdown` is over, then finishes the requests that are there; both
-/// together return within [`LONGEST_CONNECTION`].
+/// Answers on `listener` until `shutdown` is over, then finishes the requests that are there, which
+/// takes ten seconds at most.
 ///
 /// # Cancel safety
 /// Dropping the future closes the listener and every connection.

@@ -184,6 +184,28 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "run by the test below in a process of its own, for its time zone"]
+    fn a_line_of_a_process() {
+        println!("{}", logged(false, || info!("now")).concat());
+    }
+
+    #[test]
+    fn times_are_local() {
+        let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args(["logging::tests::a_line_of_a_process", "--exact", "--ignored", "--nocapture"])
+            .env("TZ", "XXX-05:45")
+            .output()
+            .expect("this test runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let line = text.lines().find(|line| line.starts_with('{')).expect(&text);
+        let ts = parsed(line)["ts"].as_str().expect("text").to_owned();
+        let local: jiff::civil::DateTime = ts.parse().expect(&ts);
+        let utc = Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).datetime();
+        let ahead = local.duration_since(utc).as_mins();
+        assert!((345 - 30..=345).contains(&ahead), "{ts} is {ahead} minutes ahead of UTC");
+    }
+
+    #[test]
     fn values_cannot_break_a_line_nor_reach_a_terminal() {
         let hostile = "a\"b\\c\nd\re\tf\u{1b}[2Jg\u{9b}h\u{0}i\u{7f}j\u{2028}k\u{202e}l\u{e4}";
         let lines = logged(false, || info!(url = hostile, "{hostile}"));
