@@ -145,7 +145,8 @@ impl Files {
         self.root.join(dir).join(file)
     }
 
-    fn wrap(&self, file: File) -> DataFile {
+    /// Counts an open file.
+    pub(crate) fn wrap(&self, file: File) -> DataFile {
         self.open.fetch_add(1, Ordering::Relaxed);
         DataFile { fd: file.into(), open: Arc::clone(&self.open) }
     }

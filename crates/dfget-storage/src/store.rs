@@ -56,7 +56,8 @@ pub struct Usage {
 }
 
 /// A handle to the store; all clones are the same store. The last one that is dropped flushes and
-/// closes it.
+/// closes it, which waits for the disk. Entries that are held longer than the store can be read if
+/// they were read before, and not written.
 #[derive(Clone)]
 pub struct Store {
     handle: Arc<Handle>,
@@ -103,12 +104,12 @@ impl Store {
 
     /// The entry of that name, complete or partial.
     pub fn get(&self, key: &EntryKey) -> Option<Arc<Entry>> {
-        self.shared().entries.lock().get(key).map(Arc::clone)
+        self.shared().entries.lock().get(key).cloned()
     }
 
     /// All entries, in no order.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
-        self.shared().entries.lock().values().map(Arc::clone).collect()
+        self.shared().entries.lock().values().cloned().collect()
     }
 
     /// Notes that `entry` was used; durable with the next group commit.
@@ -171,7 +172,7 @@ impl Store {
         drop(entry.loaded()?);
         let (winner, loser) = {
             let mut entries = shared.entries.lock();
-            let other = entries.get(&key).filter(|other| !Arc::ptr_eq(other, entry)).map(Arc::clone);
+            let other = entries.get(&key).filter(|other| !Arc::ptr_eq(other, entry)).cloned();
             let other_wins = other.as_ref().is_some_and(|other| other.is_complete());
             let mut state = entry.state();
             if state.removed {
@@ -222,6 +223,7 @@ impl Store {
             }
         });
         let evicted = shared.evict(limits, disk, to_unix(now));
+        shared.rest_idle();
         let held = self.usage().bytes;
         let over_quota_bytes = limits.quota_bytes.map_or(0, |quota| held.saturating_sub(quota));
         SweepReport { evicted, over_quota_bytes }

@@ -90,6 +90,9 @@ impl Entry {
 
     /// Rewrites a rotten block with `data`, if that is what once stood there.
     ///
+    /// If a complete entry cannot be repaired, because the origin has other bytes now or the CRC
+    /// was lost, what is left is to remove it.
+    ///
     /// # Errors
     /// [`RepairError::Mismatch`] if it is not, [`RepairError::NoBlock`] if no finished block begins
     /// at `block_start`, [`RepairError::Write`] if it cannot be written.
@@ -212,9 +215,9 @@ fn write_or_evict(shared: &Shared, file: &DataFile, data: &[u8], offset: u64) ->
         }
         done => done,
     };
-    written.map_err(|error| match is_full(error) {
-        true => WriteError::Full(error.into()),
-        false => WriteError::Io(error.into()),
+    written.map_err(|error| {
+        let kind = if is_full(error) { WriteError::Full } else { WriteError::Io };
+        kind(error.into())
     })
 }
 

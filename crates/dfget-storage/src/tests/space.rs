@@ -1,11 +1,11 @@
 //! Disks without space, and an index that cannot be written.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use rustix::process::geteuid;
 
 use super::{at, child, child_dir, content, open, options};
-use crate::{BLOCK, EntryKey, Store, WriteError};
+use crate::{BLOCK, Entry, EntryKey, Store, WriteError, index::EntryRow};
 
 /// Appends until the store is full; the bytes that were taken.
 fn fill(store: &Store, name: &str, total: u64) -> u64 {
@@ -124,4 +124,37 @@ fn what_the_index_refused_is_written_later() {
     assert_eq!((report.partial, report.orphans, report.lost), (1, 0, 0));
     assert_eq!(store.get(&EntryKey::from("a")).unwrap().contiguous_from(0), BLOCK);
     assert_eq!(store.granted(&[1; 32]), Some(at(5)));
+}
+
+/// The data comes first: what it could not be flushed for is not in the index.
+#[test]
+fn an_entry_whose_data_cannot_be_flushed_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let shared = store.shared();
+    let other = store.create(EntryKey::from("other"), vec![], None, at(0)).unwrap();
+    let (id, _) = shared.files.create().unwrap();
+    let row = EntryRow {
+        id,
+        key: EntryKey::from("a"),
+        meta: b"".as_slice().into(),
+        total: None,
+        complete: false,
+        created: 0,
+        accessed: 0,
+    };
+    // a device that takes all bytes and cannot be flushed
+    let device = fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+    let entry = Arc::new(Entry::new(row, shared.files.wrap(device), shared));
+    shared.entries.lock().insert(EntryKey::from("a"), Arc::clone(&entry));
+    entry.append(0, &content(1, 0, BLOCK)).unwrap();
+    other.append(0, &content(2, 0, BLOCK)).unwrap();
+    store.flush().unwrap();
+    assert!(entry.is_removed());
+    assert!(matches!(entry.append(BLOCK, b"x"), Err(WriteError::Removed)));
+    assert!(store.get(&EntryKey::from("a")).is_none());
+    drop((store, entry, other));
+    let (store, report) = open(dir.path());
+    assert_eq!((report.partial, report.lost, report.orphans), (1, 0, 0));
+    assert_eq!(store.get(&EntryKey::from("other")).unwrap().contiguous_from(0), BLOCK);
 }
