@@ -141,7 +141,7 @@ fn a_torn_or_rotten_index_never_panics_and_never_gives_a_wrong_byte() {
     filled(dir.path());
     let good = fs::read(index(dir.path())).unwrap();
     let mut rebuilt = 0;
-    for round in 0..60_u64 {
+    for round in 0..36_u64 {
         let case = tempfile::tempdir().unwrap();
         copy_store(&dir.path().join("store"), &case.path().join("store"));
         let mut bad = good.clone();
@@ -164,7 +164,7 @@ fn a_torn_or_rotten_index_never_panics_and_never_gives_a_wrong_byte() {
             }
         }
     }
-    assert!(rebuilt > 10, "only {rebuilt} of 60 were damaged for good");
+    assert!(rebuilt > 5, "only {rebuilt} of 36 were damaged for good");
 }
 
 #[test]
