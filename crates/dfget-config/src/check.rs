@@ -7,7 +7,7 @@
 
 use crate::{
     Code,
-    options::{self, Kind, Opt, Support},
+    options::{self, Kind, Opt, PROXY, Support},
     read::{ADDRESS, BYTES, DURATION, Expected, Field, IP, PATTERN, PEM, PERCENT, Section},
     report::Report,
     scalar,
@@ -147,8 +147,11 @@ fn text(node: &Node) -> &str {
 
 /// Says that nobody knows the key, and which one may be meant.
 fn unknown(field: &Field<'_>, siblings: &[Opt], report: &mut Report) {
+    // At the top the proxy's keys may stand, too.
+    let proxys = if options::find(siblings, "proxy").is_some() { PROXY } else { &[] };
     let near = siblings
         .iter()
+        .chain(proxys)
         .map(|option| (strsim::damerau_levenshtein(&lower(option.name), &lower(field.name)), option.name))
         .filter(|(distance, name)| *distance <= (name.len() / 3).clamp(1, 3))
         .min();

@@ -23,9 +23,12 @@ mod read;
 mod report;
 mod scalar;
 mod secret;
+mod yaml;
+
 #[cfg(test)]
 mod testing;
-mod yaml;
+#[cfg(test)]
+mod tests;
 
 pub use diagnostic::{Code, Diagnostic, Location, Severity};
 pub use environment::{Environment, Files, SystemFiles};

@@ -68,13 +68,14 @@ pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environmen
 }
 
 fn no_effect(section: &Section<'_>, proxy: &Proxy, first: &Field<'_>, report: &mut Report) {
-    if proxy.rules.is_empty() {
+    let is_absent = |name: &str| section.get(name).is_none_or(|field| field.is_empty());
+    if is_absent("proxies") {
         let field = section.get("proxies").unwrap_or(first);
         let remedy = "add `proxies: [{regx: 'blobs/sha256.*'}]`";
         report.warn(field.key(), Code::NoEffect, "without a rule nothing is cached, only forwarded", remedy);
     }
     match &proxy.hijack {
-        None => {
+        None if is_absent("hijackHTTPS") => {
             let field = section.get("proxies").unwrap_or(first);
             let problem =
                 "without `hijackHTTPS` every HTTPS connection is tunnelled unseen, nothing of it is cached";
@@ -82,14 +83,15 @@ fn no_effect(section: &Section<'_>, proxy: &Proxy, first: &Field<'_>, report: &m
                 "add `hijackHTTPS` with `cert`, `key` and `hosts`; docs/configuration.md has an example";
             report.warn(field.key(), Code::NoEffect, problem, remedy);
         }
-        Some(hijack) if hijack.hosts.is_empty() => {
+        Some(_) if hosts_are_absent(section) => {
             let field = section.get("hijackHTTPS").unwrap_or(first);
             let problem =
                 "without `hosts` every HTTPS connection is tunnelled unseen, nothing of it is cached";
             let remedy = r"add `hosts: [{regx: '^registry\.example\.com:443$'}]`";
             report.warn(field.key(), Code::NoEffect, problem, remedy);
         }
-        Some(_) => {}
+        // With an error in it there is a word about it already.
+        None | Some(_) => {}
     }
 }
 
@@ -106,6 +108,11 @@ fn exposed(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
         let remedy = "write `listen: 127.0.0.1`, or add `basicAuth`, or let a firewall choose";
         report.warn(field.key(), Code::Exposed, problem, remedy);
     }
+}
+
+fn hosts_are_absent(section: &Section<'_>) -> bool {
+    let hijack = section.section(&mut Report::default(), "hijackHTTPS");
+    hijack.get("hosts").is_none_or(|field| field.is_empty())
 }
 
 fn host_items<'a>(section: &Section<'a>) -> Vec<Field<'a>> {

@@ -51,6 +51,16 @@ impl<'a> Field<'a> {
         matches!(self.node.data, Data::Null)
     }
 
+    /// Nothing, or a list or mapping of nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        match &self.node.data {
+            Data::Null => true,
+            Data::Scalar { .. } => false,
+            Data::List(items) => items.is_empty(),
+            Data::Map(entries) => entries.is_empty(),
+        }
+    }
+
     /// For a message about the value.
     pub(crate) fn value(&self) -> Subject {
         Subject { mark: Some(self.node.mark), file: None, key: Some(self.path.clone()) }
@@ -69,7 +79,10 @@ impl<'a> Field<'a> {
     /// The keys of the mapping it should be.
     pub(crate) fn section(&self, report: &mut Report) -> Option<Section<'a>> {
         let Data::Map(entries) = &self.node.data else {
-            let example = format!("write keys below `{}:`, indented with spaces", self.name);
+            let example = match self.name {
+                "-" => "write `- key: value`, further keys below `key`".to_owned(),
+                name => format!("write keys below `{name}:`, indented with spaces"),
+            };
             self.wrong_type(report, "a mapping", example);
             return None;
         };

@@ -4,7 +4,11 @@
 //! The content is looked at only so far as to tell PEM text from anything else; whether it is a
 //! certificate, and whether a key fits it, is found out by the room that uses it.
 
-use std::{io, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::Context;
 use crate::{
@@ -44,9 +48,10 @@ pub(super) fn source(field: &Field<'_>, context: &mut Context<'_>) -> Option<Pem
     }
     let looked: Vec<_> = places.iter().map(|path| path.display().to_string()).collect();
     let problem = format!("there is no such file (looked for {})", looked.join(", then "));
-    let remedy = "put the file there, or write its absolute name, for example";
-    let example = field.line(&format!("/etc/dragonfly/{}", PEM.example));
-    context.report.error(field.value(), Code::MissingFile, problem, format!("{remedy} {example}"));
+    let name = Path::new(text).file_name().and_then(OsStr::to_str).unwrap_or(PEM.example);
+    let example = field.line(&format!("/etc/dragonfly/{name}"));
+    let remedy = format!("put the file there, or write its absolute name, for example {example}");
+    context.report.error(field.value(), Code::MissingFile, problem, remedy);
     None
 }
 
@@ -72,7 +77,7 @@ fn places(field: &Field<'_>, text: &str, context: &Context<'_>) -> Vec<PathBuf> 
     places
 }
 
-fn check_content(field: &Field<'_>, path: &std::path::Path, content: &[u8], context: &mut Context<'_>) {
+fn check_content(field: &Field<'_>, path: &Path, content: &[u8], context: &mut Context<'_>) {
     if !content.windows(BEGIN.len()).any(|window| window == BEGIN.as_bytes()) {
         let problem = format!("{} holds no PEM text", path.display());
         let remedy = format!(
@@ -83,7 +88,7 @@ fn check_content(field: &Field<'_>, path: &std::path::Path, content: &[u8], cont
     }
 }
 
-fn unreadable(path: &std::path::Path, error: &io::Error) -> String {
+fn unreadable(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             format!("start the daemon as the owner of the file: `ls -l {}` shows who that is", path.display())
