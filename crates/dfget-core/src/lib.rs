@@ -10,6 +10,7 @@ mod digest;
 mod oci;
 mod piece;
 mod range;
+mod rules;
 mod task_id;
 mod url_filter;
 
@@ -19,5 +20,6 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use oci::{ContentReference, ReferenceKind};
 pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, piece_count, piece_length, piece_range};
 pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};
+pub use rules::{Decision, Redirect, RewriteError, Rule, decide};
 pub use task_id::{TaskId, TaskParts};
 pub use url_filter::{DEFAULT_FILTER, UrlFilter};

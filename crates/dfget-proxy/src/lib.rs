@@ -1,1 +1,22 @@
-//! Listener, CONNECT, hijack, rules, forwarding, access check.
+//! The HTTP(S) proxy: listener, CONNECT, hijack, rules, access check, forwarding.
+//!
+//! Each request goes one way: admission (who may use the proxy, for which target) → CONNECT
+//! (hijacked, or a blind tunnel) or absolute-form → rule → task or forward. It decides who may
+//! have a stored content and turns every error into an answer; it fetches and stores nothing
+//! itself, and it changes nothing in what it forwards but what concerns one connection only.
+
+mod accelerate;
+mod access;
+mod admission;
+mod body;
+mod connect;
+mod forward;
+mod handler;
+mod listener;
+mod permission;
+mod respond;
+
+pub use access::AccessOptions;
+pub use admission::{Admission, AllowedTarget, ProxyLogin};
+pub use connect::Hijack;
+pub use handler::{Proxy, ProxyOptions};

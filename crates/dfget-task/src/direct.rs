@@ -17,7 +17,11 @@ pub struct Direct {
     check: Option<Check>,
     gate: Holdback,
     ended: bool,
+    verified: Option<Verified>,
 }
+
+/// What to do when the whole content has turned out to be right.
+struct Verified(Box<dyn FnOnce() + Send + Sync>);
 
 #[derive(Debug)]
 struct Check {
@@ -32,7 +36,7 @@ impl Direct {
     pub fn new(stream: ContentStream, origin: String, digest: Option<Digest>) -> Self {
         let check = digest.map(|expected| Check { hasher: Hasher::like(&expected), expected });
         let gate = Holdback::starting_at(stream.position());
-        Self { stream, origin, check, gate, ended: false }
+        Self { stream, origin, check, gate, ended: false, verified: None }
     }
 
     /// As [`Self::new`], for a client that has received all bytes before the stream's position,
@@ -44,7 +48,21 @@ impl Direct {
         hasher: Hasher,
     ) -> Self {
         let gate = Holdback::starting_at(stream.position());
-        Self { stream, origin, check: Some(Check { expected, hasher }), gate, ended: false }
+        let check = Some(Check { expected, hasher });
+        Self { stream, origin, check, gate, ended: false, verified: None }
+    }
+
+    /// Has `action` done once the content has turned out to be what its digest says.
+    #[must_use]
+    pub fn when_verified(mut self, action: impl FnOnce() + Send + Sync + 'static) -> Self {
+        self.verified = Some(Verified(Box::new(action)));
+        self
+    }
+
+    /// The content's length, once known.
+    #[must_use]
+    pub const fn total(&self) -> Option<u64> {
+        self.stream.identity().total
     }
 
     /// Reads as much as must be known before the head of the response goes out: all of a short
@@ -98,10 +116,19 @@ impl Direct {
                         let (origin, expected) = (self.origin.clone(), check.expected);
                         return Err(ContentError::Mismatch { origin, expected, actual });
                     }
+                    if let Some(Verified(action)) = self.verified.take() {
+                        action();
+                    }
                 }
                 self.ended = true;
             }
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Verified")
     }
 }

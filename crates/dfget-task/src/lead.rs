@@ -48,6 +48,8 @@ pub enum Begun {
         /// The answer's headers.
         headers: HeaderMap,
     },
+    /// A part of the content can be had but not stored; the client is to ask for its part itself.
+    Unstored,
     /// The answer is not the content: refused, not found, an error. It is this client's own.
     Answer(Response<Incoming>),
 }
@@ -78,9 +80,10 @@ impl Lead {
                 .map_err(|source| ContentError::Fetch { origin: self.key.authority.to_string(), source })?;
         let meta = self.describe(request, &headers, &stream);
         let Some(entry) = self.store(request, &meta, &stream).await else {
-            let whole = stream.position() == 0 && status == StatusCode::OK;
-            let digest = request.digest.filter(|_| whole);
-            let body = Direct::new(stream, self.key.authority.to_string(), digest);
+            if asked.is_some() {
+                return Ok(Begun::Unstored);
+            }
+            let body = Direct::new(stream, self.key.authority.to_string(), request.digest);
             return Ok(Begun::Direct { body, status, headers });
         };
         let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);

@@ -144,6 +144,17 @@ impl Tasks {
         }
     }
 
+    /// Notes that `authority` has just delivered the whole content that is stored as `id`.
+    pub fn note_origin(&self, id: &TaskId, authority: &Authority, headers: &http::HeaderMap) {
+        if let Some(store) = &self.inner.store
+            && let Some(entry) = store.get(&final_key(id)).filter(|entry| entry.is_complete())
+            && let Some(mut meta) = TaskMeta::from_bytes(&entry.meta())
+        {
+            meta.add_origin(authority, headers);
+            entry.set_meta(meta.to_bytes());
+        }
+    }
+
     /// Stops all downloads and waits until what they wrote is in the store's hands.
     pub async fn close(&self) {
         self.inner.closing.cancel();

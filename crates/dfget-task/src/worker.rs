@@ -194,21 +194,14 @@ impl Task {
                 store.remove(&older);
             }
             match store.publish(&entry, key, self.meta.to_bytes()) {
-                Ok(published) if !Arc::ptr_eq(&published, &entry) => self.join_origins(&published),
-                Ok(_) => {}
+                Ok(published) if Arc::ptr_eq(&published, &entry) => {}
+                // It was there already, from another authority: now this one is known to have it.
+                Ok(_) => self.tasks.note_origin(&self.key.id, &self.key.authority, &self.headers()),
                 // Readers have all bytes, and they are right; only the next client has to fetch again.
                 Err(error) => warn!(task = %self.key.id, "not kept: {error}"),
             }
         }
         self.end_logged(Outcome::Verified);
-    }
-
-    /// The content was there already, from another authority: now this one is known to have it.
-    fn join_origins(&self, published: &Arc<dfget_storage::Entry>) {
-        if let Some(mut meta) = crate::TaskMeta::from_bytes(&published.meta()) {
-            meta.add_origin(&self.key.authority, &self.headers());
-            published.set_meta(meta.to_bytes());
-        }
     }
 
     /// The content is not what its digest says: nothing of it is kept, and it is fetched once more.

@@ -1,0 +1,301 @@
+//! Whether a client may have stored bytes: its own credential must have been accepted by the
+//! origin for that very content.
+//!
+//! What the origin said is remembered for `access.ttl`; while the origin does not answer, what
+//! it said last counts for `access.offlineGrace`. Nothing else opens a stored content: not the
+//! digest, not another user's credential, not a right to another repository.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use dfget_core::Authority;
+use dfget_origin::headers::text;
+use dfget_origin::{Identity, OriginClient, OriginError};
+use dfget_storage::Store;
+use dfget_task::TaskRequest;
+use http::header::{ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE};
+use http::{Method, Response, StatusCode};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tokio::sync::OwnedMutexGuard;
+use tracing::{debug, info};
+
+use crate::permission::{Permission, Permissions};
+
+/// Remembered permissions are looked through for old ones when there are so many more.
+const PRUNE_EVERY: usize = 4096;
+
+/// For how long the origin's word counts.
+#[derive(Clone, Copy, Debug)]
+pub struct AccessOptions {
+    /// While the origin answers.
+    pub ttl: Duration,
+    /// While it does not; `None` = not at all.
+    pub offline_grace: Option<Duration>,
+}
+
+/// The origin's word on a client's request for a content.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// The client may have it.
+    Allowed,
+    /// The client's own request must go to the origin; its answer is the client's.
+    Ask,
+    /// The client's own request went to the origin; this is its answer.
+    Answer(Response<Incoming>),
+    /// The client may have what is at the URL, but that is another content now.
+    Changed(Response<Incoming>),
+    /// The origin does not answer, and nothing is remembered.
+    Unreachable(OriginError),
+}
+
+/// The memory of permissions, and the way to get them.
+pub(crate) struct Access {
+    options: AccessOptions,
+    origin: OriginClient,
+    store: Option<Store>,
+    permissions: Permissions,
+    allowed: Mutex<HashMap<Permission, Instant>>,
+    /// One question at a time for each permission; the others wait for its answer.
+    asking: Mutex<HashMap<Permission, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What a status says of a credential.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Word {
+    Yes,
+    No,
+    /// The method is not known there.
+    OtherMethod,
+    /// It cannot say now.
+    Unreachable,
+}
+
+impl Access {
+    pub(crate) fn new(
+        options: AccessOptions,
+        origin: OriginClient,
+        store: Option<Store>,
+        secret: &[u8],
+    ) -> Self {
+        Self {
+            options,
+            origin,
+            store,
+            permissions: Permissions::new(secret),
+            allowed: Mutex::default(),
+            asking: Mutex::default(),
+        }
+    }
+
+    pub(crate) const fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    /// Notes that the origin has just given the content to this credential.
+    pub(crate) fn grant(&self, permission: Permission, authority: &Authority) {
+        let now = Instant::now();
+        {
+            let mut allowed = self.allowed.lock();
+            allowed.insert(permission, now);
+            if allowed.len() % PRUNE_EVERY == 0 {
+                allowed.retain(|_, at| now.duration_since(*at) < self.options.ttl);
+            }
+        }
+        if let Some(store) = self.store.as_ref().filter(|_| self.options.offline_grace.is_some()) {
+            let now = SystemTime::now();
+            store.grant(permission.0, now);
+            store.grant(self.permissions.any_at(authority).0, now);
+        }
+    }
+
+    /// Whether anybody may have anything of this authority while it does not answer.
+    pub(crate) fn has_grace(&self, authority: &Authority) -> bool {
+        self.is_granted(&self.permissions.any_at(authority))
+    }
+
+    /// Asks, for a content named by a digest, whether the client may have it: by a HEAD of its
+    /// own request that follows no redirect.
+    pub(crate) async fn check_named(&self, permission: Permission, request: &TaskRequest) -> Verdict {
+        if self.is_remembered(&permission) {
+            return Verdict::Allowed;
+        }
+        let _turn = self.turn(permission).await;
+        // Whoever had the turn before may have brought the answer.
+        if self.is_remembered(&permission) {
+            return Verdict::Allowed;
+        }
+        let mut answer = self.ask(Method::HEAD, request).await;
+        if matches!(answer, Ok(Word::OtherMethod)) {
+            answer = self.ask(Method::GET, request).await;
+        }
+        match answer {
+            Ok(Word::Yes) => {
+                self.grant(permission, &request.authority);
+                Verdict::Allowed
+            }
+            Ok(Word::No | Word::OtherMethod) => {
+                self.revoke(permission);
+                Verdict::Ask
+            }
+            Ok(Word::Unreachable) => self.fall_back(permission, request, || Verdict::Ask),
+            Err(error) if error.is_unreachable() => {
+                self.fall_back(permission, request, || Verdict::Unreachable(error))
+            }
+            Err(error) => Verdict::Unreachable(error),
+        }
+    }
+
+    /// Asks, for a content that only its validators tell, whether it is still what it was, and
+    /// the client may have it: by the client's own GET with a condition.
+    pub(crate) async fn check_unnamed(
+        &self,
+        permission: Permission,
+        request: &TaskRequest,
+        identity: &Identity,
+    ) -> Verdict {
+        let condition = match (&identity.etag, &identity.last_modified) {
+            (Some(etag), _) => (IF_NONE_MATCH, etag),
+            (None, Some(modified)) => (IF_MODIFIED_SINCE, modified),
+            (None, None) => return Verdict::Ask,
+        };
+        let Ok(value) = HeaderValue::from_str(condition.1) else { return Verdict::Ask };
+        let answer = match self.origin.fetch(&request.fetch, &[(condition.0, value)]).await {
+            Ok(answer) => answer.response,
+            Err(error) if error.is_unreachable() => {
+                return self.fall_back(permission, request, || Verdict::Unreachable(error));
+            }
+            Err(error) => return Verdict::Unreachable(error),
+        };
+        match answer.status() {
+            StatusCode::NOT_MODIFIED => {
+                self.grant(permission, &request.authority);
+                Verdict::Allowed
+            }
+            // An origin that takes no notice of the condition may still say that nothing changed.
+            StatusCode::OK if is_same(&answer, identity) => {
+                self.grant(permission, &request.authority);
+                Verdict::Allowed
+            }
+            StatusCode::OK => Verdict::Changed(answer),
+            status if word_of(status) == Word::Unreachable => {
+                self.fall_back(permission, request, || Verdict::Answer(answer))
+            }
+            _ => {
+                self.revoke(permission);
+                Verdict::Answer(answer)
+            }
+        }
+    }
+
+    async fn ask(&self, method: Method, request: &TaskRequest) -> Result<Word, OriginError> {
+        let first_byte: [(HeaderName, HeaderValue); 1] = [(RANGE, HeaderValue::from_static("bytes=0-0"))];
+        let extra = if method == Method::GET { &first_byte[..] } else { &[] };
+        let answer = self.origin.ask(method, &request.fetch, extra).await?;
+        debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked about a credential");
+        Ok(word_of(answer.status()))
+    }
+
+    fn fall_back(
+        &self,
+        permission: Permission,
+        request: &TaskRequest,
+        otherwise: impl FnOnce() -> Verdict,
+    ) -> Verdict {
+        if self.is_granted(&permission) {
+            info!(
+                task = %request.id,
+                peer = &*request.peer,
+                "{} cannot be asked now; serving what this credential was allowed before",
+                request.authority
+            );
+            return Verdict::Allowed;
+        }
+        otherwise()
+    }
+
+    fn revoke(&self, permission: Permission) {
+        self.allowed.lock().remove(&permission);
+        if let Some(store) = &self.store {
+            store.revoke(&permission.0);
+        }
+    }
+
+    fn is_remembered(&self, permission: &Permission) -> bool {
+        let allowed = self.allowed.lock();
+        allowed.get(permission).is_some_and(|at| at.elapsed() < self.options.ttl)
+    }
+
+    fn is_granted(&self, permission: &Permission) -> bool {
+        let (Some(store), Some(grace)) = (&self.store, self.options.offline_grace) else { return false };
+        // A time in the future means that the clock was set back: nobody knows how old it is.
+        let age = |at: SystemTime| SystemTime::now().duration_since(at).ok();
+        store.granted(&permission.0).and_then(age).is_some_and(|age| age <= grace)
+    }
+
+    async fn turn(&self, permission: Permission) -> Turn<'_> {
+        let lock = Arc::clone(self.asking.lock().entry(permission).or_default());
+        let guard = lock.lock_owned().await;
+        Turn { access: self, permission, guard: Some(guard) }
+    }
+}
+
+/// The right to ask about one permission.
+struct Turn<'a> {
+    access: &'a Access,
+    permission: Permission,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        drop(self.guard.take());
+        let mut asking = self.access.asking.lock();
+        // Only the map itself holds it: nobody waits.
+        if asking.get(&self.permission).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            asking.remove(&self.permission);
+        }
+    }
+}
+
+fn word_of(status: StatusCode) -> Word {
+    match status.as_u16() {
+        // 416: there is such a content, and it is empty.
+        200..=399 | 416 => Word::Yes,
+        400 | 405 | 501 => Word::OtherMethod,
+        408 | 425 | 429 | 500 | 502..=599 => Word::Unreachable,
+        _ => Word::No,
+    }
+}
+
+fn is_same(answer: &Response<Incoming>, identity: &Identity) -> bool {
+    let headers = answer.headers();
+    match (&identity.etag, &identity.last_modified) {
+        (Some(etag), _) => text(headers, &ETAG) == Some(etag),
+        (None, Some(modified)) => text(headers, &LAST_MODIFIED) == Some(modified),
+        (None, None) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_says_what_the_credential_is_worth() {
+        let word = |status: u16| word_of(StatusCode::from_u16(status).expect("a status"));
+        for status in [200, 204, 206, 301, 302, 307, 308, 416] {
+            assert_eq!(word(status), Word::Yes, "{status}");
+        }
+        for status in [401, 403, 404, 406, 407, 410, 451] {
+            assert_eq!(word(status), Word::No, "{status}");
+        }
+        for status in [400, 405, 501] {
+            assert_eq!(word(status), Word::OtherMethod, "{status}");
+        }
+        for status in [429, 500, 502, 503, 504] {
+            assert_eq!(word(status), Word::Unreachable, "{status}");
+        }
+    }
+}

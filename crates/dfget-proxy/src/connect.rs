@@ -1,0 +1,184 @@
+//! CONNECT: hijacked where a host matches, a blind tunnel otherwise.
+//!
+//! The origin of a hijacked connection is verified before the CONNECT is answered: a client must
+//! never see our good certificate for an origin with a bad one, and only now can it be told why
+//! not, by the reason phrase. The connection made for that is kept for the request that follows.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use dfget_core::{Authority, Scheme};
+use dfget_origin::ConnectError;
+use dfget_tls::LeafCache;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use regex::Regex;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info, warn};
+
+use crate::body::{ResponseBody, empty};
+use crate::handler::Proxy;
+use crate::respond;
+
+/// How long an origin's good certificate is taken for good.
+const VERIFIED_FOR: Duration = Duration::from_secs(180);
+
+/// How long a CONNECT waits for its origin where the clients could be served without it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a client may take for its side of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(30);
+
+/// How long tunnels may go on when the daemon ends.
+const TUNNEL_END: Duration = Duration::from_secs(5);
+
+/// Names of hosts remembered, for saying once what happens to each.
+const MOST_NAMES: usize = 1000;
+
+/// `hijackHTTPS`.
+pub struct Hijack {
+    /// Certificates for the hosts.
+    pub leaves: LeafCache,
+    /// `hosts[].regx`, searched in `host:port`.
+    pub hosts: Vec<Regex>,
+}
+
+impl Proxy {
+    /// Answers a CONNECT; what happens inside of it goes on afterwards.
+    pub(crate) async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+        let target = request.uri().authority().map_or("", http::uri::Authority::as_str);
+        let target = match Authority::parse(Scheme::Https, target) {
+            Ok(target) => target,
+            Err(error) => {
+                let message = format!("the CONNECT target is {error}");
+                return respond::refusal(StatusCode::BAD_REQUEST, &message);
+            }
+        };
+        if !self.inner.options.admission.admits_target(&target) {
+            return respond::target_refused(&target);
+        }
+        let upgrade = hyper::upgrade::on(&mut request);
+        let answered = if self.hijacks(&target) {
+            self.hijack(target, upgrade).await
+        } else {
+            self.tunnel(target, upgrade).await
+        };
+        answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
+    }
+
+    fn hijacks(&self, target: &Authority) -> bool {
+        let name = target.host_port();
+        let hijack = self.inner.options.hijack.as_ref();
+        hijack.is_some_and(|hijack| hijack.hosts.iter().any(|regx| regx.is_match(&name)))
+    }
+
+    async fn hijack(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {
+        self.verify(&target).await?;
+        let leaves = self.inner.options.hijack.as_ref().map(|hijack| &hijack.leaves);
+        let config = leaves.map(|leaves| leaves.server_config(&target.host, SystemTime::now()));
+        let config = match config {
+            Some(Ok(config)) => config,
+            Some(Err(error)) => return Err(no_leaf(&target, &error.to_string())),
+            None => return Err(no_leaf(&target, "no certificate authority")),
+        };
+        let proxy = self.clone();
+        self.inner.tracker.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let accept = TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
+            match timeout(HANDSHAKE, accept).await {
+                Ok(Ok(stream)) => proxy.serve_hijacked(target, stream).await,
+                Ok(Err(error)) => info!(
+                    "a client does not finish the TLS handshake for {}: {error}; does it trust our CA (SSL_CERT_FILE)?",
+                    target.host_port()
+                ),
+                Err(_) => debug!("a client began no TLS handshake for {}", target.host_port()),
+            }
+        });
+        Ok(())
+    }
+
+    /// Makes sure that the origin is who it should be, or that its clients can do without it.
+    async fn verify(&self, target: &Authority) -> Result<(), ConnectError> {
+        let known = self.inner.verified.lock().get(target).is_some_and(|at| at.elapsed() < VERIFIED_FOR);
+        if known {
+            return Ok(());
+        }
+        let verify = self.origin().verify(target);
+        tokio::pin!(verify);
+        let outcome = match timeout(PATIENCE, &mut verify).await {
+            Ok(outcome) => outcome,
+            Err(_) if self.inner.access.has_grace(target) => {
+                info!("{} does not answer; going on with what is stored", target.host_port());
+                return Ok(());
+            }
+            Err(_) => verify.await,
+        };
+        match outcome {
+            Ok(()) => {
+                let mut verified = self.inner.verified.lock();
+                verified.retain(|_, at| at.elapsed() < VERIFIED_FOR);
+                verified.insert(target.clone(), Instant::now());
+                Ok(())
+            }
+            Err(error @ (ConnectError::Tls { .. } | ConnectError::Forbidden { .. })) => {
+                warn!("refused a connection: {error}");
+                Err(error)
+            }
+            Err(error) if self.inner.access.has_grace(target) => {
+                info!("{error}; going on with what is stored");
+                Ok(())
+            }
+            Err(error) => {
+                warn!("no connection: {error}");
+                Err(error)
+            }
+        }
+    }
+
+    async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {
+        self.say_tunnelled(&target);
+        let mut origin = self.origin().tunnel(&target).await?;
+        let closing = self.inner.closing.clone();
+        self.inner.tracker.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            let mut client = TokioIo::new(upgraded);
+            let copied = tokio::select! {
+                copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
+                () = async { closing.cancelled().await; tokio::time::sleep(TUNNEL_END).await } => return,
+            };
+            if let Err(error) = copied {
+                debug!("tunnel to {} ended: {error}", target.host_port());
+            }
+        });
+        Ok(())
+    }
+
+    /// Says once for each host that its pulls are not accelerated, and what would change that.
+    fn say_tunnelled(&self, target: &Authority) {
+        let name = target.host_port();
+        let mut said = self.inner.tunnelled.lock();
+        if said.len() >= MOST_NAMES {
+            said.clear();
+        }
+        if said.insert(name.clone()) {
+            info!(
+                "{name} matches no hijackHTTPS.hosts[].regx: its connections are tunnelled, nothing of them is cached"
+            );
+        }
+    }
+}
+
+impl std::fmt::Debug for Hijack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hijack").field("hosts", &self.hosts).finish_non_exhaustive()
+    }
+}
+
+fn no_leaf(target: &Authority, reason: &str) -> ConnectError {
+    ConnectError::Tls {
+        host_port: target.host_port(),
+        reason: format!("no certificate for this host: {reason}"),
+    }
+}

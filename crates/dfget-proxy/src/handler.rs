@@ -1,0 +1,165 @@
+//! From a request to its answer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use dfget_core::{Authority, Rule, UrlFilter, decide};
+use dfget_origin::OriginClient;
+use dfget_task::Tasks;
+use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+use url::Url;
+
+use crate::access::{Access, AccessOptions};
+use crate::admission::Admission;
+use crate::body::ResponseBody;
+use crate::connect::Hijack;
+use crate::respond;
+
+/// What the proxy is to do.
+#[derive(Debug)]
+pub struct ProxyOptions {
+    /// `proxies`, in order.
+    pub rules: Vec<Rule>,
+    /// `defaultFilter`.
+    pub filter: UrlFilter,
+    /// `defaultTag`.
+    pub tag: String,
+    /// `defaultApplication`.
+    pub application: String,
+    /// `basicAuth` and `whiteList`.
+    pub admission: Admission,
+    /// `hijackHTTPS`; `None` = every CONNECT is a blind tunnel.
+    pub hijack: Option<Hijack>,
+    /// How long the origin's word on a credential counts.
+    pub access: AccessOptions,
+    /// First part of the names by which attempts stand in the log: `<address>-<process>`.
+    pub peer_prefix: String,
+    /// Key of this node under which permissions are remembered.
+    pub secret: [u8; 32],
+}
+
+/// The proxy. Cheap to clone.
+#[derive(Clone)]
+pub struct Proxy {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) options: ProxyOptions,
+    pub(crate) tasks: Tasks,
+    pub(crate) access: Access,
+    /// Origins whose certificate was found good, and when.
+    pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
+    /// Hosts of which it was said already that they are tunnelled.
+    pub(crate) tunnelled: Mutex<HashSet<String>>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) closing: CancellationToken,
+}
+
+impl Proxy {
+    /// A proxy before these tasks.
+    #[must_use]
+    pub fn new(options: ProxyOptions, tasks: Tasks) -> Self {
+        let access =
+            Access::new(options.access, tasks.origin().clone(), tasks.store().cloned(), &options.secret);
+        let inner = Inner {
+            options,
+            tasks,
+            access,
+            verified: Mutex::default(),
+            tunnelled: Mutex::default(),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn origin(&self) -> &OriginClient {
+        self.inner.tasks.origin()
+    }
+
+    /// Answers a request as it comes to the proxy's port.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        if !self.inner.options.admission.admits_client(request.headers()) {
+            return respond::login_needed();
+        }
+        if request.method() == Method::CONNECT {
+            return self.connect(request).await;
+        }
+        let url = Url::parse(&request.uri().to_string()).ok();
+        let Some((url, authority)) =
+            url.and_then(|url| Authority::of_url(&url).map(|authority| (url, authority)))
+        else {
+            return respond::text(
+                StatusCode::NOT_FOUND,
+                "this is an HTTP proxy, not a web server: set HTTPS_PROXY (or HTTP_PROXY) to this address; \
+                 serving as a registry mirror is not supported yet",
+            );
+        };
+        if !self.inner.options.admission.admits_target(&authority) {
+            return respond::target_refused(&authority);
+        }
+        self.exchange(url, request).await
+    }
+
+    /// Answers a request that came inside of a hijacked connection to `authority`.
+    pub(crate) async fn answer_hijacked(
+        &self,
+        authority: &Authority,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let host = request.uri().authority().map(http::uri::Authority::as_str);
+        let host = host.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
+        let named = host.map(|host| Authority::parse(authority.scheme, host));
+        if named.is_some_and(|named| named.as_ref() != Ok(authority)) {
+            let message = format!("this connection is to {authority} alone; open another for another host");
+            return respond::text(StatusCode::MISDIRECTED_REQUEST, &message);
+        }
+        let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        match Url::parse(&format!("{authority}{target}")) {
+            Ok(url) if target.starts_with('/') => self.exchange(url, request).await,
+            _ => respond::text(StatusCode::BAD_REQUEST, "the request's target is no path"),
+        }
+    }
+
+    async fn exchange(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
+        let decision = match decide(&self.inner.options.rules, request.method() == Method::GET, &url) {
+            Ok(decision) => decision,
+            Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
+        };
+        let plain = !is_conditional(request.headers()) && request.body().is_end_stream();
+        debug!(
+            rule = decision.rule,
+            task = decision.task && plain,
+            "{} {}{}",
+            request.method(),
+            url.host_str().unwrap_or_default(),
+            url.path()
+        );
+        if decision.task && plain {
+            self.accelerate(decision.url, request.headers()).await
+        } else {
+            self.forward(&decision.url, request).await
+        }
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").field("options", &self.inner.options).finish_non_exhaustive()
+    }
+}
+
+/// Whether the answer depends on what the client has already: that is for the origin to decide.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, EXPECT]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
