@@ -1,0 +1,52 @@
+# Type `make help`.
+#
+# Everything is built below target/ (or $CARGO_TARGET_DIR) and build/ (or $DFGET_BUILD_DIR); nothing else of the
+# machine changes, except that missing Debian packages are installed when root.
+
+PROFILE ?= dev
+export DFGET_BUILD_DIR ?= $(CURDIR)/build
+CLIENTS := $(DFGET_BUILD_DIR)/clients
+
+.DEFAULT_GOAL := help
+.PHONY: help build clients demo test lint fmt-check clippy doc deny packages
+
+help: ## Show this text
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@echo
+	@echo "demo and test need root, for their network and mount namespaces: sudo make demo"
+	@echo "PROFILE=release builds the optimized binary (several minutes instead of one or two)."
+
+packages:
+	@tests/real-clients/host-packages build
+	@command -v cargo >/dev/null || { echo "make: cargo is not there; install Rust as https://rustup.rs says" >&2; exit 1; }
+
+build: packages ## Build the dfget binary
+	cargo build --locked --profile $(PROFILE) --bin dfget
+
+clients: ## Put the real clients and registries into build/clients
+	@tests/real-clients/setup $(CLIENTS)
+
+demo: build clients ## Pull a real image through dfget, cold and warm
+	@demo/run "$$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)/dfget" $(CLIENTS)
+
+test: packages clients ## Run all tests, those with real clients included
+	cargo test --locked --workspace
+
+lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies
+
+fmt-check:
+	cargo fmt --all --check
+
+clippy: packages
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+
+doc: packages
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+# Advisories are left to those who have the network for them: cargo deny check advisories
+deny:
+	@if command -v cargo-deny >/dev/null; then \
+	    cargo deny --offline check bans licenses sources; \
+	else \
+	    echo "make: licences and dependencies are not checked, for cargo-deny is not there; type: cargo install cargo-deny --locked"; \
+	fi
