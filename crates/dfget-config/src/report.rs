@@ -85,7 +85,14 @@ impl Report {
             }),
             None => subject.file.map(|file| Location { file, line: None, column: None }),
         };
-        let diagnostic = Diagnostic { severity, code, location, key: subject.key, problem, remedy };
+        let diagnostic = Diagnostic {
+            severity,
+            code,
+            location,
+            key: subject.key.map(|key| printable(&key)),
+            problem: printable(&problem),
+            remedy: printable(&remedy),
+        };
         self.found.push((subject.mark, diagnostic));
     }
 
@@ -101,6 +108,11 @@ impl Report {
             .map(|(_, diagnostic)| diagnostic)
             .partition(|diagnostic| diagnostic.severity == Severity::Error)
     }
+}
+
+/// Keys and values come from the file: what would break the line or drive a terminal is replaced.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ fn key() -> impl Strategy<Value = String> {
         .into_iter()
         .filter_map(|(path, _)| path.rsplit('.').next().map(str::to_owned))
         .collect();
-    prop_oneof![proptest::sample::select(known), "[a-zA-Z<>]{0,6}"]
+    prop_oneof![proptest::sample::select(known), "[a-zA-Z<>]{0,6}", Just(r#""a\n\e[31mb""#.to_owned())]
 }
 
 fn value() -> impl Strategy<Value = String> {
@@ -51,7 +51,7 @@ fn check(text: &[u8]) {
     for diagnostic in diagnostics {
         let line = diagnostic.location.as_ref().and_then(|location| location.line).unwrap_or(1);
         assert!(line >= 1 && line as usize <= lines, "{diagnostic} of {lines} lines");
-        assert!(!diagnostic.to_string().contains('\n'), "{diagnostic}");
+        assert!(!diagnostic.to_string().contains(char::is_control), "{diagnostic:?}");
     }
 }
 
