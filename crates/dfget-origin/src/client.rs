@@ -49,23 +49,14 @@ pub struct Timeouts {
     pub stall: Duration,
 }
 
-/// Something worth counting.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Observed {
-    /// A request was sent to an origin.
-    Request,
-    /// It went over a connection whose certificate was not verified.
-    Insecure,
-}
-
 /// What an [`OriginClient`] is made of.
 pub struct OriginOptions {
     /// The trust that an authority is given.
     pub trust: Box<dyn Fn(&Authority) -> Trust + Send + Sync>,
     /// Limits on waiting.
     pub timeouts: Timeouts,
-    /// Called for each thing worth counting.
-    pub observe: Box<dyn Fn(Observed) + Send + Sync>,
+    /// Called for each request sent, with whether the origin's certificate was left unverified.
+    pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
 
 /// Sends requests to origins. Cheap to clone; all clones share one pool.
@@ -193,9 +184,7 @@ impl OriginClient {
         let trust = (self.inner.options.trust)(authority);
         let (stream, address) = tcp(authority, registry, self.timeouts()).await?;
         let wire = secure(stream, authority, &trust, self.timeouts()).await?;
-        if trust.insecure && authority.scheme == Scheme::Https {
-            (self.inner.options.observe)(Observed::Insecure);
-        }
+        let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) =
             http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
                 |error| ConnectError::Connect {
@@ -209,7 +198,7 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        Ok(Connection::new(sender, address))
+        Ok(Connection::new(sender, address, insecure))
     }
 
     async fn exchange(
@@ -219,7 +208,7 @@ impl OriginClient {
         request: Request<Body>,
         head_limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Box<Refused>> {
-        (self.inner.options.observe)(Observed::Request);
+        (self.inner.options.observe)(connection.insecure);
         let used = std::mem::replace(&mut connection.used, true);
         let refuse = |unsent, error| Box::new(Refused { unsent, error, used });
         let answer = connection.sender.try_send_request(request);

@@ -20,7 +20,7 @@ mod redirect;
 mod resume;
 
 pub use address::AddressClass;
-pub use client::{Body, BoxError, Observed, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
+pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
 pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};
 pub use redirect::RedirectError;

@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     pub(crate) address: IpAddr,
     /// Whether a request has gone over it before.
     pub(crate) used: bool,
+    /// Whether the origin's certificate was left unverified.
+    pub(crate) insecure: bool,
     since: Instant,
 }
 
@@ -41,8 +43,8 @@ pub(crate) struct Pool {
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, address: IpAddr) -> Self {
-        Self { sender, address, used: false, since: Instant::now() }
+    pub(crate) fn new(sender: SendRequest<Body>, address: IpAddr, insecure: bool) -> Self {
+        Self { sender, address, used: false, insecure, since: Instant::now() }
     }
 }
 

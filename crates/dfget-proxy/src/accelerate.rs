@@ -131,6 +131,7 @@ impl Proxy {
                 return Step::Respond(self.own_request(request).await);
             }
         }
+        self.metrics().cache_hit();
         let headers = stored.headers(authority);
         let response = match request.resolve(&headers, stored.total()) {
             Err(error) => unsatisfiable(error),
@@ -148,7 +149,10 @@ impl Proxy {
             return Step::Respond(response);
         }
         match self.join(request, task, task.headers(), false).await {
-            Some(response) => Step::Respond(response),
+            Some(response) => {
+                self.metrics().cache_hit();
+                Step::Respond(response)
+            }
             None => {
                 task.ended().await;
                 Step::Again
@@ -272,7 +276,7 @@ impl Proxy {
         if let (StatusCode::PARTIAL_CONTENT, Some(part)) = (status, part) {
             insert(&mut headers, CONTENT_RANGE, &part.to_string());
         }
-        request.head(status, headers, length, |report| serving(Content::Direct(Box::new(body)), report))
+        request.head(status, headers, length, Content::Direct(Box::new(body)))
     }
 
     async fn respond(
@@ -294,7 +298,7 @@ impl Proxy {
             }
             None => (StatusCode::OK, reader.total()),
         };
-        request.head(status, headers, length, |report| serving(Content::Reader(Box::new(reader)), report))
+        request.head(status, headers, length, Content::Reader(Box::new(reader)))
     }
 }
 
@@ -346,7 +350,7 @@ impl Accelerated {
         status: StatusCode,
         mut headers: HeaderMap,
         length: Option<u64>,
-        body: impl FnOnce(Report) -> ResponseBody,
+        content: Content,
     ) -> Response<ResponseBody> {
         if let Some(length) = length {
             insert(&mut headers, CONTENT_LENGTH, &length.to_string());
@@ -354,7 +358,10 @@ impl Accelerated {
         insert(&mut headers, TASK, self.task.id.as_str());
         insert(&mut headers, PEER, &self.task.peer);
         let (task, peer) = (self.task.id.clone(), Arc::clone(&self.task.peer));
-        let mut response = Response::new(body(Report { task, peer, started: self.started, length }));
+        let source = content.source();
+        let report = Report { task, peer, started: self.started, length };
+        let mut response = Response::new(serving(content, report));
+        response.extensions_mut().insert(source);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response

@@ -13,7 +13,8 @@ use dfget_core::Authority;
 use dfget_origin::headers::text;
 use dfget_origin::{Identity, OriginClient, OriginError};
 use dfget_storage::Store;
-use dfget_task::TaskRequest;
+use dfget_task::{TaskRequest, Tasks};
+use dfget_telemetry::{AccessCheck, Metrics};
 use http::header::{ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE};
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
@@ -55,6 +56,7 @@ pub(crate) struct Access {
     options: AccessOptions,
     origin: OriginClient,
     store: Option<Store>,
+    metrics: Metrics,
     permissions: Permissions,
     allowed: Mutex<HashMap<Permission, Instant>>,
     /// One question at a time for each permission; the others wait for its answer.
@@ -73,16 +75,12 @@ enum Word {
 }
 
 impl Access {
-    pub(crate) fn new(
-        options: AccessOptions,
-        origin: OriginClient,
-        store: Option<Store>,
-        secret: &[u8],
-    ) -> Self {
+    pub(crate) fn new(options: AccessOptions, tasks: &Tasks, secret: &[u8]) -> Self {
         Self {
             options,
-            origin,
-            store,
+            origin: tasks.origin().clone(),
+            store: tasks.store().cloned(),
+            metrics: tasks.metrics().clone(),
             permissions: Permissions::new(secret),
             allowed: Mutex::default(),
             asking: Mutex::default(),
@@ -119,11 +117,13 @@ impl Access {
     /// own request that follows no redirect.
     pub(crate) async fn check_named(&self, permission: Permission, request: &TaskRequest) -> Verdict {
         if self.is_remembered(&permission) {
+            self.metrics.access_checked(AccessCheck::Remembered);
             return Verdict::Allowed;
         }
         let _turn = self.turn(permission).await;
         // Whoever had the turn before may have brought the answer.
         if self.is_remembered(&permission) {
+            self.metrics.access_checked(AccessCheck::Remembered);
             return Verdict::Allowed;
         }
         let mut answer = self.ask(Method::HEAD, request).await;
@@ -132,6 +132,7 @@ impl Access {
         }
         match answer {
             Ok(Word::Yes) => {
+                self.metrics.access_checked(AccessCheck::Allowed);
                 self.grant(permission, &request.authority);
                 Verdict::Allowed
             }
@@ -169,12 +170,12 @@ impl Access {
             Err(error) => return Verdict::Unreachable(error),
         };
         match answer.status() {
-            StatusCode::NOT_MODIFIED => {
-                self.grant(permission, &request.authority);
-                Verdict::Allowed
-            }
             // An origin that takes no notice of the condition may still say that nothing changed.
-            StatusCode::OK if is_same(&answer, identity) => {
+            status
+                if status == StatusCode::NOT_MODIFIED
+                    || (status == StatusCode::OK && is_same(&answer, identity)) =>
+            {
+                self.metrics.access_checked(AccessCheck::Allowed);
                 self.grant(permission, &request.authority);
                 Verdict::Allowed
             }
@@ -204,6 +205,7 @@ impl Access {
         otherwise: impl FnOnce() -> Verdict,
     ) -> Verdict {
         if self.is_granted(&permission) {
+            self.metrics.access_checked(AccessCheck::Grace);
             info!(
                 task = %request.id,
                 peer = &*request.peer,
@@ -212,10 +214,12 @@ impl Access {
             );
             return Verdict::Allowed;
         }
+        self.metrics.access_checked(AccessCheck::Unreachable);
         otherwise()
     }
 
     fn revoke(&self, permission: Permission) {
+        self.metrics.access_checked(AccessCheck::Denied);
         self.allowed.lock().remove(&permission);
         if let Some(store) = &self.store {
             store.revoke(&permission.0);

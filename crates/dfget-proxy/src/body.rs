@@ -1,17 +1,20 @@
 //! Response bodies: what is forwarded, and what comes from a task or past the store.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
 use dfget_core::TaskId;
 use dfget_origin::BoxError;
 use dfget_task::{ContentError, Direct, Reader};
+use dfget_telemetry::{Metrics, RunningRequest, Source};
 use futures_util::stream;
 use http::Response;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
 /// The body of every response of the proxy.
@@ -43,7 +46,31 @@ struct Serving {
 
 /// A response whose body is the origin's.
 pub(crate) fn forwarded(response: Response<Incoming>) -> Response<ResponseBody> {
-    response.map(|body| body.map_err(Into::into).boxed_unsync())
+    let mut response = response.map(|body| body.map_err(Into::into).boxed_unsync());
+    response.extensions_mut().insert(Source::Forwarded);
+    response
+}
+
+/// The same response, its bytes counted as they leave; the request counts as running until then.
+/// Where the bytes come from stands in the response's extensions.
+pub(crate) fn counted(
+    mut response: Response<ResponseBody>,
+    request: RunningRequest,
+    metrics: &Metrics,
+) -> Response<ResponseBody> {
+    let source = response.extensions_mut().remove::<Source>();
+    if let Some(source) = source {
+        metrics.served(source);
+    }
+    let metrics = metrics.clone();
+    response.map(|body| Counted { body, request, metrics, source }.boxed_unsync())
+}
+
+struct Counted {
+    body: ResponseBody,
+    request: RunningRequest,
+    metrics: Metrics,
+    source: Option<Source>,
 }
 
 /// A body without a byte.
@@ -63,6 +90,18 @@ pub(crate) fn serving(content: Content, report: Report) -> ResponseBody {
         }
     });
     BodyExt::boxed_unsync(StreamBody::new(steps))
+}
+
+// === impl Content ===
+
+impl Content {
+    /// Where the bytes come from, for the log and the counters.
+    pub(crate) const fn source(&self) -> Source {
+        match self {
+            Self::Reader(reader) if reader.is_from_store() => Source::Cache,
+            Self::Reader(_) | Self::Direct(_) => Source::Origin,
+        }
+    }
 }
 
 // === impl Serving ===
@@ -88,15 +127,11 @@ impl Serving {
     }
 
     fn done(&mut self) {
-        let source = match &self.content {
-            // The download itself tells its end.
-            Content::Reader(reader) if reader.leads() => return,
-            Content::Reader(reader) if reader.is_from_store() => "cache",
-            Content::Reader(_) | Content::Direct(_) => "origin",
-        };
-        if !std::mem::replace(&mut self.told, true) {
+        // The download itself tells its end, for the request that it was begun with.
+        let told = matches!(&self.content, Content::Reader(reader) if reader.leads());
+        if !told && !std::mem::replace(&mut self.told, true) {
             let (peer, task) = (&*self.report.peer, self.report.task.as_str());
-            let cost = self.report.started.elapsed().as_millis();
+            let (source, cost) = (self.content.source().as_str(), self.report.started.elapsed().as_millis());
             info!(peer, task, component = "PeerTask", source, "peer task done, cost: {cost}ms");
         }
     }
@@ -104,5 +139,37 @@ impl Serving {
     fn failed(&mut self, failed: &ContentError) {
         let (peer, task) = (&*self.report.peer, self.report.task.as_str());
         error!(peer, task, component = "PeerTask", sent = self.sent, "response broken off: {failed}");
+    }
+}
+
+// === impl Counted ===
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(bytes) = frame.data_ref()
+        {
+            let bytes = bytes.len() as u64;
+            self.request.add_bytes(bytes);
+            if let Some(source) = self.source {
+                self.metrics.served_bytes(source, bytes);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::{Authority, Scheme};
 use dfget_origin::ConnectError;
+use dfget_telemetry::Source;
 use dfget_tls::LeafCache;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -140,6 +141,8 @@ impl Proxy {
     async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {
         self.say_tunnelled(&target);
         let mut origin = self.origin().tunnel(&target).await?;
+        let metrics = self.metrics().clone();
+        metrics.served(Source::Tunnelled);
         let closing = self.inner.closing.clone();
         self.inner.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
@@ -148,8 +151,9 @@ impl Proxy {
                 copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
                 () = async { closing.cancelled().await; tokio::time::sleep(TUNNEL_END).await } => return,
             };
-            if let Err(error) = copied {
-                debug!("tunnel to {} ended: {error}", target.host_port());
+            match copied {
+                Ok((_, down)) => metrics.served_bytes(Source::Tunnelled, down),
+                Err(error) => debug!("tunnel to {} ended: {error}", target.host_port()),
             }
         });
         Ok(())

@@ -7,6 +7,7 @@ use std::time::Instant;
 use dfget_core::{Authority, Rule, UrlFilter, decide};
 use dfget_origin::OriginClient;
 use dfget_task::Tasks;
+use dfget_telemetry::Metrics;
 use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -18,7 +19,7 @@ use url::Url;
 
 use crate::access::{Access, AccessOptions};
 use crate::admission::Admission;
-use crate::body::ResponseBody;
+use crate::body::{ResponseBody, counted};
 use crate::connect::Hijack;
 use crate::respond;
 
@@ -67,8 +68,7 @@ impl Proxy {
     /// A proxy before these tasks.
     #[must_use]
     pub fn new(options: ProxyOptions, tasks: Tasks) -> Self {
-        let access =
-            Access::new(options.access, tasks.origin().clone(), tasks.store().cloned(), &options.secret);
+        let access = Access::new(options.access, &tasks, &options.secret);
         let inner = Inner {
             options,
             tasks,
@@ -85,8 +85,18 @@ impl Proxy {
         self.inner.tasks.origin()
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.inner.tasks.metrics()
+    }
+
     /// Answers a request as it comes to the proxy's port.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+        let running = self.metrics().request(request.method().as_str());
+        let response = self.dispatch(request).await;
+        counted(response, running, self.metrics())
+    }
+
+    async fn dispatch(&self, request: Request<Incoming>) -> Response<ResponseBody> {
         if !self.inner.options.admission.admits_client(request.headers()) {
             return respond::login_needed();
         }
@@ -111,6 +121,16 @@ impl Proxy {
 
     /// Answers a request that came inside of a hijacked connection to `authority`.
     pub(crate) async fn answer_hijacked(
+        &self,
+        authority: &Authority,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let running = self.metrics().request(request.method().as_str());
+        let response = self.dispatch_hijacked(authority, request).await;
+        counted(response, running, self.metrics())
+    }
+
+    async fn dispatch_hijacked(
         &self,
         authority: &Authority,
         request: Request<Incoming>,
@@ -144,8 +164,10 @@ impl Proxy {
             url.path()
         );
         if decision.task && plain {
+            self.metrics().via_dragonfly();
             self.accelerate(decision.url, request.headers()).await
         } else {
+            self.metrics().not_via_dragonfly();
             self.forward(&decision.url, request).await
         }
     }

@@ -87,6 +87,7 @@ impl Lead {
             return Ok(Begun::Direct { body, status, headers });
         };
         let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);
+        self.tasks.metrics().task_started();
         self.tasks.run(&self.key, &task);
         self.settled = true;
         let seat = Seat::take(&task);
@@ -103,7 +104,11 @@ impl Lead {
         };
         let spec = match request.range {
             RangeHeader::One(spec) if !self.tasks.inner.options.prefetch => spec,
-            RangeHeader::One(_) | RangeHeader::Whole => return whole_from_the_start().await,
+            RangeHeader::One(_) => {
+                self.tasks.metrics().prefetch_started();
+                return whole_from_the_start().await;
+            }
+            RangeHeader::Whole => return whole_from_the_start().await,
         };
         let range = match spec {
             RangeSpec::FromTo(first, last) => ByteRange { start: first, end: last.saturating_add(1) },

@@ -251,6 +251,7 @@ impl Reader {
         match read(&following.entry, self.next).await {
             Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
             Err(ReadError::Rotten { block }) => {
+                self.tasks.metrics().rotten_block();
                 warn!(task = %self.request.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
                 following.task.refetch(block.start);
                 Ok(Look::Again)
@@ -289,6 +290,7 @@ impl Reader {
         start: u64,
         end: u64,
     ) -> Result<(), ContentError> {
+        self.tasks.metrics().rotten_block();
         warn!(task = %self.request.id, "stored bytes {start} to {end} changed on disk; fetching them again");
         let origin = self.tasks.origin().clone();
         let mut stream = ContentStream::lazy(origin, self.request.fetch.clone(), start, Some(end), identity);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dfget_core::{Authority, Digest, RangeHeader, TaskId};
 use dfget_origin::{FetchRequest, OriginClient};
 use dfget_storage::{EntryKey, Store};
+use dfget_telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) store: Option<Store>,
     pub(crate) origin: OriginClient,
     pub(crate) options: TaskOptions,
+    pub(crate) metrics: Metrics,
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
@@ -91,11 +93,12 @@ pub enum Found {
 impl Tasks {
     /// A registry over `store`; without one every client gets its own stream from the origin.
     #[must_use]
-    pub fn new(store: Option<Store>, origin: OriginClient, options: TaskOptions) -> Self {
+    pub fn new(store: Option<Store>, origin: OriginClient, options: TaskOptions, metrics: Metrics) -> Self {
         let inner = Inner {
             store,
             origin,
             options,
+            metrics,
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
             running: Mutex::default(),
@@ -107,6 +110,12 @@ impl Tasks {
     #[must_use]
     pub fn origin(&self) -> &OriginClient {
         &self.inner.origin
+    }
+
+    /// Where things are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// The store, if there is one.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use dfget_core::Digest;
+use dfget_core::{Digest, piece_count, piece_length};
 use dfget_origin::{ContentStream, FetchError, FetchRequest};
 use dfget_storage::{ReadError, WriteError};
+use dfget_telemetry::TaskFailure;
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
@@ -173,6 +174,7 @@ impl Task {
             (Ok(_), _) => self.publish(),
             (Err(ReadError::Rotten { block }), _) => {
                 self.state.lock().settling = false;
+                self.tasks.metrics().rotten_block();
                 warn!(task = %self.key.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
                 self.refetch(block.start);
             }
@@ -240,6 +242,10 @@ impl Task {
         let (task, peer) = (self.key.id.as_str(), &*self.peer);
         match &outcome {
             Outcome::Verified => {
+                let total = self.state.lock().entry.total().unwrap_or(0);
+                for _ in 0..piece_count(total, piece_length(total)) {
+                    self.tasks.metrics().piece_stored();
+                }
                 let cost = self.started.elapsed().as_millis();
                 info!(
                     peer,
@@ -250,6 +256,7 @@ impl Task {
                 );
             }
             Outcome::Failed(reason) => {
+                self.tasks.metrics().task_failed(TaskFailure::Source);
                 error!(peer, task, component = "PeerTask", "peer task failed, code: 4008, reason: {reason}");
             }
             Outcome::Unstored | Outcome::Retired => {}
