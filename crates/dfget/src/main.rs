@@ -1,2 +1,33 @@
 //! The `dfget` command.
-fn main() {}
+//!
+//! Owns the command line, what is printed, and exit statuses; everything else is the work of the
+//! other crates. Exit statuses: 0 done, 1 failed, 2 a wrong command line, 78 a configuration that
+//! cannot be used (`EX_CONFIG` of sysexits).
+
+mod arguments;
+mod check;
+mod message;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use dfget_config::Environment;
+
+use crate::arguments::{Arguments, Command, ConfigCommand};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let environment = match Environment::current() {
+        Ok(environment) => environment,
+        Err(error) => {
+            message::error(format_args!("the working directory is gone: {error}; `cd` to one that exists"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match arguments.command {
+        Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
+    }
+}
+
+/// A configuration that cannot be used: `EX_CONFIG` of `sysexits.h`.
+const EXIT_CONFIG: u8 = 78;

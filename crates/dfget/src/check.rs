@@ -1,0 +1,137 @@
+//! `dfget config check`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use dfget_config::{
+    Config, ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    EXIT_CONFIG,
+    arguments::{CheckArguments, Output},
+    message,
+};
+
+/// What was found out about a configuration.
+struct Findings {
+    /// Errors first.
+    diagnostics: Vec<Diagnostic>,
+    source: Option<PathBuf>,
+    /// `None` when there are errors.
+    config: Option<Config>,
+}
+
+/// Looks at the configuration and says what is found.
+pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> ExitCode {
+    let options = LoadOptions { config: arguments.file.clone(), ..LoadOptions::default() };
+    let findings = Findings::of(load(&options, environment), environment);
+    match findings.print(arguments.output) {
+        Ok(()) if findings.config.is_some() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(EXIT_CONFIG),
+        Err(error) => {
+            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+// === impl Findings ===
+
+impl Findings {
+    fn of(result: Result<Loaded, ConfigErrors>, environment: &Environment) -> Self {
+        match result {
+            Ok(loaded) => {
+                let nothing = message::nothing_to_serve(&loaded, environment);
+                let config = nothing.is_none().then_some(loaded.config);
+                let diagnostics = nothing.into_iter().chain(loaded.warnings).collect();
+                Self { diagnostics, source: loaded.source, config }
+            }
+            Err(failed) => {
+                let diagnostics = failed.errors.into_iter().chain(failed.warnings).collect();
+                Self { diagnostics, source: failed.source, config: None }
+            }
+        }
+    }
+
+    fn print(&self, output: Output) -> io::Result<()> {
+        match output {
+            Output::Text => {
+                message::diagnostics(&self.diagnostics);
+                message::output(self.summary())
+            }
+            Output::Json => message::output(self.json()),
+        }
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count()
+    }
+
+    fn file(&self) -> String {
+        self.source.as_deref().map_or_else(|| "no file".to_owned(), |path: &Path| path.display().to_string())
+    }
+
+    /// The last line: how many, and what the daemon would do.
+    fn summary(&self) -> String {
+        let errors = counted(self.count(Severity::Error), "error");
+        let warnings = counted(self.count(Severity::Warning), "warning");
+        let outcome = match self.config.as_ref().and_then(|config| config.proxy.as_ref()) {
+            None => "the daemon would not start".to_owned(),
+            Some(proxy) => {
+                let hosts: Vec<_> = patterns(proxy).map(|pattern| format!("`{pattern}`")).collect();
+                let hijack = match hosts.as_slice() {
+                    [] => "hijack nothing".to_owned(),
+                    [first, second, third, rest @ ..] if !rest.is_empty() => {
+                        format!("hijack {first}, {second}, {third} and {} more", rest.len())
+                    }
+                    few => format!("hijack {}", few.join(", ")),
+                };
+                format!("the proxy would listen on {} and {hijack}", proxy.listen)
+            }
+        };
+        format!("{}: {errors}, {warnings}; {outcome}", self.file())
+    }
+
+    /// The same for programs. `version` grows when a field changes its meaning or goes.
+    fn json(&self) -> Value {
+        let proxy = self.config.as_ref().and_then(|config| config.proxy.as_ref());
+        json!({
+            "version": 1,
+            "file": self.source.as_deref().map(|path| path.display().to_string()),
+            "errors": self.count(Severity::Error),
+            "warnings": self.count(Severity::Warning),
+            "diagnostics": self.diagnostics.iter().map(diagnostic).collect::<Vec<_>>(),
+            "proxy": proxy.map(|proxy| json!({
+                "listen": proxy.listen.to_string(),
+                "hijack": patterns(proxy).collect::<Vec<_>>(),
+            })),
+        })
+    }
+}
+
+fn patterns(proxy: &Proxy) -> impl Iterator<Item = &str> {
+    proxy.hijack.iter().flat_map(|hijack| &hijack.hosts).map(|host| host.regx.as_str())
+}
+
+fn diagnostic(diagnostic: &Diagnostic) -> Value {
+    let location = diagnostic.location.as_ref();
+    json!({
+        "severity": diagnostic.severity.as_str(),
+        "code": diagnostic.code.as_str(),
+        "file": location.map(|location| location.file.display().to_string()),
+        "line": location.and_then(|location| location.line),
+        "column": location.and_then(|location| location.column),
+        "key": diagnostic.key,
+        "problem": diagnostic.problem,
+        "remedy": diagnostic.remedy,
+    })
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
