@@ -35,7 +35,7 @@ pub use environment::{Environment, Files, SystemFiles};
 pub use load::{ConfigErrors, LoadOptions, Loaded, default_files, load};
 pub use model::{
     Access, BasicAuth, Config, Download, Health, Hijack, HijackHost, Listen, Paths, PemSource, PortRange,
-    Proxy, Redirect, Rule, Storage, WhiteListEntry,
+    Proxy, Storage, WhiteListEntry,
 };
 pub use options::reference;
 pub use secret::Secret;

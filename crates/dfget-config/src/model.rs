@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::Secret;
@@ -89,6 +89,9 @@ pub struct Download {
     pub prefetch: bool,
     /// A client that leaves does not stop the download it began (`finishAbandoned`, default true).
     pub finish_abandoned: bool,
+    /// An origin that sends no byte for so long is asked again where it stopped (`stallTimeout`,
+    /// default 30 s, never 0).
+    pub stall_timeout: Duration,
 }
 
 /// `access`: memory of what the origin allowed to whom.
@@ -142,29 +145,6 @@ pub struct WhiteListEntry {
     pub regx: Option<Regex>,
     /// Ports of it that may be reached; empty = all.
     pub ports: Vec<u16>,
-}
-
-/// One entry of `proxies`.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Searched, not anchored, in the whole URL: `https://host[:port]/path?query`.
-    pub regx: Regex,
-    /// Reach the origin by `https` whatever the request says (`useHTTPS`).
-    pub use_https: bool,
-    /// Forward, make no task of it (`direct`).
-    pub direct: bool,
-    /// Go to another place than the URL says (`redirect`).
-    pub redirect: Option<Redirect>,
-}
-
-/// Where a rule sends its requests.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Redirect {
-    /// `host` or `host:port` in place of the URL's own; the file's value holds no `/`.
-    Host(String),
-    /// Replacement for the first match of the rule's pattern in the URL, with `$1`, `${1}` and `$$`
-    /// as in [`Regex::replace`]; every group it names exists in the pattern.
-    Replace(String),
 }
 
 /// `hijackHTTPS`.
@@ -275,7 +255,7 @@ impl Default for Health {
 
 impl Default for Download {
     fn default() -> Self {
-        Self { prefetch: false, finish_abandoned: true }
+        Self { prefetch: false, finish_abandoned: true, stall_timeout: Duration::from_secs(30) }
     }
 }
 

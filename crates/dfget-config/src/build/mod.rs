@@ -115,9 +115,15 @@ fn listen(section: &Section<'_>, default: Listen, report: &mut Report) -> Listen
 
 fn download(section: &Section<'_>, report: &mut Report) -> Download {
     let defaults = Download::default();
+    let stall_timeout = section.duration(report, "stallTimeout", defaults.stall_timeout);
+    if let (Some(field), Duration::ZERO) = (section.get("stallTimeout"), stall_timeout) {
+        let expected = Expected { what: "a duration above 0", example: "30s" };
+        field.bad_value(report, expected, "no origin answers in no time");
+    }
     Download {
         prefetch: section.boolean(report, "prefetch", defaults.prefetch),
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
+        stall_timeout,
     }
 }
 

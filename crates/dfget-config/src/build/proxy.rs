@@ -1,11 +1,11 @@
 //! Keys to types: the proxy, its rules and its hijack.
 
-use dfget_core::{Authority, Scheme, UrlFilter};
+use dfget_core::{Authority, Redirect, Rule, Scheme, UrlFilter};
 use regex::Regex;
 
 use super::{Context, listen, pem};
 use crate::{
-    BasicAuth, Code, Hijack, HijackHost, Proxy, Redirect, Rule, Secret, WhiteListEntry,
+    BasicAuth, Code, Hijack, HijackHost, Proxy, Secret, WhiteListEntry,
     read::{Expected, Field, PATTERN, Section},
     report::Report,
     scalar,

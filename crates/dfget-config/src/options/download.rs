@@ -67,6 +67,12 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "true",
         "a client that leaves does not stop the download it began",
     ),
+    Opt::full(
+        "stallTimeout",
+        Kind::Duration,
+        "30s",
+        "an origin that sends no byte for so long is asked again where it stopped, more than 0",
+    ),
     Opt::later("totalRateLimit", Kind::Rate, "bytes per second of all downloads", NO_LIMIT),
     Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS),
     Opt::later("trafficShaperType", Kind::Text, "how the total is shared", NO_LIMIT).harmless(&["", "plain"]),

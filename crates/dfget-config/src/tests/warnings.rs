@@ -1,7 +1,9 @@
 //! What is legal, and said all the same.
 
 use super::{CERT, GOOD, KEY, good_and, load_files, load_text, machine, said};
-use crate::{Code, PemSource, Redirect};
+use dfget_core::Redirect;
+
+use crate::{Code, PemSource};
 
 #[test]
 fn a_good_file_leaves_nothing_to_say() {
