@@ -8,28 +8,34 @@ export DFGET_BUILD_DIR ?= $(CURDIR)/build
 CLIENTS := $(DFGET_BUILD_DIR)/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients demo test lint fmt-check clippy doc deny packages
+.PHONY: help build clients demo test lint fmt-check clippy doc deny packages root
 
 help: ## Show this text
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
-	@echo "demo and test need root, for their network and mount namespaces: sudo make demo"
+	@echo 'clients, demo and test need root, for namespaces: sudo -E env "PATH=$$PATH" make demo'
+	@echo "DFGET_WITHOUT_ROOT=1 make test leaves out what needs it."
 	@echo "PROFILE=release builds the optimized binary (several minutes instead of one or two)."
 
 packages:
 	@tests/real-clients/host-packages build
 	@command -v cargo >/dev/null || { echo "make: cargo is not there; install Rust as https://rustup.rs says" >&2; exit 1; }
 
+# Said before anything is built, and with the one command that keeps a user's Rust in reach.
+root:
+	@[ "$$(id -u)" -eq 0 ] || { printf '%s\n' "make: this needs root, for network and mount namespaces; type:" \
+	    '  sudo -E env "PATH=$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
+
 build: packages ## Build the dfget binary
 	cargo build --locked --profile $(PROFILE) --bin dfget
 
-clients: ## Put the real clients and registries into build/clients
+clients: root ## Put the real clients and registries into build/clients
 	@tests/real-clients/setup $(CLIENTS)
 
-demo: build clients ## Pull a real image through dfget, cold and warm
+demo: root build clients ## Pull a real image through dfget, cold and warm
 	@demo/run "$$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)/dfget" $(CLIENTS)
 
-test: packages clients ## Run all tests, those with real clients included
+test: packages $(if $(filter 1,$(DFGET_WITHOUT_ROOT)),,clients) ## Run all tests, those with real clients included
 	cargo test --locked --workspace
 
 lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies
