@@ -1,1 +1,17 @@
 //! The wiring: configuration to parts, run, drain.
+//!
+//! Nothing is decided here but the order: logs first, so that whatever fails can be told; then
+//! what may refuse the start (certificates, ports, the store's lock); then the servers. On the
+//! way down: no new connections, responses and tunnels end, downloads stop, the store is flushed.
+//! A store that is broken, as opposed to one that belongs to somebody else, refuses nothing:
+//! pulls then stream through.
+
+mod certificates;
+mod error;
+mod ports;
+mod run;
+mod settings;
+mod upkeep;
+
+pub use error::RunError;
+pub use run::run;

@@ -1,0 +1,98 @@
+//! The authority that signs for hijacked hosts, and the trust that origins are given.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use dfget_config::{Hijack, HijackHost, PemSource};
+use dfget_core::Authority;
+use dfget_origin::Trust;
+use dfget_tls::{
+    CertificateAuthority, LeafCache, OriginTrust, Roots, TrustError, certificates_from_pem, read_certificates,
+};
+use regex::Regex;
+use tracing::{info, warn};
+
+use crate::RunError;
+
+/// Loads `hijackHTTPS.cert` and `key`, and says what is weak about them.
+pub(crate) fn leaves(hijack: &Hijack) -> Result<LeafCache, RunError> {
+    let now = SystemTime::now();
+    let (cert, key) = (read(&hijack.cert)?, read(&hijack.key)?);
+    let authority = CertificateAuthority::load(&cert, &key, now).map_err(|source| RunError::Ca {
+        cert: place(&hijack.cert),
+        key: place(&hijack.key),
+        source,
+    })?;
+    info!(
+        "hijacking with the certificate authority \"{}\" from {}, SHA-256 fingerprint {}",
+        authority.subject(),
+        place(&hijack.cert),
+        authority.fingerprint()
+    );
+    for weakness in authority.weaknesses(now) {
+        warn!("{}: {weakness}", place(&hijack.cert));
+    }
+    Ok(LeafCache::new(Arc::new(authority))?)
+}
+
+/// How each origin is verified: by the first entry of `hosts` that matches it, else by the
+/// system's own roots.
+pub(crate) fn trust(
+    hosts: &[HijackHost],
+) -> Result<Box<dyn Fn(&Authority) -> Trust + Send + Sync>, RunError> {
+    let (roots, warnings) = Roots::load();
+    for warning in warnings {
+        warn!("{warning}");
+    }
+    let trust = |origin: &OriginTrust| -> Result<Trust, TrustError> {
+        Ok(Trust { config: roots.client_config(origin)?, insecure: origin.insecure })
+    };
+    let default = trust(&OriginTrust::default()).map_err(RunError::Trust)?;
+    let mut special: Vec<(Regex, Trust)> = Vec::new();
+    for (index, host) in hosts.iter().enumerate() {
+        if host.insecure {
+            warn!("{}: this origin's certificate is not verified (insecure: true)", host.regx);
+        }
+        let origin = OriginTrust { insecure: host.insecure, extra_roots: extra_roots(index, host)? };
+        let trust = trust(&origin).map_err(|source| RunError::HostCertificates { host: index, source })?;
+        special.push((host.regx.clone(), trust));
+    }
+    Ok(Box::new(move |authority| {
+        let name = authority.host_port();
+        let host = special.iter().find(|(regx, _)| regx.is_match(&name));
+        host.map_or(&default, |(_, trust)| trust).clone()
+    }))
+}
+
+/// What a PEM is called in a message: its file, never its content.
+pub(crate) fn place(source: &PemSource) -> String {
+    match source {
+        PemSource::File(path) => path.display().to_string(),
+        PemSource::Inline(_) => "the configuration itself".to_owned(),
+    }
+}
+
+fn extra_roots(
+    index: usize,
+    host: &HijackHost,
+) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, RunError> {
+    let mut roots = Vec::new();
+    for source in &host.certs {
+        roots.extend(match source {
+            PemSource::File(path) => read_certificates(path)
+                .map_err(|source| RunError::HostCertificates { host: index, source })?,
+            PemSource::Inline(text) => certificates_from_pem(text.expose().as_bytes())
+                .map_err(|source| RunError::InlineCertificates { host: index, source })?,
+        });
+    }
+    Ok(roots)
+}
+
+fn read(source: &PemSource) -> Result<Vec<u8>, RunError> {
+    match source {
+        PemSource::File(path) => {
+            std::fs::read(path).map_err(|source| RunError::PemFile { path: path.clone(), source })
+        }
+        PemSource::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
+    }
+}

@@ -1,0 +1,119 @@
+//! Why the daemon does not start, or does not go on.
+
+use std::io;
+use std::path::PathBuf;
+
+use dfget_config::Listen;
+use dfget_console::ConsoleError;
+use dfget_storage::StoreError;
+use dfget_telemetry::logging::LogError;
+use dfget_tls::{CaError, CertificateListError, LeafError, TrustError};
+
+/// Exit code for a configuration that cannot be used (`EX_CONFIG` of sysexits).
+const CONFIGURATION: u8 = 78;
+
+/// Why the daemon does not run. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration has no proxy key.
+    #[error(
+        "{}there is nothing to serve: no proxy key (registryMirror, proxies, hijackHTTPS, …) is set; \
+         write at least\n\nproxy:\n  proxies:\n    - regx: blobs/sha256.*\nhijackHTTPS:\n  cert: ca.crt\n  \
+         key: ca.key\n  hosts:\n    - regx: ^registry\\.example\\.com:443$",
+        source_file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default()
+    )]
+    NothingToServe {
+        /// The file that was read, if one was.
+        source_file: Option<PathBuf>,
+    },
+    /// The log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store belongs to somebody else.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A PEM file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    PemFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pair of `hijackHTTPS.cert` and `key` cannot sign certificates.
+    #[error("hijackHTTPS.cert ({cert}), hijackHTTPS.key ({key}): {source}")]
+    Ca {
+        /// Where the certificate is from.
+        cert: String,
+        /// Where the key is from.
+        key: String,
+        /// Why.
+        source: CaError,
+    },
+    /// No leaf key can be made.
+    #[error(transparent)]
+    Leaf(#[from] LeafError),
+    /// `hijackHTTPS.hosts[].certs` cannot be used.
+    #[error("hijackHTTPS.hosts[{host}].certs: {source}")]
+    HostCertificates {
+        /// Which entry of `hosts`, from 0.
+        host: usize,
+        /// Why.
+        source: TrustError,
+    },
+    /// The same, for certificates that stand in the configuration itself.
+    #[error("hijackHTTPS.hosts[{host}].certs: {source}")]
+    InlineCertificates {
+        /// Which entry of `hosts`, from 0.
+        host: usize,
+        /// Why.
+        source: CertificateListError,
+    },
+    /// No origin could be verified at all.
+    #[error(transparent)]
+    Trust(TrustError),
+    /// None of the ports is free.
+    #[error(
+        "cannot listen on {listen} for the {what}: {source}; stop what has the port \
+         (`ss -ltnp` shows it), or set `{key}` to another"
+    )]
+    Port {
+        /// Where.
+        listen: Listen,
+        /// What for.
+        what: &'static str,
+        /// The key to change.
+        key: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The admin listener's path.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
+    /// Threads, signals.
+    #[error("the system refuses what the daemon needs to run: {0}")]
+    System(#[from] io::Error),
+}
+
+impl RunError {
+    /// What the process is to exit with: 78 for what the configuration's author has to mend,
+    /// 1 for the rest.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::NothingToServe { .. }
+            | Self::PemFile { .. }
+            | Self::Ca { .. }
+            | Self::HostCertificates { .. }
+            | Self::InlineCertificates { .. }
+            | Self::Console(_) => CONFIGURATION,
+            Self::Log(_)
+            | Self::Store(_)
+            | Self::Leaf(_)
+            | Self::Trust(_)
+            | Self::Port { .. }
+            | Self::System(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One life of the daemon.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use dfget_config::{Config, Listen, Loaded};
+use dfget_console::Console;
+use dfget_origin::{OriginClient, OriginOptions};
+use dfget_proxy::{Hijack, Proxy};
+use dfget_storage::{Store, StoreError};
+use dfget_task::Tasks;
+use dfget_telemetry::logging::{self, LogOptions};
+use dfget_telemetry::{BuildInfo, Metrics};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use crate::{RunError, certificates, ports, settings, upkeep};
+
+/// How long responses may go on after the daemon was told to end.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Runs the daemon until it is told to end (SIGTERM, SIGINT, SIGQUIT) or `aliveTime` is over.
+///
+/// `announce` is given the few lines that whoever starts the daemon should read: where it
+/// listens, and which file clients must trust.
+///
+/// # Errors
+/// [`RunError`] if it cannot start.
+pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    let Loaded { config, warnings, source } = loaded;
+    logging::init(&LogOptions {
+        dir: Some(config.paths.log_dir.join("daemon")),
+        console: config.console,
+        verbose: config.verbose,
+    })?;
+    info!(
+        "dfget {} starts with {}",
+        version(),
+        source.as_deref().map_or("no file".into(), Path::to_string_lossy)
+    );
+    for warning in &warnings {
+        warn!("{warning}");
+    }
+    let outcome = start(&config, source.as_deref(), announce);
+    if let Err(error) = &outcome {
+        error!("the daemon ends: {error}");
+    }
+    outcome
+}
+
+fn start(config: &Config, source: Option<&Path>, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    let Some(proxy) = &config.proxy else {
+        return Err(RunError::NothingToServe { source_file: source.map(Path::to_owned) });
+    };
+    let hijack = proxy.hijack.as_ref().map(certificates::leaves).transpose()?;
+    let trust = certificates::trust(proxy.hijack.as_ref().map_or(&[], |hijack| &hijack.hosts))?;
+    let listeners = Listeners::bind(config, &proxy.listen)?;
+    let store = open_store(config)?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
+    let counted = metrics.clone();
+    let origin = OriginClient::new(OriginOptions {
+        trust,
+        timeouts: settings::timeouts(config),
+        observe: Box::new(move |insecure| counted.origin_request(insecure)),
+    });
+    let hijack = hijack.map(|leaves| Hijack {
+        leaves,
+        hosts: proxy.hijack.iter().flat_map(|hijack| &hijack.hosts).map(|host| host.regx.clone()).collect(),
+    });
+    // Without a store permissions live as long as the process, and so does their key.
+    let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
+    let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
+    let daemon = Daemon {
+        proxy: Proxy::new(settings::proxy(config, proxy, hijack, secret), tasks.clone()),
+        tasks,
+        store,
+        metrics,
+    };
+    say(config, &listeners, announce);
+    let served = runtime.block_on(daemon.serve(config, listeners));
+    end(runtime, &daemon, config);
+    served
+}
+
+/// The parts that live while the daemon serves.
+struct Daemon {
+    proxy: Proxy,
+    tasks: Tasks,
+    store: Option<Store>,
+    metrics: Metrics,
+}
+
+/// Sockets that listen already: from here on clients wait instead of being refused.
+struct Listeners {
+    proxy: std::net::TcpListener,
+    admin: std::net::TcpListener,
+    metrics: Option<std::net::TcpListener>,
+}
+
+// === impl Daemon ===
+
+impl Daemon {
+    async fn serve(&self, config: &Config, listeners: Listeners) -> Result<(), RunError> {
+        let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
+        let console = Console::new(self.metrics.clone(), &config.health.path)?;
+        let admin = TcpListener::from_std(listeners.admin)?;
+        servers.spawn(dfget_console::serve(admin, console, ended.clone().cancelled_owned()));
+        if let Some(listener) = listeners.metrics {
+            let console = Console::metrics_only(self.metrics.clone());
+            let listener = TcpListener::from_std(listener)?;
+            servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
+        }
+        if let Some(store) = self.store.clone() {
+            let sweep =
+                upkeep::sweep(store, config.gc_interval, config.access.offline_grace, self.metrics.clone());
+            servers.spawn(until(ended.clone(), sweep));
+        }
+        let listener = TcpListener::from_std(listeners.proxy)?;
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            () = self.proxy.serve(listener) => {}
+            () = signals.end() => {}
+            () = self.idle(config) => {}
+        }
+        self.drain(&mut signals).await;
+        ended.cancel();
+        servers.close();
+        servers.wait().await;
+        Ok(())
+    }
+
+    async fn idle(&self, config: &Config) {
+        match config.alive_time {
+            Some(limit) => upkeep::idle(self.proxy.clone(), self.tasks.clone(), limit).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets what is under way end; a second signal cuts it short.
+    async fn drain(&self, signals: &mut Signals) {
+        info!("ending: no new connections; {} are still served", self.proxy.connections());
+        tokio::select! {
+            all = self.proxy.close(DRAIN) => if !all {
+                warn!("{} connections were cut after {} s", self.proxy.connections(), DRAIN.as_secs());
+            },
+            () = signals.end() => warn!("told twice to end: {} connections are cut", self.proxy.connections()),
+        }
+        self.tasks.close().await;
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    fn bind(config: &Config, proxy: &Listen) -> Result<Self, RunError> {
+        let bind = |listen: &Listen, what, key| {
+            ports::bind(listen).map_err(|source| RunError::Port { listen: *listen, what, key, source })
+        };
+        Ok(Self {
+            proxy: bind(proxy, "proxy", "proxy.tcpListen.port")?,
+            admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
+            metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
+        })
+    }
+}
+
+fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
+    let shown = |listener: &std::net::TcpListener| {
+        listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
+    };
+    let proxy = shown(&listeners.proxy);
+    info!("serve proxy at tcp://{proxy}");
+    info!("serve health and metrics at tcp://{}", shown(&listeners.admin));
+    if let Some(metrics) = &listeners.metrics {
+        info!("started metrics server at tcp://{}", shown(metrics));
+    }
+    announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
+    announce(&format!("log: {}", config.paths.log_dir.join("daemon").join("core.log").display()));
+    let hijack = config.proxy.as_ref().and_then(|proxy| proxy.hijack.as_ref());
+    if let Some(hijack) = hijack {
+        let cert = certificates::place(&hijack.cert);
+        let hint = format!(
+            "clients must trust {cert}: set SSL_CERT_FILE={cert} beside HTTPS_PROXY={proxy}, \
+             or install it for all programs (Debian: cp {cert} /usr/local/share/ca-certificates/dfget.crt \
+             && update-ca-certificates)"
+        );
+        info!("{hint}");
+        announce(&hint);
+    }
+}
+
+/// Opens the store. One that belongs to somebody else refuses the start; one that is broken is
+/// done without.
+fn open_store(config: &Config) -> Result<Option<Store>, RunError> {
+    match Store::open(settings::store(config), SystemTime::now()) {
+        Ok((store, report)) => {
+            info!(
+                "store opened: {} tasks and {} partial ones, {} bytes",
+                report.complete, report.partial, report.bytes
+            );
+            for warning in &report.warnings {
+                warn!("{warning}");
+            }
+            if let Some(rebuilt) = &report.rebuilt {
+                warn!(
+                    "the index was damaged ({}) and begun anew; it lies at {}",
+                    rebuilt.cause,
+                    rebuilt.kept.display()
+                );
+            }
+            Ok(Some(store))
+        }
+        Err(error @ (StoreError::Io { .. } | StoreError::Index { .. })) => {
+            error!("no cache, pulls stream through: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fresh_secret() -> Result<[u8; 32], RunError> {
+    let mut secret = [0; 32];
+    rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+        .map_err(std::io::Error::from)?;
+    Ok(secret)
+}
+
+fn end(runtime: Runtime, daemon: &Daemon, config: &Config) {
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    let Some(store) = &daemon.store else { return };
+    if !config.keep_storage {
+        info!("keepStorage is false: the cache is emptied");
+        for entry in store.entries() {
+            store.remove(&entry);
+        }
+    }
+    match store.flush() {
+        Ok(()) => info!("the daemon has ended"),
+        Err(error) => error!("the last downloads may be lost: {error}"),
+    }
+}
+
+async fn until(ended: CancellationToken, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = ended.cancelled() => {}
+        () = work => {}
+    }
+}
+
+const fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+/// The signals that a daemon gets.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal that means the end. SIGHUP does not.
+    async fn end(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => return,
+                _ = self.int.recv() => return,
+                _ = self.quit.recv() => return,
+                _ = self.hangup.recv() => warn!("SIGHUP: reloading is not supported yet; restart to apply a changed file"),
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! From the configuration's types to those of the parts.
+
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::process;
+
+use dfget_config::{Config, Proxy};
+use dfget_origin::Timeouts;
+use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Hijack, ProxyLogin, ProxyOptions};
+use dfget_storage::Options;
+use dfget_task::TaskOptions;
+
+/// Requests to an origin at once for one task: what different clients ask of one content.
+const MOST_FETCHES: usize = 4;
+
+pub(crate) fn store(config: &Config) -> Options {
+    let percent = |percent: f64| {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "above 0 and up to 100")]
+        let whole = percent.ceil() as u8;
+        whole.clamp(1, 100)
+    };
+    Options {
+        dir: config.paths.data_dir.clone(),
+        quota_bytes: config.storage.disk_gc_threshold_bytes,
+        disk_percent: config.storage.disk_gc_threshold_percent.map(percent),
+        expire: config.storage.task_expire_time,
+    }
+}
+
+pub(crate) fn tasks(config: &Config) -> TaskOptions {
+    TaskOptions {
+        reuse: config.storage.multiplex,
+        finish_abandoned: config.download.finish_abandoned,
+        prefetch: config.download.prefetch,
+        most_fetches: MOST_FETCHES,
+    }
+}
+
+pub(crate) fn timeouts(config: &Config) -> Timeouts {
+    Timeouts { stall: config.download.stall_timeout, ..Timeouts::default() }
+}
+
+pub(crate) fn proxy(
+    config: &Config,
+    proxy: &Proxy,
+    hijack: Option<Hijack>,
+    secret: [u8; 32],
+) -> ProxyOptions {
+    let login =
+        proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
+    let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
+        host: entry.host.clone(),
+        regx: entry.regx.clone(),
+        ports: entry.ports.clone(),
+    });
+    ProxyOptions {
+        rules: proxy.rules.clone(),
+        filter: proxy.default_filter.clone(),
+        tag: proxy.default_tag.clone().unwrap_or_default(),
+        application: proxy.default_application.clone().unwrap_or_default(),
+        admission: Admission { login, targets: targets.collect() },
+        hijack,
+        access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
+        peer_prefix: format!("{}-{}", address(), process::id()),
+        secret,
+    }
+}
+
+/// The address by which this node is known to its network; loopback where it has none.
+fn address() -> IpAddr {
+    // Connecting a datagram socket sends nothing: it asks the routing table for our side's address.
+    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        socket.local_addr()
+    });
+    routed.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+}

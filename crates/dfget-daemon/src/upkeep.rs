@@ -1,0 +1,58 @@
+//! What is done from time to time: evict, count, notice idleness.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use dfget_proxy::Proxy;
+use dfget_storage::{Store, SweepReport};
+use dfget_task::Tasks;
+use dfget_telemetry::Metrics;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+/// How often the daemon looks whether anybody still uses it.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
+
+/// Keeps the store within its limits, for ever; `grace` is how long permissions are of use.
+pub(crate) async fn sweep(store: Store, every: Duration, grace: Option<Duration>, metrics: Metrics) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let swept = {
+            let store = store.clone();
+            tokio::task::spawn_blocking(move || {
+                let now = SystemTime::now();
+                store.prune_grants(now, grace.unwrap_or_default());
+                (store.sweep(now), store.usage())
+            })
+        };
+        let Ok((report, usage)) = swept.await else { continue };
+        metrics.set_store(usage.bytes, usage.entries as u64);
+        tell(&report, &metrics);
+    }
+}
+
+fn tell(report: &SweepReport, metrics: &Metrics) {
+    for evicted in &report.evicted {
+        metrics.evicted(evicted.bytes);
+        info!(task = evicted.key.as_str(), "task reclaimed: {:?}, {} bytes", evicted.reason, evicted.bytes);
+    }
+    if report.over_quota_bytes > 0 {
+        warn!(
+            "the store is {} bytes above diskGCThreshold: downloads in progress, or one content larger than it",
+            report.over_quota_bytes
+        );
+    }
+}
+
+/// Returns when nobody has used the proxy for `limit`.
+pub(crate) async fn idle(proxy: Proxy, tasks: Tasks, limit: Duration) {
+    let mut used = Instant::now();
+    while used.elapsed() < limit {
+        tokio::time::sleep(IDLE_CHECK.min(limit)).await;
+        if proxy.connections() > 0 || tasks.running() > 0 {
+            used = Instant::now();
+        }
+    }
+    info!("nobody used the daemon for {} s (aliveTime); leaving", limit.as_secs());
+}
