@@ -50,8 +50,8 @@ pub(crate) enum Output {
 
 const EXAMPLES: &str = "\
 Examples:
-  dfget config check                       look at the file the daemon would read
-  dfget config check /etc/dragonfly/dfget.yaml
+  dfget config check                  look at the file the daemon would read
+  dfget config check my.yaml          look at this one
 
 Configuration: --config FILE, else $DFGET_CONFIG, else
 /etc/dragonfly/dfget.yaml, else ~/.config/dragonfly/dfget.yaml.";
