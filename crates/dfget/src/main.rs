@@ -6,6 +6,7 @@
 
 mod arguments;
 mod check;
+mod daemon;
 mod message;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         }
     };
     match arguments.command {
+        Command::Daemon(arguments) => daemon::run(arguments, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
     }
 }

@@ -15,6 +15,11 @@ pub(crate) fn error(text: impl Display) {
     line(Severity::Error, text);
 }
 
+/// A line for whoever starts a program by hand, on standard error.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Diagnostics on standard error, one line each.
 pub(crate) fn diagnostics<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>) {
     for diagnostic in diagnostics {

@@ -152,7 +152,9 @@ fn a_wrong_command_line_fails_with_2_and_help_fits_80_columns() {
     assert_eq!(texts(&dfget(site.path(), &["config", "chekc"])).0, Some(2));
     assert_eq!(texts(&dfget(site.path(), &["config", "check", "--output", "xml"])).0, Some(2));
     assert_eq!(texts(&dfget(site.path(), &[])).0, Some(2));
-    for arguments in [&["--help"][..], &["config", "--help"], &["config", "check", "--help"]] {
+    for arguments in
+        [&["--help"][..], &["daemon", "--help"], &["config", "--help"], &["config", "check", "--help"]]
+    {
         let (code, stdout, _) = texts(&dfget(site.path(), arguments));
         assert_eq!(code, Some(0));
         assert!(stdout.lines().all(|line| line.chars().count() <= 80), "{stdout}");

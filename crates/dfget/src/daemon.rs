@@ -1,0 +1,31 @@
+//! `dfget daemon`.
+
+use std::process::ExitCode;
+
+use dfget_config::{Environment, LoadOptions, load};
+
+use crate::{EXIT_CONFIG, arguments::DaemonArguments, message};
+
+/// Loads the configuration, says what is to be said about it, and runs the daemon to its end.
+pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> ExitCode {
+    let DaemonArguments { config, console, verbose } = arguments;
+    let loaded = match load(&LoadOptions { config, console, verbose }, environment) {
+        Ok(loaded) => loaded,
+        Err(failed) => {
+            message::diagnostics(failed.errors.iter().chain(&failed.warnings));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    let nothing = message::nothing_to_serve(&loaded, environment);
+    message::diagnostics(nothing.iter().chain(&loaded.warnings));
+    if nothing.is_some() {
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    match dfget_daemon::run(loaded, &|line| message::note(line)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            message::error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
