@@ -1,0 +1,15 @@
+//! What the scenarios are written with.
+
+mod client;
+mod daemon;
+mod image;
+mod namespace;
+mod process;
+mod registry;
+
+pub(crate) use client::{Client, Reference, Tool, User};
+pub(crate) use daemon::{CORE_LOG, Daemon, PAGE_CONFIG, PAGE_OPENSSL_CONF};
+pub(crate) use image::{Image, sha256};
+pub(crate) use namespace::in_namespace;
+pub(crate) use process::{Finished, run, until};
+pub(crate) use registry::{Registries, Request};

@@ -1,0 +1,77 @@
+//! Runs a test once more, in namespaces.
+//!
+//! The test as `cargo test` calls it sets the clients up (once for all tests), then starts its own binary with its
+//! own name in the namespaces and passes on how that ended. There the same function runs its scenario.
+
+use std::any::type_name;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::process::{Finished, run};
+
+/// Seconds after which a scenario is ended from outside.
+const SCENARIO_SECONDS: u32 = 300;
+
+/// Runs `scenario`, a closure in the body of the test, in fresh namespaces.
+pub(crate) fn in_namespace<F: FnOnce()>(scenario: F) {
+    if env::var_os("DFGET_NAMESPACE").is_some() {
+        return scenario();
+    }
+    if env::var_os("DFGET_WITHOUT_ROOT").is_some_and(|value| value == "1") {
+        eprintln!("left out: DFGET_WITHOUT_ROOT=1 is set, and the real clients need root");
+        return;
+    }
+    set_up();
+    let this = env::current_exe().expect("a test knows its own binary");
+    let name = test_name::<F>();
+    let ended = run(Command::new(scripts_dir().join("in-namespace"))
+        .arg(clients_dir())
+        .arg("--keep")
+        .arg(this.parent().expect("a file is in a directory"))
+        .arg("--keep")
+        .arg(dfget_binary().parent().expect("a file is in a directory"))
+        .arg(&this)
+        .args(["--exact", &name, "--nocapture", "--test-threads=1"])
+        .env("DFGET_RUN_SECONDS", SCENARIO_SECONDS.to_string()));
+    let ran = ended.success && ended.stdout.contains("1 passed");
+    assert!(ran, "{name} failed in its namespaces:\n{}\n{}", ended.stdout, ended.stderr);
+}
+
+/// The binary under test.
+pub(crate) fn dfget_binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_dfget"))
+}
+
+/// Where `tests/real-clients/setup` puts programs and images: `$DFGET_BUILD_DIR/clients`, by default `build/clients`.
+pub(crate) fn clients_dir() -> PathBuf {
+    env::var_os("DFGET_BUILD_DIR").map_or_else(|| root_dir().join("build"), PathBuf::from).join("clients")
+}
+
+/// The scripts of the real clients.
+pub(crate) fn scripts_dir() -> PathBuf {
+    root_dir().join("tests/real-clients")
+}
+
+fn root_dir() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Once for all tests of this process; a second call costs nothing when all is there.
+fn set_up() {
+    static SET_UP: OnceLock<Finished> = OnceLock::new();
+    let done = SET_UP.get_or_init(|| run(Command::new(scripts_dir().join("setup")).arg(clients_dir())));
+    assert!(
+        done.success,
+        "the real clients are not there:\n{}{}`make help` says how to run them, or leave them out by DFGET_WITHOUT_ROOT=1",
+        done.stdout, done.stderr
+    );
+}
+
+/// The name by which libtest knows the function that made the closure `F`: its path in this crate.
+fn test_name<F>() -> String {
+    let path = type_name::<F>();
+    let path = path.split_once("::").map_or(path, |(_crate, rest)| rest);
+    path.trim_end_matches("::{{closure}}").to_owned()
+}
