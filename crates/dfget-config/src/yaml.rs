@@ -114,6 +114,8 @@ fn syntax_fault(file: usize, text: &str, error: &ScanError) -> Fault {
     let indent = &line[..line.len() - line.trim_start().len()];
     let remedy = if indent.contains('\t') {
         "indent with spaces, YAML takes no tabs"
+    } else if error.info().contains("escape character") {
+        "write a text with a backslash in single quotes, as in `regx: '\\.example\\.com:443$'`"
     } else {
         "correct this line or the one above it; text with `:`, `#`, `@` or `*` in it needs quotes"
     };
@@ -455,6 +457,9 @@ mod tests {
         assert!(line >= 2 && problem.starts_with("no valid YAML: "), "{line} {problem}");
         let (line, _, _, remedy) = fault("proxy:\n\tproxies: []\n");
         assert_eq!((line, remedy.as_str()), (2, "indent with spaces, YAML takes no tabs"));
+        let (line, _, _, remedy) = fault("a: 1\nregx: \"blobs\\.x\"\n");
+        assert_eq!(line, 2);
+        assert!(remedy.starts_with("write a text with a backslash in single quotes"), "{remedy}");
     }
 
     #[test]
