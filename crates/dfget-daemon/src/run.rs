@@ -263,6 +263,7 @@ struct Signals {
     int: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
     hangup: tokio::signal::unix::Signal,
+    user: tokio::signal::unix::Signal,
 }
 
 // === impl Signals ===
@@ -274,10 +275,11 @@ impl Signals {
             int: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
             hangup: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
-    /// Waits for a signal that means the end. SIGHUP does not.
+    /// Waits for a signal that means the end. SIGHUP and SIGUSR1 do not.
     async fn end(&mut self) {
         loop {
             tokio::select! {
@@ -285,6 +287,7 @@ impl Signals {
                 _ = self.int.recv() => return,
                 _ = self.quit.recv() => return,
                 _ = self.hangup.recv() => warn!("SIGHUP: reloading is not supported yet; restart to apply a changed file"),
+                _ = self.user.recv() => warn!("SIGUSR1: the log level cannot be changed while running; restart with --verbose"),
             }
         }
     }

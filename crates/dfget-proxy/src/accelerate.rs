@@ -8,7 +8,7 @@ use dfget_core::{
     UrlFilter,
 };
 use dfget_origin::headers::{for_content, is_strong, strip_hop_by_hop, text};
-use dfget_origin::{ContentStream, FetchRequest};
+use dfget_origin::{ContentStream, FetchRequest, Identity};
 use dfget_task::{Begun, ContentError, Direct, Found, Reader, Seat, Stored, TaskRequest};
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue,
@@ -59,7 +59,8 @@ impl Proxy {
                 Found::Stored(stored) => self.from_store(&request, &stored).await,
                 Found::Running(task) => self.from_running(&request, &task).await,
                 Found::Absent(lead) => {
-                    let begun = lead.begin(&request.task).await;
+                    let accepted = |identity: &Identity| self.accepted(&request, identity);
+                    let begun = lead.begin(&request.task, accepted).await;
                     Step::Respond(self.from_origin(&request, begun).await)
                 }
             };
@@ -99,7 +100,13 @@ impl Proxy {
         permissions.of(&request.task.authority, content, &fetch.headers, &fetch.url, &request.filter)
     }
 
-    async fn verdict(&self, request: &Accelerated, identity: &dfget_origin::Identity) -> Verdict {
+    /// The origin has given this content to this client.
+    fn accepted(&self, request: &Accelerated, identity: &Identity) {
+        let permission = self.permission(request, &request.content(identity));
+        self.inner.access.grant(permission, &request.task.authority);
+    }
+
+    async fn verdict(&self, request: &Accelerated, identity: &Identity) -> Verdict {
         let content = request.content(identity);
         let permission = self.permission(request, &content);
         match content {
@@ -167,8 +174,6 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         match begun {
             Ok(Begun::Task { task, own_headers }) => {
-                let content = request.content(&task.identity());
-                self.inner.access.grant(self.permission(request, &content), &request.task.authority);
                 let headers = own_headers.map_or_else(|| task.headers(), own);
                 let joined = self.join(request, &task, headers, true).await;
                 joined.unwrap_or_else(|| request.failed(&ContentError::Closing))
@@ -305,7 +310,7 @@ impl Proxy {
 // === impl Accelerated ===
 
 impl Accelerated {
-    fn content(&self, identity: &dfget_origin::Identity) -> permission::Content {
+    fn content(&self, identity: &Identity) -> permission::Content {
         match &self.reference {
             Some(reference) => permission::Content::Named {
                 repository: reference.repository.clone(),

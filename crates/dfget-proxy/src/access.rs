@@ -6,7 +6,6 @@
 //! digest, not another user's credential, not a right to another repository.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::Authority;
@@ -19,10 +18,10 @@ use http::header::{ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MAT
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use tokio::sync::OwnedMutexGuard;
 use tracing::{debug, info};
 
 use crate::permission::{Permission, Permissions};
+use crate::turns::Turns;
 
 /// Remembered permissions are looked through for old ones when there are so many more.
 const PRUNE_EVERY: usize = 4096;
@@ -60,7 +59,7 @@ pub(crate) struct Access {
     permissions: Permissions,
     allowed: Mutex<HashMap<Permission, Instant>>,
     /// One question at a time for each permission; the others wait for its answer.
-    asking: Mutex<HashMap<Permission, Arc<tokio::sync::Mutex<()>>>>,
+    asking: Turns<Permission>,
 }
 
 /// What a status says of a credential.
@@ -83,7 +82,7 @@ impl Access {
             metrics: tasks.metrics().clone(),
             permissions: Permissions::new(secret),
             allowed: Mutex::default(),
-            asking: Mutex::default(),
+            asking: Turns::default(),
         }
     }
 
@@ -120,7 +119,7 @@ impl Access {
             self.metrics.access_checked(AccessCheck::Remembered);
             return Verdict::Allowed;
         }
-        let _turn = self.turn(permission).await;
+        let _turn = self.asking.take(permission).await;
         // Whoever had the turn before may have brought the answer.
         if self.is_remembered(&permission) {
             self.metrics.access_checked(AccessCheck::Remembered);
@@ -236,30 +235,6 @@ impl Access {
         // A time in the future means that the clock was set back: nobody knows how old it is.
         let age = |at: SystemTime| SystemTime::now().duration_since(at).ok();
         store.granted(&permission.0).and_then(age).is_some_and(|age| age <= grace)
-    }
-
-    async fn turn(&self, permission: Permission) -> Turn<'_> {
-        let lock = Arc::clone(self.asking.lock().entry(permission).or_default());
-        let guard = lock.lock_owned().await;
-        Turn { access: self, permission, guard: Some(guard) }
-    }
-}
-
-/// The right to ask about one permission.
-struct Turn<'a> {
-    access: &'a Access,
-    permission: Permission,
-    guard: Option<OwnedMutexGuard<()>>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        drop(self.guard.take());
-        let mut asking = self.access.asking.lock();
-        // Only the map itself holds it: nobody waits.
-        if asking.get(&self.permission).is_some_and(|lock| Arc::strong_count(lock) == 1) {
-            asking.remove(&self.permission);
-        }
     }
 }
 

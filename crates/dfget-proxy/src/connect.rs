@@ -102,8 +102,12 @@ impl Proxy {
 
     /// Makes sure that the origin is who it should be, or that its clients can do without it.
     async fn verify(&self, target: &Authority) -> Result<(), ConnectError> {
-        let known = self.inner.verified.lock().get(target).is_some_and(|at| at.elapsed() < VERIFIED_FOR);
-        if known {
+        if self.is_verified(target) {
+            return Ok(());
+        }
+        let _turn = self.inner.verifying.take(target.clone()).await;
+        // Of many clients that come at once one has verified the origin for all.
+        if self.is_verified(target) {
             return Ok(());
         }
         let verify = self.origin().verify(target);
@@ -136,6 +140,10 @@ impl Proxy {
                 Err(error)
             }
         }
+    }
+
+    fn is_verified(&self, target: &Authority) -> bool {
+        self.inner.verified.lock().get(target).is_some_and(|at| at.elapsed() < VERIFIED_FOR)
     }
 
     async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {

@@ -22,6 +22,7 @@ use crate::admission::Admission;
 use crate::body::{ResponseBody, counted};
 use crate::connect::Hijack;
 use crate::respond;
+use crate::turns::Turns;
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) access: Access,
     /// Origins whose certificate was found good, and when.
     pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
+    pub(crate) verifying: Turns<Authority>,
     /// Hosts of which it was said already that they are tunnelled.
     pub(crate) tunnelled: Mutex<HashSet<String>>,
     pub(crate) tracker: TaskTracker,
@@ -74,6 +76,7 @@ impl Proxy {
             tasks,
             access,
             verified: Mutex::default(),
+            verifying: Turns::default(),
             tunnelled: Mutex::default(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),

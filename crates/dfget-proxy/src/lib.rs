@@ -15,6 +15,7 @@ mod handler;
 mod listener;
 mod permission;
 mod respond;
+mod turns;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};

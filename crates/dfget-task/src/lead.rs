@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dfget_core::{ByteRange, RangeHeader, RangeSpec};
 use dfget_origin::headers::{content_length, representation};
-use dfget_origin::{Answer, ContentStream};
+use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry};
 use http::header::{HeaderName, HeaderValue, RANGE};
 use http::{HeaderMap, Response, StatusCode};
@@ -59,14 +59,19 @@ impl Lead {
         Self { tasks, key, settled: false, _done: done }
     }
 
-    /// Asks the origin with the client's own request.
+    /// Asks the origin with the client's own request. `accepted` is told once the origin has
+    /// begun to give the content to the client, before anybody else sees that it is there.
     ///
     /// # Errors
     /// [`ContentError`] if there is no answer, or one that contradicts itself.
     ///
     /// # Cancel safety
     /// Dropped before the answer, the next one that waits gets the lead.
-    pub async fn begin(mut self, request: &TaskRequest) -> Result<Begun, ContentError> {
+    pub async fn begin(
+        mut self,
+        request: &TaskRequest,
+        accepted: impl FnOnce(&Identity),
+    ) -> Result<Begun, ContentError> {
         let (answer, asked) = self.ask(request).await?;
         let Answer { response, redirected } = answer;
         if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
@@ -78,6 +83,7 @@ impl Lead {
         let stream =
             ContentStream::new(origin, request.fetch.clone(), response, asked, request.digest.is_some())
                 .map_err(|source| ContentError::Fetch { origin: self.key.authority.to_string(), source })?;
+        accepted(stream.identity());
         let meta = self.describe(request, &headers, &stream);
         let Some(entry) = self.store(request, &meta, &stream).await else {
             if asked.is_some() {

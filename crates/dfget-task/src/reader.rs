@@ -186,7 +186,7 @@ impl Reader {
                     Some(bytes) => Look::Bytes(bytes),
                     None => Look::End,
                 },
-                Source::Stored { .. } => Look::Bytes(self.read_stored().await?),
+                Source::Stored { .. } => self.read_stored().await?,
                 Source::Following(_) => self.follow().await?,
             };
             match look {
@@ -266,30 +266,37 @@ impl Reader {
     }
 
     /// Reads from a whole content; what rotted is fetched again, for this and all later readers.
-    async fn read_stored(&mut self) -> Result<Bytes, ContentError> {
-        let mut repaired = false;
-        loop {
-            let Source::Stored { entry, identity } = &self.source else {
-                return Err(ContentError::Internal("read of what is not stored".to_owned()));
-            };
-            match read(entry, self.next).await {
-                Ok(bytes) => return Ok(self.clip(bytes, u64::MAX)),
-                Err(ReadError::Rotten { block }) if !repaired => {
-                    repaired = true;
-                    self.repair(Arc::clone(entry), identity.clone(), block.start, block.end).await?;
+    async fn read_stored(&mut self) -> Result<Look, ContentError> {
+        let Source::Stored { entry, identity } = &self.source else { return Ok(Look::Again) };
+        let entry = Arc::clone(entry);
+        let failed = match read(&entry, self.next).await {
+            Ok(bytes) => return Ok(Look::Bytes(self.clip(bytes, u64::MAX))),
+            Err(ReadError::Rotten { block }) => {
+                let fresh = self.fetch_block(identity.clone(), block.start, block.end).await?;
+                let repaired = {
+                    let entry = Arc::clone(&entry);
+                    blocking(move || entry.repair(block.start, &fresh)).await?
+                };
+                match repaired {
+                    Ok(()) => {
+                        info!(task = %self.request.id, "bytes {} to {} are repaired", block.start, block.end);
+                        return Ok(Look::Again);
+                    }
+                    Err(error) => error.to_string(),
                 }
-                Err(error) => return Err(error.into()),
             }
+            Err(error) => error.to_string(),
+        };
+        // What cannot be read or repaired is of no use to anyone: the next client fetches it anew.
+        warn!(task = %self.request.id, "streaming on without the stored content: {failed}");
+        if let Some(store) = self.tasks.store() {
+            store.remove(&entry);
         }
+        self.go_direct().await?;
+        Ok(Look::Again)
     }
 
-    async fn repair(
-        &self,
-        entry: Arc<Entry>,
-        identity: Identity,
-        start: u64,
-        end: u64,
-    ) -> Result<(), ContentError> {
+    async fn fetch_block(&self, identity: Identity, start: u64, end: u64) -> Result<Vec<u8>, ContentError> {
         self.tasks.metrics().rotten_block();
         warn!(task = %self.request.id, "stored bytes {start} to {end} changed on disk; fetching them again");
         let origin = self.tasks.origin().clone();
@@ -300,32 +307,18 @@ impl Reader {
         {
             fresh.extend_from_slice(&bytes);
         }
-        let written = {
-            let entry = Arc::clone(&entry);
-            blocking(move || entry.repair(start, &fresh)).await?
-        };
-        match written {
-            Ok(()) => {
-                info!(task = %self.request.id, "bytes {start} to {end} are repaired");
-                Ok(())
-            }
-            Err(error) => {
-                // The origin has other bytes, or the disk takes none: the entry is of no use to anyone.
-                if let Some(store) = self.tasks.store() {
-                    store.remove(&entry);
-                }
-                Err(ContentError::Rotten(error.to_string()))
-            }
-        }
+        Ok(fresh)
     }
 
     /// Leaves the store behind and goes on with a stream of this client's own.
     async fn go_direct(&mut self) -> Result<(), ContentError> {
-        let Source::Following(following) = &self.source else { return Ok(()) };
-        let identity = following.task.identity();
+        let (entry, identity) = match &self.source {
+            Source::Stored { entry, identity } => (Arc::clone(entry), identity.clone()),
+            Source::Following(following) => (Arc::clone(&following.entry), following.task.identity()),
+            Source::Direct(_) => return Ok(()),
+        };
         let end = self.end.or(identity.total);
         let origin = self.request.authority.to_string();
-        let entry = Arc::clone(&following.entry);
         let (client, fetch) = (self.tasks.origin().clone(), self.request.fetch.clone());
         let stream = ContentStream::lazy(client, fetch, self.next, end, identity);
         let direct = match self.request.digest.filter(|_| self.whole) {
