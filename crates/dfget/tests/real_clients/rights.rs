@@ -104,6 +104,44 @@ fn private_digest_is_not_found_under_a_repository_one_may_read() {
 }
 
 #[test]
+fn revoked_right_opens_nothing_once_it_is_asked_for_again() {
+    in_namespace(|| {
+        let registries = Registries::start(&["basic"]);
+        let _daemon = Daemon::start_with("access:\n  ttl: 0s\n");
+        let image = Image::of_mib(4);
+        let private = Reference { registry: "basic", repository: "private/sif" };
+        for _ in ["cold", "warm"] {
+            Client::proxied(User::Dev).pull(Tool::Curl, private, &image);
+        }
+        registries.revoke_dev();
+        let refused = Client::proxied(User::Dev).try_pull(Tool::Curl, private, &image).unwrap_err();
+        assert!(refused.stderr.contains("401"), "{}", refused.stderr);
+        registries.assert_downloaded_once("basic", &image);
+    });
+}
+
+#[test]
+fn cached_image_outlives_its_registry_for_those_who_had_it() {
+    in_namespace(|| {
+        let registries = Registries::start(&["basic"]);
+        let mut daemon = Daemon::start_with("access:\n  ttl: 0s\n");
+        let image = Image::of_mib(4);
+        let private = Reference { registry: "basic", repository: "private/sif" };
+        Client::proxied(User::Dev).pull(Tool::Curl, private, &image);
+        registries.stop("basic");
+        for _ in ["by the same daemon", "by the next one"] {
+            Client::proxied(User::Dev).pull(Tool::Curl, private, &image);
+            for user in [User::Nobody, User::Guest, User::Forger] {
+                let refused = Client::proxied(user).try_pull(Tool::Curl, private, &image);
+                assert!(refused.is_err(), "{user:?} got the private image while its registry was down");
+            }
+            daemon.stop();
+            daemon = Daemon::start();
+        }
+    });
+}
+
+#[test]
 fn no_credential_is_in_any_log() {
     in_namespace(|| {
         let registries = Registries::start(&["basic", "token"]);

@@ -31,7 +31,13 @@ impl Daemon {
     /// (`Daemon::ca`) beside it.
     #[track_caller]
     pub(crate) fn start() -> Self {
-        configure();
+        Self::start_with("")
+    }
+
+    /// The same with some more lines in the configuration.
+    #[track_caller]
+    pub(crate) fn start_with(more: &str) -> Self {
+        configure(more);
         Self::start_in(Path::new("/"))
     }
 
@@ -107,27 +113,18 @@ impl Drop for Daemon {
     }
 }
 
-/// Writes the documented configuration for the test registries, unless it is there.
-fn configure() {
+/// Writes the documented configuration for the test registries, and `more` below it, unless it is there.
+fn configure(more: &str) {
     let directory = Path::new(CONFIG_DIR);
     if directory.exists() {
         return;
     }
     fs::create_dir(directory).expect("/etc is ours");
-    fs::write(directory.join("dfget.yaml"), PAGE_CONFIG.replace("<your.private.registry>", "registry.test"))
-        .expect("/etc is ours");
+    let text = PAGE_CONFIG.replace("<your.private.registry>", "registry.test") + more;
+    fs::write(directory.join("dfget.yaml"), text).expect("/etc is ours");
     run(Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "30",
-        ])
+        .args(["req", "-x509", "-nodes", "-days", "30"])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"])
         .args(["-subj", "/CN=dfget test", "-keyout", "ca.key", "-out", "ca.crt"])
         .current_dir(directory))
     .ok();

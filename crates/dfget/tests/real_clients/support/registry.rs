@@ -41,6 +41,19 @@ impl Registries {
         Self
     }
 
+    /// Ends one; nobody answers at its address afterwards.
+    #[track_caller]
+    pub(crate) fn stop(&self, name: &str) {
+        Self::call("stop", &[name], &[]);
+    }
+
+    /// Takes the password of `dev` away from the basic registry.
+    pub(crate) fn revoke_dev(&self) {
+        let file = "/tmp/registries/htpasswd";
+        let accounts = fs::read_to_string(file).expect("the basic registry was started");
+        fs::write(file, accounts.replace("dev:", "former:")).expect("/tmp is ours");
+    }
+
     /// Host, and port where it is not 443, of the registry.
     pub(crate) fn host(name: &str) -> String {
         match name {
