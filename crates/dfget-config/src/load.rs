@@ -175,8 +175,8 @@ impl Files<'_> {
 
 fn unreadable(path: &Path, named: Named, error: &io::Error, report: &mut Report) {
     let by = match named {
-        Named::ByVariable => ", named by `DFGET_CONFIG`",
-        Named::ByOption | Named::ByDefault => "",
+        Named::Variable => ", named by `DFGET_CONFIG`",
+        Named::CommandLine | Named::Default => "",
     };
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => {

@@ -11,11 +11,11 @@ use crate::{Environment, LoadOptions};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Named {
     /// `--config`, or an argument of `dfget config check`.
-    ByOption,
+    CommandLine,
     /// `DFGET_CONFIG`.
-    ByVariable,
+    Variable,
     /// It lies where one is looked for.
-    ByDefault,
+    Default,
 }
 
 /// Directories to use when the file names none; `None` where there is no home directory either.
@@ -31,16 +31,16 @@ pub(crate) struct Places {
 /// system's before the user's. `None` when there is none.
 pub(crate) fn config_file(options: &LoadOptions, environment: &Environment) -> Option<(PathBuf, Named)> {
     if let Some(path) = &options.config {
-        return Some((path.clone(), Named::ByOption));
+        return Some((path.clone(), Named::CommandLine));
     }
     if let Some(path) = environment.variable("DFGET_CONFIG") {
-        return Some((path.into(), Named::ByVariable));
+        return Some((path.into(), Named::Variable));
     }
     let there: Vec<_> =
         candidates(environment).into_iter().filter(|path| environment.files.mode(path).is_ok()).collect();
     let readable = there.iter().find(|path| environment.files.read(path, LIMIT_BYTES).is_ok());
     // One that cannot be read is still named: its reader says why.
-    readable.or_else(|| there.first()).map(|path| (path.clone(), Named::ByDefault))
+    readable.or_else(|| there.first()).map(|path| (path.clone(), Named::Default))
 }
 
 /// The places where a configuration file is looked for, in this order.
@@ -101,10 +101,10 @@ mod tests {
         let files = FakeFiles::default().with(SYSTEM_CONFIG, "");
         let environment = environment(files, &[("DFGET_CONFIG", "/v.yaml")]);
         let options = LoadOptions { config: Some("o.yaml".into()), ..LoadOptions::default() };
-        assert_eq!(config_file(&options, &environment), Some(("o.yaml".into(), Named::ByOption)));
+        assert_eq!(config_file(&options, &environment), Some(("o.yaml".into(), Named::CommandLine)));
         assert_eq!(
             config_file(&LoadOptions::default(), &environment),
-            Some(("/v.yaml".into(), Named::ByVariable))
+            Some(("/v.yaml".into(), Named::Variable))
         );
     }
 
@@ -113,15 +113,15 @@ mod tests {
         let user = "/home/u/.config/dragonfly/dfget.yaml";
         let both = || FakeFiles::default().with(SYSTEM_CONFIG, "").with(user, "");
         let home = [("HOME", "/home/u")];
-        assert_eq!(found(both(), &home), Some((SYSTEM_CONFIG.into(), Named::ByDefault)));
-        assert_eq!(found(both().locked(SYSTEM_CONFIG), &home), Some((user.into(), Named::ByDefault)));
+        assert_eq!(found(both(), &home), Some((SYSTEM_CONFIG.into(), Named::Default)));
+        assert_eq!(found(both().locked(SYSTEM_CONFIG), &home), Some((user.into(), Named::Default)));
         let locked = FakeFiles::default().with(SYSTEM_CONFIG, "").locked(SYSTEM_CONFIG);
-        assert_eq!(found(locked, &home), Some((SYSTEM_CONFIG.into(), Named::ByDefault)));
+        assert_eq!(found(locked, &home), Some((SYSTEM_CONFIG.into(), Named::Default)));
         assert_eq!(found(FakeFiles::default(), &home), None);
         let xdg = FakeFiles::default().with("/x/dragonfly/dfget.yaml", "");
         assert_eq!(
             found(xdg, &[("XDG_CONFIG_HOME", "/x"), ("HOME", "/home/u")]),
-            Some(("/x/dragonfly/dfget.yaml".into(), Named::ByDefault))
+            Some(("/x/dragonfly/dfget.yaml".into(), Named::Default))
         );
     }
 

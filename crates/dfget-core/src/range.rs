@@ -117,13 +117,15 @@ impl RangeSpec {
         };
         if start < end { Ok(ByteRange { start, end }) } else { Err(RangeError { total }) }
     }
+}
 
-    /// The offset at which it begins, where that needs no total.
-    #[must_use]
-    pub const fn known_start(self) -> Option<u64> {
+impl fmt::Display for RangeSpec {
+    /// The value of a `Range` header that asks for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FromTo(first, _) | Self::From(first) => Some(first),
-            Self::Suffix(_) => None,
+            Self::FromTo(first, last) => write!(f, "bytes={first}-{last}"),
+            Self::From(first) => write!(f, "bytes={first}-"),
+            Self::Suffix(length) => write!(f, "bytes=-{length}"),
         }
     }
 }
@@ -241,6 +243,16 @@ mod tests {
                 prop_assert!(range.start < range.end && range.end <= total);
             }
             let _ = ContentRange::parse(&text);
+        }
+
+        #[test]
+        fn range_text_and_value_agree(first: u64, more: u64, kind in 0..3) {
+            let spec = match kind {
+                0 => RangeSpec::FromTo(first, first.saturating_add(more)),
+                1 => RangeSpec::From(first),
+                _ => RangeSpec::Suffix(first),
+            };
+            prop_assert_eq!(RangeHeader::parse(&spec.to_string()), RangeHeader::One(spec));
         }
 
         #[test]

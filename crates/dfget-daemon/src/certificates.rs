@@ -14,6 +14,12 @@ use tracing::{info, warn};
 
 use crate::RunError;
 
+/// The trust of every origin.
+pub(crate) struct TrustBook {
+    special: Vec<(Regex, Trust)>,
+    default: Trust,
+}
+
 /// Loads `hijackHTTPS.cert` and `key`, and says what is weak about them.
 pub(crate) fn leaves(hijack: &Hijack) -> Result<LeafCache, RunError> {
     let now = SystemTime::now();
@@ -37,9 +43,7 @@ pub(crate) fn leaves(hijack: &Hijack) -> Result<LeafCache, RunError> {
 
 /// How each origin is verified: by the first entry of `hosts` that matches it, else by the
 /// system's own roots.
-pub(crate) fn trust(
-    hosts: &[HijackHost],
-) -> Result<Box<dyn Fn(&Authority) -> Trust + Send + Sync>, RunError> {
+pub(crate) fn trust(hosts: &[HijackHost]) -> Result<TrustBook, RunError> {
     let (roots, warnings) = Roots::load();
     for warning in warnings {
         warn!("{warning}");
@@ -57,11 +61,15 @@ pub(crate) fn trust(
         let trust = trust(&origin).map_err(|source| RunError::HostCertificates { host: index, source })?;
         special.push((host.regx.clone(), trust));
     }
-    Ok(Box::new(move |authority| {
+    Ok(TrustBook { special, default })
+}
+
+impl TrustBook {
+    pub(crate) fn of(&self, authority: &Authority) -> Trust {
         let name = authority.host_port();
-        let host = special.iter().find(|(regx, _)| regx.is_match(&name));
-        host.map_or(&default, |(_, trust)| trust).clone()
-    }))
+        let host = self.special.iter().find(|(regx, _)| regx.is_match(&name));
+        host.map_or(&self.default, |(_, trust)| trust).clone()
+    }
 }
 
 /// What a PEM is called in a message: its file, never its content.

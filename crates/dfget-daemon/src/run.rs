@@ -41,7 +41,7 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     info!(
         "dfget {} starts with {}",
         version(),
-        source.as_deref().map_or("no file".into(), Path::to_string_lossy)
+        source.as_deref().map_or_else(|| "no file".into(), Path::to_string_lossy)
     );
     for warning in &warnings {
         warn!("{warning}");
@@ -65,7 +65,7 @@ fn start(config: &Config, source: Option<&Path>, announce: &dyn Fn(&str)) -> Res
     let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
     let counted = metrics.clone();
     let origin = OriginClient::new(OriginOptions {
-        trust,
+        trust: Box::new(move |authority| trust.of(authority)),
         timeouts: settings::timeouts(config),
         observe: Box::new(move |insecure| counted.origin_request(insecure)),
     });

@@ -96,7 +96,7 @@ impl Access {
         {
             let mut allowed = self.allowed.lock();
             allowed.insert(permission, now);
-            if allowed.len() % PRUNE_EVERY == 0 {
+            if allowed.len().is_multiple_of(PRUNE_EVERY) {
                 allowed.retain(|_, at| now.duration_since(*at) < self.options.ttl);
             }
         }

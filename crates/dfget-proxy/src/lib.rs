@@ -6,8 +6,10 @@
 //! itself, and it changes nothing in what it forwards but what concerns one connection only.
 
 mod accelerate;
+mod accelerated;
 mod access;
 mod admission;
+mod answer;
 mod body;
 mod connect;
 mod forward;

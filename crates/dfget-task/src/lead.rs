@@ -42,7 +42,7 @@ pub enum Begun {
     /// The content can be had but not stored; it is for this client alone.
     Direct {
         /// Its stream.
-        body: Direct,
+        body: Box<Direct>,
         /// The answer's status: 200 or 206.
         status: StatusCode,
         /// The answer's headers.
@@ -89,7 +89,7 @@ impl Lead {
             if asked.is_some() {
                 return Ok(Begun::Unstored);
             }
-            let body = Direct::new(stream, self.key.authority.to_string(), request.digest);
+            let body = Box::new(Direct::new(stream, self.key.authority.to_string(), request.digest));
             return Ok(Begun::Direct { body, status, headers });
         };
         let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);

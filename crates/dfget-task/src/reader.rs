@@ -68,7 +68,7 @@ impl Reader {
         identity: Identity,
         range: Option<ByteRange>,
     ) -> Self {
-        let end = range.map_or(entry.total(), |range| Some(range.end));
+        let end = range.map_or_else(|| entry.total(), |range| Some(range.end));
         let source = Source::Stored { entry, identity };
         let mut reader = Self::new(tasks, request, source, range, false);
         (reader.end, reader.from_store) = (end, true);
@@ -235,7 +235,7 @@ impl Reader {
         if verified {
             let identity = following.task.identity();
             let entry = Arc::clone(&following.entry);
-            self.end = self.end.or(entry.total());
+            self.end = self.end.or_else(|| entry.total());
             self.source = Source::Stored { entry, identity };
             return Ok(Look::Again);
         }

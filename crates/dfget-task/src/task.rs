@@ -183,8 +183,8 @@ impl Task {
                 return None;
             }
             let whole = if self.tasks.inner.options.prefetch { None } else { range };
-            let wanted =
-                whole.map_or(0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
+            let wanted = whole
+                .map_or_else(|| 0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
             state.wanted.insert(id, wanted);
             if state.sources.len() < MOST_SOURCES {
                 state.sources.push(request.fetch.clone());

@@ -17,7 +17,7 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, C
         let bad = |reason| CertificateListError::BadCertificate { number, reason };
         let certificate = block.map_err(|error| bad(reason(&error)))?;
         match X509Certificate::from_der(&certificate) {
-            Ok((rest, _)) if rest.is_empty() => {}
+            Ok(([], _)) => {}
             Ok(_) => return Err(bad("bytes after its end".to_owned())),
             Err(_) => return Err(bad("not the encoding of a certificate".to_owned())),
         }

@@ -54,9 +54,7 @@ pub(crate) fn daemon(section: &Section<'_>, places: &Places, context: &mut Conte
 
 fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {
     let field = section.get("metrics")?;
-    if section.text(report, "metrics", ADDRESS.example).is_none() {
-        return None;
-    }
+    section.text(report, "metrics", ADDRESS.example)?;
     let listen = field.parse(report, ADDRESS, scalar::address)?;
     if field.text(report, ADDRESS)?.starts_with(':') {
         let port = listen.ports.start;

@@ -42,7 +42,7 @@ pub(crate) fn refused(options: Options) -> StoreError {
 
 /// Byte `offset` of content `seed`; never constant over a block.
 pub(crate) fn byte(seed: u64, offset: u64) -> u8 {
-    let mixed = (seed ^ offset / 8).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (seed ^ (offset / 8)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> (offset % 8 * 8)) as u8 ^ (mixed >> 57) as u8
 }
 

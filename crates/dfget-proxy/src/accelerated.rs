@@ -1,0 +1,86 @@
+//! What a request that becomes a task asks for.
+
+use std::time::Instant;
+
+use dfget_core::{
+    Authority, ByteRange, ContentReference, RangeError, RangeHeader, TaskId, TaskParts, UrlFilter,
+};
+use dfget_origin::headers::{for_content, is_strong, text};
+use dfget_origin::{FetchRequest, Identity};
+use dfget_task::TaskRequest;
+use http::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
+use url::Url;
+use uuid::Uuid;
+
+use crate::handler::ProxyOptions;
+use crate::permission;
+
+/// One request that becomes a task.
+pub(crate) struct Accelerated {
+    pub(crate) task: TaskRequest,
+    /// The path's own word on the content, if it names one by digest.
+    pub(crate) reference: Option<ContentReference>,
+    pub(crate) filter: UrlFilter,
+    /// The client's `Range` and `If-Range`.
+    pub(crate) range: RangeHeader,
+    pub(crate) if_range: Option<HeaderValue>,
+    pub(crate) started: Instant,
+}
+
+impl Accelerated {
+    /// Reads a request for `url`; `None` if that names no origin.
+    pub(crate) fn read(options: &ProxyOptions, url: Url, headers: &HeaderMap) -> Option<Self> {
+        let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let filter = ours("x-dragonfly-filter").map_or_else(|| options.filter.clone(), UrlFilter::parse);
+        let parts = TaskParts {
+            tag: ours("x-dragonfly-tag").unwrap_or(&options.tag),
+            application: ours("x-dragonfly-application").unwrap_or(&options.application),
+            ..TaskParts::default()
+        };
+        let reference = ContentReference::of_path(url.path());
+        let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
+        let if_range = headers.get(IF_RANGE).cloned();
+        let task = TaskRequest {
+            id: TaskId::of(url.as_str(), &filter, parts, reference.as_ref()),
+            digest: reference.as_ref().map(|reference| reference.digest),
+            authority: Authority::of_url(&url)?,
+            // Whether a conditional range counts shows only when the content's validators are known.
+            range: if if_range.is_some() { RangeHeader::Whole } else { range },
+            fetch: FetchRequest { url, headers: for_content(headers) },
+            peer: format!("{}-{}", options.peer_prefix, Uuid::new_v4()).into(),
+        };
+        Some(Self { task, reference, filter, range, if_range, started: Instant::now() })
+    }
+
+    pub(crate) fn content(&self, identity: &Identity) -> permission::Content {
+        match &self.reference {
+            Some(reference) => permission::Content::Named {
+                repository: reference.repository.clone(),
+                digest: reference.digest,
+            },
+            None => permission::Content::unnamed(&self.task.id, identity),
+        }
+    }
+
+    /// The range that counts for a content described by `headers` (RFC 9110, section 13.1.5).
+    pub(crate) fn wanted(&self, headers: &HeaderMap) -> RangeHeader {
+        let holds = |condition: &HeaderValue| {
+            let condition = condition.to_str().unwrap_or_default();
+            let validator = if condition.starts_with('"') { ETAG } else { LAST_MODIFIED };
+            let strong = validator == LAST_MODIFIED || is_strong(condition);
+            strong && text(headers, &validator) == Some(condition)
+        };
+        if self.if_range.as_ref().is_none_or(holds) { self.range } else { RangeHeader::Whole }
+    }
+
+    pub(crate) fn resolve(
+        &self,
+        headers: &HeaderMap,
+        total: u64,
+    ) -> Result<Option<(ByteRange, u64)>, RangeError> {
+        match self.wanted(headers) {
+            RangeHeader::Whole => Ok(None),
+            RangeHeader::One(spec) => spec.resolve(total).map(|range| Some((range, total))),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What a client is answered: from the store or a task, or what its own request brought.
+
+use std::sync::Arc;
+
+use dfget_core::{ByteRange, ContentRange, RangeError, RangeHeader};
+use dfget_origin::ContentStream;
+use dfget_origin::headers::{representation, strip_hop_by_hop, text};
+use dfget_task::{ContentError, Direct, Reader};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
+    IF_RANGE, RANGE,
+};
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use tracing::error;
+
+use crate::accelerated::Accelerated;
+use crate::body::{Content, Report, ResponseBody, empty, serving};
+use crate::forward::pass_on;
+use crate::handler::Proxy;
+use crate::respond;
+
+const TASK: HeaderName = HeaderName::from_static("x-dragonfly-task");
+const PEER: HeaderName = HeaderName::from_static("x-dragonfly-peer");
+
+impl Proxy {
+    /// Sends the client's own request to the origin; its answer is for this client alone.
+    pub(crate) async fn own_request(&self, request: &Accelerated) -> Response<ResponseBody> {
+        let mut extra = Vec::new();
+        if let RangeHeader::One(spec) = request.range
+            && let Ok(range) = spec.to_string().try_into()
+        {
+            extra.push((RANGE, range));
+            extra.extend(request.if_range.clone().map(|value| (IF_RANGE, value)));
+        }
+        match self.origin().fetch(&request.task.fetch, &extra).await {
+            Ok(answer) => self.own_answer(request, answer.response).await,
+            Err(error) => failed(request, &error.into()),
+        }
+    }
+
+    /// Hands on an answer that only this client may have. If it is a whole content with a
+    /// digest, it passes the integrity gate like any other.
+    pub(crate) async fn own_answer(
+        &self,
+        request: &Accelerated,
+        answer: Response<Incoming>,
+    ) -> Response<ResponseBody> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let part = match status {
+            StatusCode::OK => None,
+            StatusCode::PARTIAL_CONTENT => {
+                match text(&headers, &CONTENT_RANGE).and_then(ContentRange::parse) {
+                    Some(part) => Some(part.range),
+                    None => return pass_on(answer),
+                }
+            }
+            _ => return pass_on(answer),
+        };
+        let (origin, fetch) = (self.origin().clone(), request.task.fetch.clone());
+        let stream = ContentStream::new(origin, fetch, answer, part, request.task.digest.is_some());
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(source) => {
+                let origin = request.task.authority.to_string();
+                return failed(request, &ContentError::Fetch { origin, source });
+            }
+        };
+        let digest = request.task.digest.filter(|_| part.is_none());
+        let mut body = Direct::new(stream, request.task.authority.to_string(), digest);
+        if digest.is_some() {
+            let (tasks, task) = (self.inner.tasks.clone(), request.task.clone());
+            let described = representation(&headers);
+            body = body.when_verified(move || tasks.note_origin(&task.id, &task.authority, &described));
+        }
+        self.respond_direct(request, body, status, headers).await
+    }
+
+    pub(crate) async fn respond_direct(
+        &self,
+        request: &Accelerated,
+        mut body: Direct,
+        status: StatusCode,
+        headers: HeaderMap,
+    ) -> Response<ResponseBody> {
+        if let Err(error) = body.prime().await {
+            return failed(request, &error);
+        }
+        let part = text(&headers, &CONTENT_RANGE).and_then(ContentRange::parse);
+        let length = match (status, part) {
+            (StatusCode::PARTIAL_CONTENT, Some(part)) => Some(part.range.len()),
+            _ => body.total(),
+        };
+        let mut headers = own(headers);
+        if let (StatusCode::PARTIAL_CONTENT, Some(part)) = (status, part) {
+            insert(&mut headers, CONTENT_RANGE, &part.to_string());
+        }
+        head(request, status, headers, length, Content::Direct(Box::new(body)))
+    }
+
+    pub(crate) async fn respond(
+        &self,
+        request: &Accelerated,
+        mut reader: Reader,
+        mut headers: HeaderMap,
+        range: Option<(ByteRange, u64)>,
+    ) -> Response<ResponseBody> {
+        if let Err(error) = reader.prime().await {
+            return failed(request, &error);
+        }
+        headers.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
+        let (status, length) = match range {
+            Some((range, total)) => {
+                let part = ContentRange { range, total: Some(total) };
+                insert(&mut headers, CONTENT_RANGE, &part.to_string());
+                (StatusCode::PARTIAL_CONTENT, Some(range.len()))
+            }
+            None => (StatusCode::OK, reader.total()),
+        };
+        head(request, status, headers, length, Content::Reader(Box::new(reader)))
+    }
+}
+
+/// An answer's headers for the client whose own answer it was, without its framing and coding:
+/// these are set anew.
+pub(crate) fn own(mut headers: HeaderMap) -> HeaderMap {
+    strip_hop_by_hop(&mut headers);
+    for name in [CONTENT_LENGTH, CONTENT_RANGE, CONTENT_ENCODING] {
+        headers.remove(name);
+    }
+    headers
+}
+
+pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+pub(crate) fn unsatisfiable(error: RangeError) -> Response<ResponseBody> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+    insert(response.headers_mut(), CONTENT_RANGE, &format!("bytes */{}", error.total));
+    response
+}
+
+/// A response with its head; the reader of `content` is its body.
+fn head(
+    request: &Accelerated,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    length: Option<u64>,
+    content: Content,
+) -> Response<ResponseBody> {
+    if let Some(length) = length {
+        insert(&mut headers, CONTENT_LENGTH, &length.to_string());
+    }
+    insert(&mut headers, TASK, request.task.id.as_str());
+    insert(&mut headers, PEER, &request.task.peer);
+    let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
+    let source = content.source();
+    let report = Report { task, peer, started: request.started, length };
+    let mut response = Response::new(serving(content, report));
+    response.extensions_mut().insert(source);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The answer to a request whose content cannot be had, and the line in the log.
+pub(crate) fn failed(request: &Accelerated, failed: &ContentError) -> Response<ResponseBody> {
+    let (peer, task) = (&*request.task.peer, request.task.id.as_str());
+    error!(peer, task, component = "PeerTask", "peer task failed, code: 4008, reason: {failed}");
+    respond::content_failed(failed)
+}
