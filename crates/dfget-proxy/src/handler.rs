@@ -7,7 +7,7 @@ use std::time::Instant;
 use dfget_core::{Authority, Rule, UrlFilter, decide};
 use dfget_origin::OriginClient;
 use dfget_task::Tasks;
-use dfget_telemetry::Metrics;
+use dfget_telemetry::{Metrics, redact_url};
 use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
@@ -161,10 +161,9 @@ impl Proxy {
         debug!(
             rule = decision.rule,
             task = decision.task && plain,
-            "{} {}{}",
+            "{} {}",
             request.method(),
-            url.host_str().unwrap_or_default(),
-            url.path()
+            redact_url(url.as_str())
         );
         if decision.task && plain {
             self.metrics().via_dragonfly();

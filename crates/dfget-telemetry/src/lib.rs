@@ -1,7 +1,7 @@
 //! What dfget tells its operators, and what it must not tell anyone.
 //!
 //! [`logging`] writes the log that sites know from Dragonfly; [`Metrics`] counts what a scrape
-//! asks for; [`Secret`] and [`redact_url`] keep credentials out of both. Neither a full disk nor a
+//! asks for; [`redact_url`] keeps credentials out of both. Neither a full disk nor a
 //! closed terminal ever stops the daemon: what could not be written is counted and dropped.
 
 pub mod logging;
@@ -10,8 +10,6 @@ mod log_file;
 mod log_line;
 mod metrics;
 mod redact;
-mod secret;
 
 pub use metrics::{AccessCheck, BuildInfo, Metrics, RunningRequest, Source, TaskFailure};
 pub use redact::redact_url;
-pub use secret::Secret;
