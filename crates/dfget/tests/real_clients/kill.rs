@@ -12,7 +12,7 @@ const ROUNDS: usize = 20;
 #[test]
 fn twenty_kills_over_pulls_in_flight_never_yield_a_wrong_byte() {
     in_namespace(|| {
-        let _registries = Registries::start_slow("64m");
+        let registries = Registries::start_slow("12m");
         let image = Image::of_mib(64);
         let right = fs::read(&image.file).unwrap();
         let from = Reference { registry: "slow", repository: "public/sif" };
@@ -39,6 +39,11 @@ fn twenty_kills_over_pulls_in_flight_never_yield_a_wrong_byte() {
             apptainer.wait().unwrap();
             assert!(right.starts_with(&got), "round {round}: a wrong byte among the {} that came", got.len());
         }
+        let downloads = registries.downloads("slow", &image);
+        assert!(
+            downloads.len() > ROUNDS / 2,
+            "few kills came while the registry was sending: {downloads:#?}"
+        );
         let _daemon = Daemon::start();
         for _ in ["what the last kill left", "what is verified now"] {
             Client::proxied(User::Nobody).pull(Tool::Apptainer, from, &image);
