@@ -36,7 +36,9 @@ pub(crate) fn tasks(config: &Config) -> TaskOptions {
 }
 
 pub(crate) fn timeouts(config: &Config) -> Timeouts {
-    Timeouts { stall: config.download.stall_timeout, ..Timeouts::default() }
+    let stall = config.download.stall_timeout;
+    // The first byte may take longer than a later one: some registries fetch the content only now.
+    Timeouts { stall, head: stall * 2, ..Timeouts::default() }
 }
 
 pub(crate) fn proxy(

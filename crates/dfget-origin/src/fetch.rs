@@ -1,16 +1,28 @@
 //! Getting a content: one GET, its redirects followed.
 
 use std::fmt;
+use std::time::Duration;
+
+use dfget_core::Backoff;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use tracing::info;
 use url::Url;
+
+use crate::AddressClass;
 
 use crate::client::{OriginClient, empty_body};
 use crate::error::OriginError;
 use crate::headers::text;
 use crate::redirect::{drop_credentials, is_redirect, next_hop};
+
+/// How often a GET is repeated that got no answer.
+const MOST_REPETITIONS: u32 = 2;
+
+/// Waits before that.
+const BETWEEN_TRIES: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(1) };
 
 /// What a content is asked for with: its URL and the asking client's own headers, as
 /// [`crate::headers::for_content`] leaves them.
@@ -61,8 +73,7 @@ impl OriginClient {
         let mut registry = None;
         let mut target = request.url.clone();
         loop {
-            let hop = hop_request(Method::GET, &target, &headers)?;
-            let (response, class) = self.send_hop(hop, registry).await?;
+            let (response, class) = self.get_hop(&target, &headers, registry).await?;
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, redirected: visited.len() > 1 });
             }
@@ -71,6 +82,30 @@ impl OriginClient {
             registry.get_or_insert(class);
             visited.push(next.clone());
             target = next;
+        }
+    }
+
+    /// One GET, sent again if the connection breaks or stays silent before the answer's head:
+    /// the real clients give up on that at once.
+    async fn get_hop(
+        &self,
+        target: &Url,
+        headers: &HeaderMap,
+        registry: Option<AddressClass>,
+    ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
+        let mut repetition = 1;
+        loop {
+            let hop = hop_request(Method::GET, target, headers)?;
+            match self.send_hop(hop, registry).await {
+                Err(error @ (OriginError::Http { .. } | OriginError::TimedOut { .. }))
+                    if repetition <= MOST_REPETITIONS =>
+                {
+                    info!("{error}; asking again");
+                    tokio::time::sleep(BETWEEN_TRIES.wait(repetition, fastrand::f64())).await;
+                    repetition += 1;
+                }
+                answered => return answered,
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Requests that become a task: found in the store, joined while running, or begun.
 
-use dfget_origin::Identity;
+use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, Seat, Stored};
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
@@ -19,8 +19,9 @@ use crate::respond;
 /// What a look at a stored or running content led to.
 enum Step {
     Respond(Response<ResponseBody>),
-    /// The content is gone or another by now: look again.
-    Again,
+    /// The content is gone or another by now: look again, with the answer that told so if it
+    /// is the content itself.
+    Again(Option<Answer>),
 }
 
 impl Proxy {
@@ -28,18 +29,20 @@ impl Proxy {
         let Some(request) = Accelerated::read(&self.inner.options, url, headers) else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };
+        let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
                 Found::Stored(stored) => self.serve_stored(&request, &stored).await,
                 Found::Running(task) => self.join_running(&request, &task).await,
                 Found::Absent(lead) => {
                     let accepted = |identity: &Identity| self.accepted(&request, identity);
-                    let begun = lead.begin(&request.task, accepted).await;
+                    let begun = lead.begin(&request.task, carried.take(), accepted).await;
                     Step::Respond(self.begin(&request, begun).await)
                 }
             };
-            if let Step::Respond(response) = step {
-                return response;
+            match step {
+                Step::Respond(response) => return response,
+                Step::Again(answer) => carried = answer,
             }
         }
     }
@@ -71,10 +74,13 @@ impl Proxy {
 
     async fn serve_stored(&self, request: &Accelerated, stored: &Stored) -> Step {
         let verdict = self.verdict(request, &stored.identity()).await;
-        if matches!(verdict, Verdict::Changed(_)) {
-            stored.forget();
-            return Step::Again;
-        }
+        let verdict = match verdict {
+            Verdict::Changed(answer) => {
+                stored.forget();
+                return Step::Again(Some(answer));
+            }
+            verdict => verdict,
+        };
         if let Some(response) = self.refused(request, verdict).await {
             return Step::Respond(response);
         }
@@ -112,7 +118,7 @@ impl Proxy {
             }
             None => {
                 task.ended().await;
-                Step::Again
+                Step::Again(None)
             }
         }
     }
@@ -159,7 +165,7 @@ impl Proxy {
             Verdict::Allowed => None,
             Verdict::Ask => Some(self.own_request(request).await),
             Verdict::Answer(answer) => Some(pass_on(answer)),
-            Verdict::Changed(answer) => Some(self.own_answer(request, answer).await),
+            Verdict::Changed(answer) => Some(self.own_answer(request, answer.response).await),
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),
         }
     }

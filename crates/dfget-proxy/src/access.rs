@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::Authority;
 use dfget_origin::headers::text;
-use dfget_origin::{Identity, OriginClient, OriginError};
+use dfget_origin::{Answer, Identity, OriginClient, OriginError};
 use dfget_storage::Store;
 use dfget_task::{TaskRequest, Tasks};
 use dfget_telemetry::{AccessCheck, Metrics};
@@ -45,7 +45,7 @@ pub(crate) enum Verdict {
     /// The client's own request went to the origin; this is its answer.
     Answer(Response<Incoming>),
     /// The client may have what is at the URL, but that is another content now.
-    Changed(Response<Incoming>),
+    Changed(Answer),
     /// The origin does not answer, and nothing is remembered.
     Unreachable(OriginError),
 }
@@ -162,17 +162,17 @@ impl Access {
         };
         let Ok(value) = HeaderValue::from_str(condition.1) else { return Verdict::Ask };
         let answer = match self.origin.fetch(&request.fetch, &[(condition.0, value)]).await {
-            Ok(answer) => answer.response,
+            Ok(answer) => answer,
             Err(error) if error.is_unreachable() => {
                 return self.fall_back(permission, request, || Verdict::Unreachable(error));
             }
             Err(error) => return Verdict::Unreachable(error),
         };
-        match answer.status() {
+        match answer.response.status() {
             // An origin that takes no notice of the condition may still say that nothing changed.
             status
                 if status == StatusCode::NOT_MODIFIED
-                    || (status == StatusCode::OK && is_same(&answer, identity)) =>
+                    || (status == StatusCode::OK && is_same(&answer.response, identity)) =>
             {
                 self.metrics.access_checked(AccessCheck::Allowed);
                 self.grant(permission, &request.authority);
@@ -180,11 +180,11 @@ impl Access {
             }
             StatusCode::OK => Verdict::Changed(answer),
             status if word_of(status) == Word::Unreachable => {
-                self.fall_back(permission, request, || Verdict::Answer(answer))
+                self.fall_back(permission, request, || Verdict::Answer(answer.response))
             }
             _ => {
                 self.revoke(permission);
-                Verdict::Answer(answer)
+                Verdict::Answer(answer.response)
             }
         }
     }

@@ -59,7 +59,8 @@ impl Lead {
         Self { tasks, key, settled: false, _done: done }
     }
 
-    /// Asks the origin with the client's own request. `accepted` is told once the origin has
+    /// Asks the origin with the client's own request, unless `carried` is its answer already, for
+    /// the whole content. `accepted` is told once the origin has
     /// begun to give the content to the client, before anybody else sees that it is there.
     ///
     /// # Errors
@@ -70,9 +71,13 @@ impl Lead {
     pub async fn begin(
         mut self,
         request: &TaskRequest,
+        carried: Option<Answer>,
         accepted: impl FnOnce(&Identity),
     ) -> Result<Begun, ContentError> {
-        let (answer, asked) = self.ask(request).await?;
+        let (answer, asked) = match carried {
+            Some(answer) => (answer, None),
+            None => self.ask(request).await?,
+        };
         let Answer { response, redirected } = answer;
         if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
             return Ok(Begun::Answer(response));
