@@ -11,6 +11,8 @@
 #[cfg(test)]
 mod direct;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod page;
