@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use dfget_core::Authority;
@@ -99,15 +99,7 @@ impl Proxy {
             .header_read_timeout(IDLE)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.inner.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        log_end(ended);
+        self.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 
     async fn serve_http2<S, F>(&self, stream: S, answer: impl Fn(Request<Incoming>) -> F)
@@ -125,20 +117,24 @@ impl Proxy {
             .adaptive_window(true)
             .max_concurrent_streams(256)
             .serve_connection(TokioIo::new(stream), service);
+        self.drive(connection, http2::Connection::graceful_shutdown).await;
+    }
+
+    /// Serves a connection to its end; once the daemon ends, only what is under way on it.
+    async fn drive<C>(&self, connection: C, end: impl FnOnce(Pin<&mut C>))
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.inner.closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                end(connection.as_mut());
                 connection.await
             }
         };
-        log_end(ended);
-    }
-}
-
-fn log_end(ended: hyper::Result<()>) {
-    if let Err(error) = ended {
-        debug!("connection ended: {error}");
+        if let Err(error) = ended {
+            debug!("connection ended: {error}");
+        }
     }
 }

@@ -12,7 +12,8 @@ use crate::ContentError;
 use crate::meta::TaskMeta;
 use crate::proof::prove;
 use crate::reader::Reader;
-use crate::tasks::{TaskRequest, Tasks};
+use crate::request::TaskRequest;
+use crate::tasks::Tasks;
 
 /// A stored content. The entry stays readable while this or a reader of it exists, even if it
 /// is evicted meanwhile.

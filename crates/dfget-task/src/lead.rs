@@ -15,8 +15,9 @@ use tracing::warn;
 use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
+use crate::request::{RunKey, TaskRequest, partial_key};
 use crate::task::{Seat, Task};
-use crate::tasks::{RunKey, TaskRequest, Tasks, partial_key};
+use crate::tasks::Tasks;
 
 /// The right and duty to ask the origin for a content. Others wait until it is used or dropped.
 #[derive(Debug)]

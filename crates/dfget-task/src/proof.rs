@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 
 use crate::ContentError;
 use crate::content::read_range;
-use crate::tasks::TaskRequest;
+use crate::request::TaskRequest;
 
 /// Parts asked for.
 const PARTS: usize = 3;

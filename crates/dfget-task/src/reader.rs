@@ -14,8 +14,9 @@ use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::gate::{HOLD_WHOLE, release_limit};
 use crate::prefix::PrefixHasher;
+use crate::request::TaskRequest;
 use crate::task::{Outcome, Task};
-use crate::tasks::{TaskRequest, Tasks};
+use crate::tasks::Tasks;
 
 /// The bytes of one response, in order. It keeps its place over whatever happens below: a
 /// download that is interrupted, a store that breaks, a block that rotted.

@@ -19,7 +19,8 @@ use crate::meta::TaskMeta;
 use crate::plan::{Situation, fetches};
 use crate::prefix::PrefixHasher;
 use crate::reader::Reader;
-use crate::tasks::{RunKey, TaskRequest, Tasks};
+use crate::request::{RunKey, TaskRequest};
+use crate::tasks::Tasks;
 
 /// Credentials kept for continuing a download; more clients than this add nothing.
 const MOST_SOURCES: usize = 16;

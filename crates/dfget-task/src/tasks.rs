@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dfget_core::{Authority, Digest, RangeHeader, TaskId};
-use dfget_origin::{FetchRequest, OriginClient};
-use dfget_storage::{EntryKey, Store};
+use dfget_core::{Authority, TaskId};
+use dfget_origin::OriginClient;
+use dfget_storage::Store;
 use dfget_telemetry::Metrics;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -15,24 +15,8 @@ use tokio_util::task::TaskTracker;
 use crate::content::Stored;
 use crate::lead::Lead;
 use crate::meta::TaskMeta;
+use crate::request::{RunKey, TaskRequest, final_key, partial_key};
 use crate::task::{Seat, Task};
-
-/// What a client asks for, as far as a task is concerned.
-#[derive(Clone, Debug)]
-pub struct TaskRequest {
-    /// The content's identity.
-    pub id: TaskId,
-    /// What the content must hash to, where the URL says so.
-    pub digest: Option<Digest>,
-    /// Where the client wants it from.
-    pub authority: Authority,
-    /// URL and the client's own headers: what the origin is asked with on its behalf.
-    pub fetch: FetchRequest,
-    /// The part wanted.
-    pub range: RangeHeader,
-    /// This attempt's name in the log.
-    pub peer: Arc<str>,
-}
 
 /// How downloads are done.
 #[derive(Clone, Copy, Debug)]
@@ -61,14 +45,6 @@ pub(crate) struct Inner {
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
-}
-
-/// A content is fetched once for each authority that it is asked from: until its digest is
-/// verified, what one authority sends is nothing that another's clients should get.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub(crate) struct RunKey {
-    pub(crate) id: TaskId,
-    pub(crate) authority: Authority,
 }
 
 enum Slot {
@@ -216,14 +192,4 @@ impl std::fmt::Debug for Tasks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tasks").field("running", &self.running()).finish_non_exhaustive()
     }
-}
-
-/// The key of a verified content.
-pub(crate) fn final_key(id: &TaskId) -> EntryKey {
-    EntryKey::new(id.as_str())
-}
-
-/// The key of a content that is being fetched from one authority.
-pub(crate) fn partial_key(key: &RunKey) -> EntryKey {
-    EntryKey::new(format!("{}@{}", key.id, key.authority))
 }

@@ -17,8 +17,8 @@ use tracing::{error, info, warn};
 
 use crate::error::ContentError;
 use crate::prefix::PrefixHasher;
+use crate::request::final_key;
 use crate::task::{Outcome, Task};
-use crate::tasks::final_key;
 
 /// Chunks that may wait between the network and the disk.
 const QUEUE: usize = 16;

@@ -1,0 +1,42 @@
+//! What is asked for, and the names under which it is kept.
+
+use std::sync::Arc;
+
+use dfget_core::{Authority, Digest, RangeHeader, TaskId};
+use dfget_origin::FetchRequest;
+use dfget_storage::EntryKey;
+
+/// What a client asks for, as far as a task is concerned.
+#[derive(Clone, Debug)]
+pub struct TaskRequest {
+    /// The content's identity.
+    pub id: TaskId,
+    /// What the content must hash to, where the URL says so.
+    pub digest: Option<Digest>,
+    /// Where the client wants it from.
+    pub authority: Authority,
+    /// URL and the client's own headers: what the origin is asked with on its behalf.
+    pub fetch: FetchRequest,
+    /// The part wanted.
+    pub range: RangeHeader,
+    /// This attempt's name in the log.
+    pub peer: Arc<str>,
+}
+
+/// A content is fetched once for each authority that it is asked from: until its digest is
+/// verified, what one authority sends is nothing that another's clients should get.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct RunKey {
+    pub(crate) id: TaskId,
+    pub(crate) authority: Authority,
+}
+
+/// The key of a verified content.
+pub(crate) fn final_key(id: &TaskId) -> EntryKey {
+    EntryKey::new(id.as_str())
+}
+
+/// The key of a content that is being fetched from one authority.
+pub(crate) fn partial_key(key: &RunKey) -> EntryKey {
+    EntryKey::new(format!("{}@{}", key.id, key.authority))
+}
