@@ -79,7 +79,7 @@ impl Daemon {
     /// SIGTERM, and gone when this returns.
     #[track_caller]
     pub(crate) fn stop(&mut self) {
-        run(Command::new("kill").args(["-TERM", &self.child.id().to_string()])).ok();
+        run(Command::new("sh").args(["-c", "kill -TERM $0", &self.child.id().to_string()])).ok();
         let status = until("the daemon to end after SIGTERM", || {
             self.child.try_wait().expect("the daemon is our child")
         });
