@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, PingPath, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::Secret;
@@ -76,8 +76,8 @@ pub struct Storage {
 /// `health`: the admin listener with `/server/ping` and `/metrics`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Health {
-    /// Path that answers a liveness probe; starts with `/` (`path`, default `/server/ping`).
-    pub path: String,
+    /// Path that answers a liveness probe (`path`, default `/server/ping`).
+    pub path: PingPath,
     /// Where it listens (`tcpListen`, default 127.0.0.1, first free port from 40901).
     pub listen: Listen,
 }
@@ -245,7 +245,7 @@ impl Default for Storage {
 impl Default for Health {
     fn default() -> Self {
         Self {
-            path: "/server/ping".to_owned(),
+            path: PingPath::default(),
             listen: Listen::loopback(PortRange { start: 40901, end: u16::MAX }),
         }
     }

@@ -7,5 +7,5 @@
 mod routes;
 mod serve;
 
-pub use routes::{Console, ConsoleError};
+pub use routes::Console;
 pub use serve::serve;

@@ -64,6 +64,7 @@ const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 mod tests {
     use std::net::SocketAddr;
 
+    use dfget_core::PingPath;
     use dfget_telemetry::{BuildInfo, Metrics};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::sync::oneshot;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     fn console() -> Console {
-        Console::new(metrics(), Console::DEFAULT_PING_PATH).expect("the default path")
+        Console::new(metrics(), PingPath::default())
     }
 
     /// Serves `console` while `client` runs with its address, then shuts it down.
@@ -154,12 +155,23 @@ mod tests {
 
     #[tokio::test]
     async fn the_path_of_ping_can_be_another() {
-        let console = Console::new(metrics(), "/healthz").expect("a path");
+        let console = Console::new(metrics(), PingPath::parse("/healthz").expect("a path"));
         with_server(console, async |address| {
             assert_eq!(status(address, "GET", "/healthz").await, "200");
             assert_eq!(status(address, "GET", "/server/ping").await, "404");
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn every_path_that_can_be_parsed_can_be_a_route() {
+        for path in ["/", "/-", "/a//b", "/.", "/..", "/~a_b/", "/metrics/"] {
+            let console = Console::new(metrics(), PingPath::parse(path).expect(path));
+            with_server(console, async |address| {
+                assert_eq!(status(address, "GET", path).await, "200", "{path}");
+            })
+            .await;
+        }
     }
 
     #[tokio::test]

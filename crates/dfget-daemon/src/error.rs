@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 
 use dfget_config::Listen;
-use dfget_console::ConsoleError;
 use dfget_storage::StoreError;
 use dfget_telemetry::logging::LogError;
 use dfget_tls::{CaError, CertificateListError, LeafError, TrustError};
@@ -88,9 +87,6 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// The admin listener's path.
-    #[error(transparent)]
-    Console(#[from] ConsoleError),
     /// Threads, signals.
     #[error("the system refuses what the daemon needs to run: {0}")]
     System(#[from] io::Error),
@@ -106,8 +102,7 @@ impl RunError {
             | Self::PemFile { .. }
             | Self::Ca { .. }
             | Self::HostCertificates { .. }
-            | Self::InlineCertificates { .. }
-            | Self::Console(_) => CONFIGURATION,
+            | Self::InlineCertificates { .. } => CONFIGURATION,
             Self::Log(_)
             | Self::Store(_)
             | Self::Leaf(_)

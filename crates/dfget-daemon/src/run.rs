@@ -108,7 +108,7 @@ struct Listeners {
 impl Daemon {
     async fn serve(&self, config: &Config, listeners: Listeners) -> Result<(), RunError> {
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
-        let console = Console::new(self.metrics.clone(), &config.health.path)?;
+        let console = Console::new(self.metrics.clone(), config.health.path.clone());
         let admin = TcpListener::from_std(listeners.admin)?;
         servers.spawn(dfget_console::serve(admin, console, ended.clone().cancelled_owned()));
         if let Some(listener) = listeners.metrics {

@@ -10,10 +10,12 @@ use std::{path::PathBuf, time::Duration};
 
 pub(crate) use proxy::proxy;
 
+use dfget_core::PingPath;
+
 use crate::{
     Access, Code, Config, Download, Environment, Health, Listen, Paths, Storage,
     places::Places,
-    read::{ADDRESS, BYTES, Expected, IP, PERCENT, Section},
+    read::{ADDRESS, BYTES, Expected, Field, IP, PERCENT, Section},
     report::{Report, Subject},
     scalar,
 };
@@ -89,16 +91,17 @@ fn storage(section: &Section<'_>, report: &mut Report) -> Storage {
 
 fn health(section: &Section<'_>, report: &mut Report) -> Health {
     let defaults = Health::default();
-    let path = match section.text(report, "path", "/server/ping") {
-        Some(path) => path.to_owned(),
-        None => defaults.path,
+    let path = match section.text(report, "path", PING.example) {
+        Some(_) => section.get("path").and_then(|field| ping_path(field, report)),
+        None => None,
     };
-    let is_path = path.starts_with('/') && !path.contains(['?', '#']) && !path.contains(char::is_whitespace);
-    if let (Some(field), false) = (section.get("path"), is_path) {
-        let expected = Expected { what: "a path that starts with `/`", example: "/server/ping" };
-        field.bad_value(report, expected, "not the path of a URL");
-    }
+    let path = path.unwrap_or(defaults.path);
     Health { path, listen: listen(&section.section(report, "tcpListen"), defaults.listen, report) }
+}
+
+fn ping_path(field: &Field<'_>, report: &mut Report) -> Option<PingPath> {
+    let path = PingPath::parse(field.text(report, PING)?);
+    path.map_err(|error| field.bad_value(report, PING, error)).ok()
 }
 
 /// A `tcpListen`.
@@ -168,3 +171,5 @@ fn directory(section: &Section<'_>, name: &str, context: &mut Context<'_>) -> Op
     }
     Some(path)
 }
+
+const PING: Expected = Expected { what: "a plain path", example: "/server/ping" };

@@ -50,8 +50,18 @@ fn values_of_the_wrong_kind_are_refused_with_an_example() {
         ),
         (
             "health: {path: ping}",
-            "3:16: health.path: not the path of a URL (got `ping`); \
-             write a path that starts with `/`, for example `path: /server/ping`",
+            "3:16: health.path: it does not start with a `/` (got `ping`); \
+             write a plain path, for example `path: /server/ping`",
+        ),
+        (
+            "health: {path: /metrics}",
+            "3:16: health.path: `/metrics` is taken by the metrics (got `/metrics`); \
+             write a plain path, for example `path: /server/ping`",
+        ),
+        (
+            "health: {path: '/{name}'}",
+            "3:16: health.path: it may hold only letters, digits and / - . _ ~ (got `/{name}`); \
+             write a plain path, for example `path: /server/ping`",
         ),
         (
             "health: {tcpListen: {listen: localhost}}",
