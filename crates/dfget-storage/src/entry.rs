@@ -9,7 +9,7 @@
 //! has been idle.
 
 use std::{
-    fmt,
+    fmt, mem,
     ops::Range,
     sync::{
         Arc, Weak,
@@ -281,6 +281,12 @@ impl Entry {
 
     pub(crate) fn is_pinned(&self) -> bool {
         self.pins.load(Ordering::SeqCst) > 0
+    }
+
+    /// Marks the entry removed; `false` if it was already. Only while the names are locked, so that
+    /// an entry with a name is never a removed one.
+    pub(crate) fn set_removed(&self) -> bool {
+        !mem::replace(&mut self.state.lock().removed, true)
     }
 
     /// Takes what the index does not know yet; `None` for a removed entry.

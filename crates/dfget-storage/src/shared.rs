@@ -88,16 +88,24 @@ impl Shared {
 
     /// Removes `entry`: it is not found any more, its file goes, its readers read on.
     pub(crate) fn remove(&self, entry: &Entry) {
+        if self.take_out(entry) {
+            self.forget(entry, true);
+        }
+    }
+
+    /// Takes `entry` out of the names and marks it removed, both at once, so that nobody can give
+    /// it a name again. Returns whether [`Self::forget`] is due.
+    pub(crate) fn take_out(&self, entry: &Entry) -> bool {
         let mut entries = self.entries.lock();
         let key = entry.key();
         if entries.get(&key).is_some_and(|named| named.id == entry.id) {
             entries.remove(&key);
         }
-        drop(entries);
-        self.forget(entry, true);
+        entry.set_removed()
     }
 
-    /// Lets go of an entry that has no name any more. `held` says whether somebody may read it.
+    /// Lets go of an entry that was marked removed while the names were locked, by the one who
+    /// marked it. `held` says whether somebody may read it.
     pub(crate) fn forget(&self, entry: &Entry, held: bool) {
         if held {
             // its readers need the file and the CRCs after both are gone; one that cannot have
@@ -106,13 +114,6 @@ impl Shared {
             if let Err(error) = kept {
                 tracing::debug!(%error, "an entry cannot be read on after its removal");
             }
-        }
-        {
-            let mut state = entry.state();
-            if state.removed {
-                return;
-            }
-            state.removed = true;
         }
         entry.block_left.notify_all();
         if let Err(error) = self.files.unlink(entry.id) {
@@ -141,6 +142,7 @@ impl Shared {
                 return false;
             }
             let Some(entry) = entries.remove(key) else { return false };
+            entry.set_removed();
             let held = Arc::strong_count(&entry) > 1;
             (entry, held)
         };

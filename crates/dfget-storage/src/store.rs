@@ -145,7 +145,14 @@ impl Store {
             accessed: now,
         };
         let entry = Arc::new(Entry::new(row, file, shared));
-        let older = shared.entries.lock().insert(key, Arc::clone(&entry));
+        let older = {
+            let mut entries = shared.entries.lock();
+            let older = entries.insert(key, Arc::clone(&entry));
+            if let Some(older) = &older {
+                older.set_removed();
+            }
+            older
+        };
         if let Some(older) = older {
             shared.forget(&older, true);
         }
@@ -188,7 +195,7 @@ impl Store {
             if entries.get(&state.key).is_some_and(|named| Arc::ptr_eq(named, entry)) {
                 entries.remove(&state.key);
             }
-            match other {
+            let (winner, loser) = match other {
                 Some(other) if other_wins => (other, Some(Arc::clone(entry))),
                 other => {
                     state.complete = true;
@@ -197,7 +204,12 @@ impl Store {
                     entries.insert(key, Arc::clone(entry));
                     (Arc::clone(entry), other)
                 }
+            };
+            drop(state);
+            if let Some(loser) = &loser {
+                loser.set_removed();
             }
+            (winner, loser)
         };
         if let Some(loser) = loser {
             shared.forget(&loser, true);

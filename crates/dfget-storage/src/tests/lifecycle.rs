@@ -178,6 +178,44 @@ fn a_published_entry_takes_the_place_of_a_partial_one() {
 }
 
 #[test]
+fn an_entry_on_its_way_out_gets_no_name_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entry = create(&store, "attempt", Some(10));
+    entry.append(0, &[7; 10]).unwrap();
+    // a removal that has not come to the file and the index yet
+    assert!(store.shared().take_out(&entry));
+    let late = store.publish(&entry, key("blob"), Vec::new()).unwrap_err();
+    assert!(matches!(late, StoreError::Removed { .. }));
+    assert!(store.get(&key("blob")).is_none());
+    assert!(!store.shared().take_out(&entry), "it leaves once");
+    store.shared().forget(&entry, true);
+    assert_eq!(entry.read(0, false).unwrap(), [7; 10].as_slice());
+}
+
+#[test]
+fn removal_and_publication_at_once_leave_no_removed_entry_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    for _ in 0..200 {
+        let entry = create(&store, "attempt", Some(10));
+        entry.append(0, &[7; 10]).unwrap();
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                both.wait();
+                store.remove(&entry);
+            });
+            both.wait();
+            let published = store.publish(&entry, key("blob"), Vec::new());
+            assert!(matches!(published, Ok(_) | Err(StoreError::Removed { .. })));
+        });
+        assert!(entry.is_removed());
+        assert!(store.get(&key("blob")).is_none() && store.get(&key("attempt")).is_none());
+    }
+}
+
+#[test]
 fn a_reader_reads_on_after_replacement_and_removal() {
     let dir = tempfile::tempdir().unwrap();
     {
