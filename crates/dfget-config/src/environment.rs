@@ -105,7 +105,7 @@ impl Files for SystemFiles {
 
 /// The variables that matter.
 const VARIABLES: &[&str] =
-    &["DFGET_CONFIG", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"];
+    &["DFGET_CONFIG", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"];
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,7 @@ mod tests;
 
 pub use diagnostic::{Code, Diagnostic, Location, Severity};
 pub use environment::{Environment, Files, SystemFiles};
-pub use load::{ConfigErrors, LoadOptions, Loaded, default_files, load};
+pub use load::{ConfigErrors, LoadOptions, Loaded, load};
 pub use model::{
     Access, BasicAuth, Config, Download, Health, Hijack, HijackHost, Listen, Paths, PemSource, PortRange,
     Proxy, Storage, WhiteListEntry,

@@ -38,8 +38,8 @@ pub struct Loaded {
     pub config: Config,
     /// In the order of the file.
     pub warnings: Vec<Diagnostic>,
-    /// The file it came from; `None` when there was none and these are the defaults.
-    pub source: Option<PathBuf>,
+    /// The file it came from.
+    pub source: PathBuf,
 }
 
 /// Why a configuration cannot be used.
@@ -52,6 +52,13 @@ pub struct ConfigErrors {
     pub warnings: Vec<Diagnostic>,
     /// The file, when one was named or found.
     pub source: Option<PathBuf>,
+}
+
+// === impl ConfigErrors ===
+
+impl ConfigErrors {
+    /// What a program exits with that cannot use its configuration: `EX_CONFIG` of `sysexits.h`.
+    pub const EXIT_CODE: u8 = 78;
 }
 
 impl std::error::Error for ConfigErrors {}
@@ -68,11 +75,11 @@ impl fmt::Display for ConfigErrors {
 }
 
 /// Reads the configuration: the file that is named, else `DFGET_CONFIG`, else
-/// `/etc/dragonfly/dfget.yaml`, else the user's own; without any, the defaults, with no proxy.
+/// `/etc/dragonfly/dfget.yaml`, else the user's own.
 ///
 /// # Errors
-/// [`ConfigErrors`] with every error found, if there is any: the file or one that it names cannot
-/// be read, is no YAML, or holds a value that cannot be used.
+/// [`ConfigErrors`] with every error found, if there is any: there is no file, it or one that it
+/// names cannot be read, is no YAML, holds a value that cannot be used, or no key of the proxy.
 pub fn load(options: &LoadOptions, environment: &Environment) -> Result<Loaded, ConfigErrors> {
     let mut report = Report::default();
     let file = places::config_file(options, environment);
@@ -80,16 +87,10 @@ pub fn load(options: &LoadOptions, environment: &Environment) -> Result<Loaded, 
     let config = read(file, options, environment, &mut report);
     let has_errors = report.has_errors();
     let (errors, warnings) = report.into_parts();
-    match config {
-        Some(config) if !has_errors => Ok(Loaded { config, warnings, source }),
-        _ => Err(ConfigErrors { errors, warnings, source }),
+    match (config, source) {
+        (Some(config), Some(source)) if !has_errors => Ok(Loaded { config, warnings, source }),
+        (_, source) => Err(ConfigErrors { errors, warnings, source }),
     }
-}
-
-/// The places where a configuration file is looked for when none is named, in this order.
-#[must_use]
-pub fn default_files(environment: &Environment) -> Vec<PathBuf> {
-    places::candidates(environment)
 }
 
 /// `None` only after an error that leaves nothing to look at.
@@ -123,6 +124,8 @@ fn read(
     });
     let separate = separate_root.as_ref().map(|root| layout::top(root, report));
     let layout = layout::arrange(top, separate, report);
+    // Where keys could not be found for an error, that error is enough.
+    let is_complete = !report.has_errors();
 
     for (section, known) in [(Some(&layout.daemon), TOP), (layout.proxy.as_ref(), PROXY)] {
         let Some(section) = section else { continue };
@@ -130,14 +133,16 @@ fn read(
         lint::placeholders(section, report);
     }
     let Files { directories, subjects, .. } = files;
-    let mut context = Context { report, environment, directories: &directories };
-    let mut config = build::daemon(&layout.daemon, &places::places(environment), &mut context);
-    config.proxy = layout.proxy.as_ref().map(|section| build::proxy(section, &mut context));
-    if let (Some(section), Some(proxy)) = (&layout.proxy, &config.proxy) {
-        lint::proxy(section, proxy, report);
+    let mut context = Context { report, environment, directories: &directories, console: options.console };
+    let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, &mut context));
+    let places = places::places(environment);
+    let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), &places, &mut context);
+    match &layout.proxy {
+        Some(section) => lint::proxy(section, &config.proxy, report),
+        None if is_complete => nothing_to_serve(subjects.first(), environment, report),
+        None => {}
     }
     lint::modes(&config, &subjects, environment, report);
-    config.console |= options.console;
     config.verbose |= options.verbose;
     Some(config)
 }
@@ -169,6 +174,24 @@ impl Files<'_> {
                 report.fault(fault);
                 None
             }
+        }
+    }
+}
+
+/// Says that there is no key of the proxy, in the file or for want of a file.
+fn nothing_to_serve(file: Option<&Subject>, environment: &Environment, report: &mut Report) {
+    let example = "write `proxies` and `hijackHTTPS`, docs/configuration.md has an example";
+    match file {
+        Some(file) => {
+            let problem = "no key of the proxy, so there is nothing to serve";
+            report.error(file.clone(), Code::MissingKey, problem, example);
+        }
+        None => {
+            let places: Vec<_> =
+                places::candidates(environment).iter().map(|path| path.display().to_string()).collect();
+            let problem = format!("there is no configuration file (looked for {})", places.join(", then "));
+            let remedy = format!("{example}, or name a file with `--config FILE`");
+            report.error(Subject::default(), Code::MissingKey, problem, remedy);
         }
     }
 }

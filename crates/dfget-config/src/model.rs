@@ -27,8 +27,6 @@ pub struct Config {
     pub keep_storage: bool,
     /// A second listener for `/metrics` alone; `None` = only the admin port has it (`metrics`).
     pub metrics: Option<Listen>,
-    /// Log to standard output in human form instead of files (`console`, default false).
-    pub console: bool,
     /// Log at debug level (`verbose`, default false).
     pub verbose: bool,
     /// Where things lie on disk.
@@ -41,19 +39,15 @@ pub struct Config {
     pub download: Download,
     /// How long a permission of the origin is remembered.
     pub access: Access,
-    /// The proxy; `None` when the file holds no proxy key at all, so there is nothing to serve.
-    pub proxy: Option<Proxy>,
+    /// The proxy: what there is to serve.
+    pub proxy: Proxy,
 }
 
 /// Directories, all absolute. The daemon creates them with mode 0700 when they are missing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Paths {
-    /// Run directory: the lock and the unix socket (`workHome`).
-    pub work_home: PathBuf,
-    /// Things that can be made again (`cacheDir`). May equal `data_dir`.
-    pub cache_dir: PathBuf,
-    /// Logs go to `daemon/core.log` below it (`logDir`).
-    pub log_dir: PathBuf,
+    /// Logs go to `daemon/core.log` below it (`logDir`); `None` = to standard output (`console`).
+    pub log_dir: Option<PathBuf>,
     /// The stored blobs and their index (`dataDir`).
     pub data_dir: PathBuf,
 }
@@ -287,22 +281,21 @@ impl Default for Proxy {
 // === impl Config ===
 
 impl Config {
-    /// The configuration of an empty file: no proxy, and the directories given.
+    /// The proxy and the directories given, and every other key at its default.
     #[must_use]
-    pub fn with_paths(paths: Paths) -> Self {
+    pub fn new(proxy: Proxy, paths: Paths) -> Self {
         Self {
             alive_time: None,
             gc_interval: Duration::from_secs(60),
             keep_storage: true,
             metrics: None,
-            console: false,
             verbose: false,
             paths,
             storage: Storage::default(),
             health: Health::default(),
             download: Download::default(),
             access: Access::default(),
-            proxy: None,
+            proxy,
         }
     }
 }

@@ -21,8 +21,6 @@ pub(crate) enum Named {
 /// Directories to use when the file names none; `None` where there is no home directory either.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Places {
-    pub(crate) work_home: Option<PathBuf>,
-    pub(crate) cache_dir: Option<PathBuf>,
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -53,28 +51,18 @@ pub(crate) fn candidates(environment: &Environment) -> Vec<PathBuf> {
     std::iter::once(PathBuf::from(SYSTEM_CONFIG)).chain(user).collect()
 }
 
-/// The system's directories when all of them can be written, else the user's.
+/// The system's directories when both can be written, else the user's.
 pub(crate) fn places(environment: &Environment) -> Places {
-    let system = [WORK_HOME, CACHE_DIR, LOG_DIR, DATA_DIR];
-    if system.iter().all(|path| environment.files.is_writable_directory(Path::new(path))) {
-        return Places {
-            work_home: Some(WORK_HOME.into()),
-            cache_dir: Some(CACHE_DIR.into()),
-            log_dir: Some(LOG_DIR.into()),
-            data_dir: Some(DATA_DIR.into()),
-        };
+    if [LOG_DIR, DATA_DIR].iter().all(|path| environment.files.is_writable_directory(Path::new(path))) {
+        return Places { log_dir: Some(LOG_DIR.into()), data_dir: Some(DATA_DIR.into()) };
     }
     let below = |variable: &str, in_home: &str| {
         let home = || environment.directory("HOME").map(|home| home.join(in_home));
         environment.directory(variable).map(Path::to_path_buf).or_else(home)
     };
-    let cache = below("XDG_CACHE_HOME", ".cache").map(|path| path.join("dragonfly"));
-    let run = environment.directory("XDG_RUNTIME_DIR").map(|path| path.join("dragonfly"));
     Places {
-        work_home: run.or_else(|| cache.as_ref().map(|path| path.join("run"))),
         log_dir: below("XDG_STATE_HOME", ".local/state").map(|path| path.join("dragonfly/log")),
-        data_dir: cache.clone(),
-        cache_dir: cache,
+        data_dir: below("XDG_CACHE_HOME", ".cache").map(|path| path.join("dragonfly")),
     }
 }
 
@@ -82,8 +70,6 @@ pub(crate) fn places(environment: &Environment) -> Places {
 pub(crate) const LIMIT_BYTES: u64 = 4 << 20;
 
 const SYSTEM_CONFIG: &str = "/etc/dragonfly/dfget.yaml";
-const WORK_HOME: &str = "/run/dragonfly";
-const CACHE_DIR: &str = "/var/cache/dragonfly";
 const LOG_DIR: &str = "/var/log/dragonfly";
 const DATA_DIR: &str = "/var/lib/dragonfly";
 
@@ -127,31 +113,28 @@ mod tests {
 
     #[test]
     fn whoever_may_write_the_systems_directories_gets_them() {
-        let places = places(&environment(FakeFiles::default().writable("/"), &[("HOME", "/root")]));
-        assert_eq!(places.data_dir, Some("/var/lib/dragonfly".into()));
-        assert_eq!(places.work_home, Some("/run/dragonfly".into()));
-        assert_eq!(places.log_dir, Some("/var/log/dragonfly".into()));
-        assert_eq!(places.cache_dir, Some("/var/cache/dragonfly".into()));
+        let files = FakeFiles::default().writable(DATA_DIR).writable(LOG_DIR);
+        let set = places(&environment(files, &[("HOME", "/root")]));
+        assert_eq!(set.data_dir, Some("/var/lib/dragonfly".into()));
+        assert_eq!(set.log_dir, Some("/var/log/dragonfly".into()));
+        let one = FakeFiles::default().writable(DATA_DIR);
+        assert_eq!(
+            places(&environment(one, &[("HOME", "/h")])).data_dir,
+            Some("/h/.cache/dragonfly".into()),
+            "what lies together is moved together"
+        );
     }
 
     #[test]
     fn others_get_the_xdg_directories() {
-        let variables = [
-            ("HOME", "/home/u"),
-            ("XDG_CACHE_HOME", "/scratch/u"),
-            ("XDG_STATE_HOME", "/state"),
-            ("XDG_RUNTIME_DIR", "/run/user/7"),
-        ];
+        let variables = [("HOME", "/home/u"), ("XDG_CACHE_HOME", "/scratch/u"), ("XDG_STATE_HOME", "/state")];
         let set = places(&environment(FakeFiles::default(), &variables));
-        let cache = Some(PathBuf::from("/scratch/u/dragonfly"));
-        assert_eq!((&set.data_dir, &set.cache_dir), (&cache, &cache));
+        assert_eq!(set.data_dir, Some("/scratch/u/dragonfly".into()));
         assert_eq!(set.log_dir, Some("/state/dragonfly/log".into()));
-        assert_eq!(set.work_home, Some("/run/user/7/dragonfly".into()));
 
         let home = places(&environment(FakeFiles::default(), &variables[..1]));
         assert_eq!(home.data_dir, Some("/home/u/.cache/dragonfly".into()));
         assert_eq!(home.log_dir, Some("/home/u/.local/state/dragonfly/log".into()));
-        assert_eq!(home.work_home, Some("/home/u/.cache/dragonfly/run".into()));
 
         assert_eq!(places(&environment(FakeFiles::default(), &[])), Places::default());
     }

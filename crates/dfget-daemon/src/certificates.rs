@@ -1,5 +1,6 @@
 //! The authority that signs for hijacked hosts, and the trust that origins are given.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -72,6 +73,26 @@ impl TrustBook {
     }
 }
 
+/// What a client of the proxy at `proxy` has to do to trust `cert`.
+pub(crate) fn hint(cert: &PemSource, proxy: SocketAddr) -> String {
+    let (first, file) = match cert {
+        PemSource::File(path) => {
+            let file = path.display().to_string();
+            (format!("clients must trust {file}"), file)
+        }
+        PemSource::Inline(_) => (
+            "clients must trust the certificate of hijackHTTPS.cert; save its text to a file first, \
+             for example /etc/dragonfly/ca.crt"
+                .to_owned(),
+            "/etc/dragonfly/ca.crt".to_owned(),
+        ),
+    };
+    format!(
+        "{first}: set SSL_CERT_FILE={file} beside HTTPS_PROXY={proxy}, or install it for all programs \
+         (Debian: cp {file} /usr/local/share/ca-certificates/dfget.crt && update-ca-certificates)"
+    )
+}
+
 /// What a PEM is called in a message: its file, never its content.
 pub(crate) fn place(source: &PemSource) -> String {
     match source {
@@ -102,5 +123,27 @@ fn read(source: &PemSource) -> Result<Vec<u8>, RunError> {
             std::fs::read(path).map_err(|source| RunError::PemFile { path: path.clone(), source })
         }
         PemSource::Inline(text) => Ok(text.expose().as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dfget_config::Secret;
+
+    use super::*;
+
+    #[test]
+    fn the_hint_can_be_typed_as_it_is() {
+        let proxy = SocketAddr::from(([127, 0, 0, 1], 65001));
+        let file = hint(&PemSource::File("/site/ca.crt".into()), proxy);
+        assert_eq!(
+            file,
+            "clients must trust /site/ca.crt: set SSL_CERT_FILE=/site/ca.crt beside HTTPS_PROXY=127.0.0.1:65001, \
+             or install it for all programs (Debian: cp /site/ca.crt /usr/local/share/ca-certificates/dfget.crt \
+             && update-ca-certificates)"
+        );
+        let inline = hint(&PemSource::Inline(Secret::new("-----BEGIN CERTIFICATE-----".to_owned())), proxy);
+        assert!(inline.contains("save its text to a file first, for example /etc/dragonfly/ca.crt"), "{inline}");
+        assert!(inline.contains(": set SSL_CERT_FILE=/etc/dragonfly/ca.crt beside"), "{inline}");
     }
 }

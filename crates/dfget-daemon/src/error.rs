@@ -3,29 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
-use dfget_config::Listen;
+use dfget_config::{ConfigErrors, Listen};
 use dfget_storage::StoreError;
 use dfget_telemetry::logging::LogError;
 use dfget_tls::{CaError, CertificateListError, LeafError, TrustError};
-
-/// Exit code for a configuration that cannot be used (`EX_CONFIG` of sysexits).
-const CONFIGURATION: u8 = 78;
 
 /// Why the daemon does not run. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
-    /// The configuration has no proxy key.
-    #[error(
-        "{}there is nothing to serve: no proxy key (registryMirror, proxies, hijackHTTPS, …) is set; \
-         write at least\n\nproxy:\n  proxies:\n    - regx: blobs/sha256.*\nhijackHTTPS:\n  cert: ca.crt\n  \
-         key: ca.key\n  hosts:\n    - regx: ^registry\\.example\\.com:443$",
-        source_file.as_ref().map(|file| format!("{}: ", file.display())).unwrap_or_default()
-    )]
-    NothingToServe {
-        /// The file that was read, if one was.
-        source_file: Option<PathBuf>,
-    },
     /// The log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -98,11 +84,10 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::NothingToServe { .. }
-            | Self::PemFile { .. }
+            Self::PemFile { .. }
             | Self::Ca { .. }
             | Self::HostCertificates { .. }
-            | Self::InlineCertificates { .. } => CONFIGURATION,
+            | Self::InlineCertificates { .. } => ConfigErrors::EXIT_CODE,
             Self::Log(_)
             | Self::Store(_)
             | Self::Leaf(_)

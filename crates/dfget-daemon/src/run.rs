@@ -1,7 +1,6 @@
 //! One life of the daemon.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use dfget_config::{Config, Listen, Loaded};
@@ -34,29 +33,22 @@ const DRAIN: Duration = Duration::from_secs(30);
 pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let Loaded { config, warnings, source } = loaded;
     logging::init(&LogOptions {
-        dir: Some(config.paths.log_dir.join("daemon")),
-        console: config.console,
+        dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
     })?;
-    info!(
-        "dfget {} starts with {}",
-        version(),
-        source.as_deref().map_or_else(|| "no file".into(), Path::to_string_lossy)
-    );
+    info!("dfget {} starts with {}", version(), source.display());
     for warning in &warnings {
         warn!("{warning}");
     }
-    let outcome = start(&config, source.as_deref(), announce);
+    let outcome = start(&config, announce);
     if let Err(error) = &outcome {
         error!("the daemon ends: {error}");
     }
     outcome
 }
 
-fn start(config: &Config, source: Option<&Path>, announce: &dyn Fn(&str)) -> Result<(), RunError> {
-    let Some(proxy) = &config.proxy else {
-        return Err(RunError::NothingToServe { source_file: source.map(Path::to_owned) });
-    };
+fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    let proxy = &config.proxy;
     let hijack = proxy.hijack.as_ref().map(certificates::leaves).transpose()?;
     let trust = certificates::trust(proxy.hijack.as_ref().map_or(&[], |hijack| &hijack.hosts))?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
@@ -181,15 +173,11 @@ fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
         info!("started metrics server at tcp://{}", shown(metrics));
     }
     announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
-    announce(&format!("log: {}", config.paths.log_dir.join("daemon").join("core.log").display()));
-    let hijack = config.proxy.as_ref().and_then(|proxy| proxy.hijack.as_ref());
-    if let Some(hijack) = hijack {
-        let cert = certificates::place(&hijack.cert);
-        let hint = format!(
-            "clients must trust {cert}: set SSL_CERT_FILE={cert} beside HTTPS_PROXY={proxy}, \
-             or install it for all programs (Debian: cp {cert} /usr/local/share/ca-certificates/dfget.crt \
-             && update-ca-certificates)"
-        );
+    if let Some(log_dir) = &config.paths.log_dir {
+        announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));
+    }
+    if let Some(hijack) = &config.proxy.hijack {
+        let hint = certificates::hint(&hijack.cert, proxy);
         info!("{hint}");
         announce(&hint);
     }

@@ -25,10 +25,8 @@ use crate::log_line::LogLine;
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
     /// The directory of `core.log`, `<logDir>/daemon`. Made with mode 0700 if missing. Without one
-    /// the log goes to the standard output.
+    /// the log goes to the standard output, in human form.
     pub dir: Option<PathBuf>,
-    /// Human lines on the standard output instead of the file.
-    pub console: bool,
     /// Also the `debug` events of dfget's own crates.
     pub verbose: bool,
 }
@@ -71,8 +69,8 @@ pub fn write_failures() -> u64 {
 /// What [`init`] installs, for a test to use in one thread.
 fn subscriber(options: &LogOptions) -> Result<impl Subscriber + Send + Sync + use<>, LogError> {
     let output = match &options.dir {
-        Some(directory) if !options.console => Output::File(open(directory)?),
-        _ => Output::Console,
+        Some(directory) => Output::File(open(directory)?),
+        None => Output::Console,
     };
     let own_level = if options.verbose { Level::DEBUG } else { Level::INFO };
     Ok(Registry::default().with(LogLayer { own_level, output: Mutex::new(output) }))
@@ -137,7 +135,7 @@ mod tests {
     /// Runs `log` with logging into a new directory; returns the lines of `core.log`.
     fn logged(verbose: bool, log: impl FnOnce()) -> Vec<String> {
         let directory = TempDir::new().expect("a directory");
-        let options = LogOptions { dir: Some(directory.path().join("daemon")), console: false, verbose };
+        let options = LogOptions { dir: Some(directory.path().join("daemon")), verbose };
         let subscriber = subscriber(&options).expect("a subscriber");
         tracing::subscriber::with_default(subscriber, || {
             log();
@@ -256,7 +254,7 @@ mod tests {
     #[test]
     fn lines_of_many_threads_stay_whole() {
         let directory = TempDir::new().expect("a directory");
-        let options = LogOptions { dir: Some(directory.path().to_owned()), console: false, verbose: false };
+        let options = LogOptions { dir: Some(directory.path().to_owned()), verbose: false };
         let dispatch = tracing::Dispatch::new(subscriber(&options).expect("a subscriber"));
         std::thread::scope(|scope| {
             for thread in 0..8 {

@@ -299,7 +299,7 @@ impl Daemon {
             None => port_range(20_000),
         };
         format!(
-            "workHome: {home}/work\ncacheDir: {home}/cache\nlogDir: {home}/log\ndataDir: {data}\n\
+            "logDir: {home}/log\ndataDir: {data}\n\
              health:\n  tcpListen: {health}\n{extra}\
              proxy:\n  tcpListen: {listen}\n  proxies: {rules}\n\
              \x20 hijackHTTPS: {{cert: {hijack}, hosts: {hosts}}}\n{proxy}",

@@ -7,12 +7,11 @@ use std::{
 };
 
 use dfget_config::{
-    Config, ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load,
+    ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load,
 };
 use serde_json::{Value, json};
 
 use crate::{
-    EXIT_CONFIG,
     arguments::{CheckArguments, Output},
     message,
 };
@@ -22,17 +21,17 @@ struct Findings {
     /// Errors first.
     diagnostics: Vec<Diagnostic>,
     source: Option<PathBuf>,
-    /// `None` when there are errors.
-    config: Option<Config>,
+    /// What would be served; `None` when there are errors.
+    proxy: Option<Proxy>,
 }
 
 /// Looks at the configuration and says what is found.
 pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> ExitCode {
     let options = LoadOptions { config: arguments.file.clone(), ..LoadOptions::default() };
-    let findings = Findings::of(load(&options, environment), environment);
+    let findings = Findings::of(load(&options, environment));
     match findings.print(arguments.output) {
-        Ok(()) if findings.config.is_some() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::from(EXIT_CONFIG),
+        Ok(()) if findings.proxy.is_some() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(ConfigErrors::EXIT_CODE),
         Err(error) => {
             message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
             ExitCode::FAILURE
@@ -43,17 +42,14 @@ pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> Exit
 // === impl Findings ===
 
 impl Findings {
-    fn of(result: Result<Loaded, ConfigErrors>, environment: &Environment) -> Self {
+    fn of(result: Result<Loaded, ConfigErrors>) -> Self {
         match result {
-            Ok(loaded) => {
-                let nothing = message::nothing_to_serve(&loaded, environment);
-                let config = nothing.is_none().then_some(loaded.config);
-                let diagnostics = nothing.into_iter().chain(loaded.warnings).collect();
-                Self { diagnostics, source: loaded.source, config }
+            Ok(Loaded { config, warnings, source }) => {
+                Self { diagnostics: warnings, source: Some(source), proxy: Some(config.proxy) }
             }
             Err(failed) => {
                 let diagnostics = failed.errors.into_iter().chain(failed.warnings).collect();
-                Self { diagnostics, source: failed.source, config: None }
+                Self { diagnostics, source: failed.source, proxy: None }
             }
         }
     }
@@ -80,7 +76,7 @@ impl Findings {
     fn summary(&self) -> String {
         let errors = counted(self.count(Severity::Error), "error");
         let warnings = counted(self.count(Severity::Warning), "warning");
-        let outcome = match self.config.as_ref().and_then(|config| config.proxy.as_ref()) {
+        let outcome = match &self.proxy {
             None => "the daemon would not start".to_owned(),
             Some(proxy) => {
                 let hosts: Vec<_> = patterns(proxy).map(|pattern| format!("`{pattern}`")).collect();
@@ -99,14 +95,13 @@ impl Findings {
 
     /// The same for programs. `version` grows when a field changes its meaning or goes.
     fn json(&self) -> Value {
-        let proxy = self.config.as_ref().and_then(|config| config.proxy.as_ref());
         json!({
             "version": 1,
             "file": self.source.as_deref().map(|path| path.display().to_string()),
             "errors": self.count(Severity::Error),
             "warnings": self.count(Severity::Warning),
             "diagnostics": self.diagnostics.iter().map(diagnostic).collect::<Vec<_>>(),
-            "proxy": proxy.map(|proxy| json!({
+            "proxy": self.proxy.as_ref().map(|proxy| json!({
                 "listen": proxy.listen.to_string(),
                 "hijack": patterns(proxy).collect::<Vec<_>>(),
             })),

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use dfget_config::{Environment, LoadOptions, load};
+use dfget_config::{ConfigErrors, Environment, LoadOptions, load};
 
-use crate::{EXIT_CONFIG, arguments::DaemonArguments, message};
+use crate::{arguments::DaemonArguments, message};
 
 /// Loads the configuration, says what is to be said about it, and runs the daemon to its end.
 pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> ExitCode {
@@ -13,14 +13,10 @@ pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> Exit
         Ok(loaded) => loaded,
         Err(failed) => {
             message::diagnostics(failed.errors.iter().chain(&failed.warnings));
-            return ExitCode::from(EXIT_CONFIG);
+            return ExitCode::from(ConfigErrors::EXIT_CODE);
         }
     };
-    let nothing = message::nothing_to_serve(&loaded, environment);
-    message::diagnostics(nothing.iter().chain(&loaded.warnings));
-    if nothing.is_some() {
-        return ExitCode::from(EXIT_CONFIG);
-    }
+    message::diagnostics(&loaded.warnings);
     match dfget_daemon::run(loaded, &|line| message::note(line)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -30,6 +30,3 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
     }
 }
-
-/// A configuration that cannot be used: `EX_CONFIG` of `sysexits.h`.
-const EXIT_CONFIG: u8 = 78;

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use dfget_config::{Code, Diagnostic, Environment, Loaded, Location, Severity, default_files};
+use dfget_config::{Diagnostic, Severity};
 
 /// One line on standard error.
 pub(crate) fn error(text: impl Display) {
@@ -42,36 +42,4 @@ pub(crate) fn output(text: impl Display) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
-}
-
-/// The error of a configuration without any key of the proxy: there is nothing to serve.
-pub(crate) fn nothing_to_serve(loaded: &Loaded, environment: &Environment) -> Option<Diagnostic> {
-    if loaded.config.proxy.is_some() {
-        return None;
-    }
-    let example = "write `proxies` and `hijackHTTPS`, docs/configuration.md has an example";
-    let (location, problem, remedy) = match &loaded.source {
-        Some(file) => {
-            let location = Location { file: file.clone(), line: None, column: None };
-            (
-                Some(location),
-                "no key of the proxy, so there is nothing to serve".to_owned(),
-                example.to_owned(),
-            )
-        }
-        None => {
-            let places: Vec<_> =
-                default_files(environment).iter().map(|path| path.display().to_string()).collect();
-            let problem = format!("there is no configuration file (looked for {})", places.join(", then "));
-            (None, problem, format!("{example}, or name a file with `--config FILE`"))
-        }
-    };
-    Some(Diagnostic {
-        severity: Severity::Error,
-        code: Code::MissingKey,
-        location,
-        key: None,
-        problem,
-        remedy,
-    })
 }

@@ -13,7 +13,7 @@ pub(crate) use proxy::proxy;
 use dfget_core::PingPath;
 
 use crate::{
-    Access, Code, Config, Download, Environment, Health, Listen, Paths, Storage,
+    Access, Code, Config, Download, Environment, Health, Listen, Paths, Proxy, Storage,
     places::Places,
     read::{ADDRESS, BYTES, Expected, Field, IP, PERCENT, Section},
     report::{Report, Subject},
@@ -27,25 +27,31 @@ pub(crate) struct Context<'a> {
     pub(crate) environment: &'a Environment,
     /// The directory of each file that was read, absolute, by the number in its marks.
     pub(crate) directories: &'a [PathBuf],
+    /// The command line asks for the log on standard output.
+    pub(crate) console: bool,
 }
 
-/// Fills in everything but the proxy.
-pub(crate) fn daemon(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Config {
-    let defaults = Config::with_paths(directories(section, places, context));
+/// Fills in everything around the proxy.
+pub(crate) fn daemon(
+    section: &Section<'_>,
+    proxy: Proxy,
+    places: &Places,
+    context: &mut Context<'_>,
+) -> Config {
+    let defaults = Config::new(proxy, directories(section, places, context));
     let report = &mut *context.report;
     let config = Config {
         alive_time: section.bound(report, "aliveTime", defaults.alive_time),
         gc_interval: section.duration(report, "gcInterval", defaults.gc_interval),
         keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
         metrics: metrics(section, report),
-        console: section.boolean(report, "console", defaults.console),
         verbose: section.boolean(report, "verbose", defaults.verbose),
         storage: storage(&section.section(report, "storage"), report),
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
         access: access(&section.section(report, "access"), report),
         paths: defaults.paths,
-        proxy: None,
+        proxy: defaults.proxy,
     };
     if let (Some(field), Duration::ZERO) = (section.get("gcInterval"), config.gc_interval) {
         let expected = Expected { what: "a duration above 0", example: "1m" };
@@ -137,16 +143,14 @@ fn access(section: &Section<'_>, report: &mut Report) -> Access {
 }
 
 fn directories(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Paths {
+    let console = section.boolean(context.report, "console", false) || context.console;
     let mut directory = |name: &str, default: &Option<PathBuf>| {
         let set = directory(section, name, context);
         set.or_else(|| default.clone()).unwrap_or_else(|| no_place(name, context))
     };
-    Paths {
-        work_home: directory("workHome", &places.work_home),
-        cache_dir: directory("cacheDir", &places.cache_dir),
-        log_dir: directory("logDir", &places.log_dir),
-        data_dir: directory("dataDir", &places.data_dir),
-    }
+    let data_dir = directory("dataDir", &places.data_dir);
+    let log_dir = (!console).then(|| directory("logDir", &places.log_dir));
+    Paths { log_dir, data_dir }
 }
 
 fn no_place(name: &str, context: &mut Context<'_>) -> PathBuf {

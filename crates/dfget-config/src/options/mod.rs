@@ -155,13 +155,8 @@ pub(crate) const TOP: &[Opt] = &[
         "",
         "address of a second listener for `/metrics` alone; `:8000` is loopback",
     ),
-    Opt::full(
-        "workHome",
-        Kind::Path,
-        "/run/dragonfly",
-        "lock and socket; not root: `$XDG_RUNTIME_DIR/dragonfly`",
-    ),
-    Opt::full("cacheDir", Kind::Path, "/var/cache/dragonfly", "not root: `$XDG_CACHE_HOME/dragonfly`"),
+    Opt::later("workHome", Kind::Path, "where the socket lies", "there is no socket yet"),
+    Opt::later("cacheDir", Kind::Path, "what can be made again", "nothing is kept but in `dataDir` and `logDir`"),
     Opt::full(
         "logDir",
         Kind::Path,

@@ -34,18 +34,22 @@ fn setting_every_key_to_its_default_changes_nothing() {
 }
 
 #[test]
-fn no_file_means_the_defaults_and_no_proxy() {
-    let files = FakeFiles::default();
-    let loaded = load(&LoadOptions::default(), &environment(files, &[("HOME", "/home/u")])).unwrap();
-    assert_eq!(loaded.source, None);
-    assert!(loaded.config.proxy.is_none());
-    assert_eq!(loaded.config.paths.data_dir, std::path::Path::new("/home/u/.cache/dragonfly"));
+fn without_a_home_the_named_directories_are_enough() {
+    let load = |text: &str, console| {
+        let files = FakeFiles::default().with("/work/c.yaml", format!("proxies: [{{regx: a}}]\n{text}"));
+        let options = LoadOptions { config: Some("c.yaml".into()), console, ..LoadOptions::default() };
+        load(&options, &environment(files, &[])).unwrap().config.paths
+    };
+    let paths = load("dataDir: /d\nlogDir: /l\n", false);
+    assert_eq!((paths.data_dir, paths.log_dir), ("/d".into(), Some("/l".into())));
+    assert_eq!(load("dataDir: /d\n", true).log_dir, None, "who logs to the console needs no place for logs");
+    assert_eq!(load("dataDir: /d\nconsole: true\n", false).log_dir, None);
 }
 
 #[test]
 fn zero_means_off_and_the_command_line_overrides_the_file() {
     let text = "access: {ttl: 0, offlineGrace: 0s}\nstorage: {taskExpireTime: 0, diskGCThreshold: 2Ki, \
-                diskGCThresholdPercent: 0}\naliveTime: 5m\nconsole: false\n";
+                diskGCThresholdPercent: 0}\naliveTime: 5m\nconsole: false\nproxies: [{regx: a}]\n";
     let files = FakeFiles::default().writable("/").with("/work/c.json", text);
     let options = LoadOptions { config: Some("c.json".into()), console: true, verbose: true };
     let config = load(&options, &environment(files, &[])).unwrap().config;
@@ -55,12 +59,12 @@ fn zero_means_off_and_the_command_line_overrides_the_file() {
     assert_eq!(config.storage.disk_gc_threshold_bytes, Some(2048));
     assert_eq!(config.storage.disk_gc_threshold_percent, None);
     assert_eq!(config.alive_time, Some(std::time::Duration::from_secs(300)));
-    assert!(config.console && config.verbose);
+    assert!(config.paths.log_dir.is_none() && config.verbose);
 }
 
 #[test]
 fn json_is_read_too() {
     let text = r#"{"proxy": {"proxies": [{"regx": "blobs/sha256.*"}], "tcpListen": {"port": 7}}}"#;
-    let proxy = load_text(text).unwrap().config.proxy.unwrap();
+    let proxy = load_text(text).unwrap().config.proxy;
     assert_eq!(proxy.listen.to_string(), "127.0.0.1:7");
 }

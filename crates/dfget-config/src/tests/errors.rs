@@ -282,10 +282,35 @@ fn a_text_that_is_no_yaml_is_one_error() {
 #[test]
 fn without_a_home_the_directories_must_be_named() {
     let files =
-        FakeFiles::default().with("/etc/dragonfly/dfget.yaml", "cacheDir: /a\nlogDir: /b\nworkHome: /c");
+        FakeFiles::default().with("/etc/dragonfly/dfget.yaml", "proxies: [{regx: a}]\nlogDir: /b\n");
     assert_eq!(
-        said(load_files(files)),
-        ["dataDir: no place for it: the system's directories cannot be written, and there is no `HOME`; \
-          set `HOME`, or write `dataDir: /some/path` in the configuration file"]
+        said(load_files(files)).first().map(String::as_str),
+        Some(
+            "dataDir: no place for it: the system's directories cannot be written, and there is no `HOME`; \
+             set `HOME`, or write `dataDir: /some/path` in the configuration file"
+        )
+    );
+}
+
+#[test]
+fn without_a_key_of_the_proxy_there_is_nothing_to_serve() {
+    let example = "write `proxies` and `hijackHTTPS`, docs/configuration.md has an example";
+    for text in ["", "verbose: true\n", "proxy:\n", "proxies: ~\n"] {
+        let file = "/etc/dragonfly/dfget.yaml";
+        assert_eq!(
+            said(load_text(text)),
+            [format!("{file}: no key of the proxy, so there is nothing to serve; {example}")],
+            "{text}"
+        );
+    }
+    let home = environment(FakeFiles::default(), &[("HOME", "/home/u")]);
+    let failed = load(&LoadOptions::default(), &home).unwrap_err();
+    assert_eq!(failed.source, None);
+    assert_eq!(
+        failed.to_string(),
+        format!(
+            "there is no configuration file (looked for /etc/dragonfly/dfget.yaml, \
+             then /home/u/.config/dragonfly/dfget.yaml); {example}, or name a file with `--config FILE`"
+        )
     );
 }

@@ -35,7 +35,7 @@ const MIRROR: &str = "1:1: registryMirror: known, not yet supported: \
     clients that use `HTTPS_PROXY` do not need it: keep it, or remove it";
 
 fn check(config: &Config) {
-    let proxy = config.proxy.as_ref().unwrap();
+    let proxy = &config.proxy;
     assert_eq!(proxy.listen.to_string(), "127.0.0.1:65001");
     let rules: Vec<_> = proxy.rules.iter().map(|rule| rule.regx.as_str()).collect();
     assert_eq!(rules, ["blobs/sha256.*", "manifests/sha256.*"]);
@@ -68,7 +68,7 @@ fn the_page_as_printed_loads_and_the_placeholder_is_said() {
 fn the_page_filled_in_loads_and_the_open_pattern_is_said() {
     let loaded = load_text(PAGE.replace("<your.private.registry>", "registry.example.com")).unwrap();
     check(&loaded.config);
-    let hijack = loaded.config.proxy.as_ref().unwrap().hijack.as_ref().unwrap();
+    let hijack = loaded.config.proxy.hijack.as_ref().unwrap();
     assert!(hijack.hosts[0].regx.is_match("registry.example.com:443"));
     assert_eq!(
         said(Ok(loaded)),
@@ -96,12 +96,12 @@ fn the_key_pair_is_found_in_the_working_directory_too() {
         .writable("/")
         .with("/work/ca.crt", super::CERT)
         .with("/work/ca.key", super::KEY);
-    let hijack = load_files(files).unwrap().config.proxy.unwrap().hijack.unwrap();
+    let hijack = load_files(files).unwrap().config.proxy.hijack.unwrap();
     assert_eq!(hijack.cert, PemSource::File("/work/ca.crt".into()));
 
     // Next to the configuration comes first.
     let both = machine().with("/etc/dragonfly/dfget.yaml", PAGE).with("/work/ca.crt", super::CERT);
-    let hijack = load_files(both).unwrap().config.proxy.unwrap().hijack.unwrap();
+    let hijack = load_files(both).unwrap().config.proxy.hijack.unwrap();
     assert_eq!(hijack.cert, PemSource::File("/etc/dragonfly/ca.crt".into()));
 }
 
@@ -134,7 +134,7 @@ fn the_proxys_keys_may_lie_in_a_file_of_their_own() {
         .with("/etc/dragonfly/sub/ca.crt", super::CERT)
         .with("/etc/dragonfly/sub/ca.key", super::KEY);
     let loaded = load_files(files).unwrap();
-    let proxy = loaded.config.proxy.as_ref().unwrap();
+    let proxy = &loaded.config.proxy;
     assert_eq!(proxy.default_tag.as_deref(), Some("own"));
     assert_eq!(proxy.hijack.as_ref().unwrap().cert, PemSource::File("/etc/dragonfly/sub/ca.crt".into()));
     assert_eq!(
