@@ -5,8 +5,10 @@
 //! point leaves an index that speaks only of bytes on the disk.
 //!
 //! A file whose flush fails may have lost any of its bytes, and the kernel does not say which: its
-//! entry is removed. An index that cannot be written is tried again with the next commit; until
-//! then the store works on, and what is new is lost if the process ends.
+//! entry is removed, as is one whose file somebody deleted. All other failures (too many open
+//! files, a directory or an index that cannot be written) say nothing about the data: what they
+//! held up is tried again with the next commit. Until then the store works on, and what is new is
+//! lost if the process ends.
 
 use std::{
     collections::BTreeSet,
@@ -14,9 +16,11 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use rustix::io::Errno;
+
 use crate::{
     entry::{Entry, Snapshot},
-    error::StoreError,
+    error::{StoreError, is_gone},
     index::Batch,
     queue::Work,
     shared::Shared,
@@ -44,8 +48,9 @@ fn run(shared: &Shared) {
                 failing = true;
                 tracing::warn!(
                     %error,
-                    "the index is not written: pulls go on, but what they bring is lost at the \
-                     next start; free space on the disk of `dataDir`"
+                    "not all is durable: pulls go on, but what they bring may be lost at the next \
+                     start; free space on the disk of `dataDir`, or raise the limit on open files \
+                     (`ulimit -n`)"
                 );
             }
             Err(_) => (),
@@ -57,22 +62,46 @@ fn run(shared: &Shared) {
     }
 }
 
+/// Why an entry is not part of a commit.
+enum Unflushed {
+    /// Its data may be lost.
+    Lost(StoreError),
+    /// Nothing is known to be wrong with its data.
+    Delayed(StoreError),
+}
+
+/// What a commit can tell of: entries whose data is durable.
+#[derive(Default)]
+struct Flushed {
+    snapshots: Vec<(Arc<Entry>, Snapshot)>,
+    /// The entries to be tried again.
+    delayed: Vec<Arc<Entry>>,
+    /// Why the first of those has to be.
+    error: Option<StoreError>,
+    /// The directories whose names are durable.
+    dirs: BTreeSet<String>,
+}
+
 impl Shared {
     /// Makes everything up to now durable.
     ///
     /// # Errors
-    /// The index cannot be written; everything stays queued.
+    /// The index cannot be written, or the data of some entries cannot be got at to be flushed;
+    /// what is held up stays queued.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         let _turn = self.commit_turn.lock();
         let mut work = self.queue.take();
         if work.is_empty() {
             return Ok(());
         }
-        let snapshots = self.flush_files(&work);
+        let Flushed { snapshots, delayed, error, .. } = self.flush_files(&work);
         let batch = self.batch(&snapshots, &mut work);
         let written = self.index.apply(&batch);
         match &written {
-            Ok(()) => snapshots.iter().for_each(|(entry, _)| entry.set_named()),
+            Ok(()) => {
+                snapshots.iter().for_each(|(entry, _)| entry.set_named());
+                delayed.iter().for_each(|entry| self.queue.mark(entry, 0));
+            }
             Err(_) => {
                 for (entry, snapshot) in &snapshots {
                     entry.restore(snapshot);
@@ -82,24 +111,29 @@ impl Shared {
                 self.queue.give_back(work);
             }
         }
-        written
+        written.and(error.map_or(Ok(()), Err))
     }
 
     /// Takes down what the index will say and makes that data durable.
-    fn flush_files(&self, work: &Work) -> Vec<(Arc<Entry>, Snapshot)> {
-        let mut snapshots = Vec::new();
-        let mut dirs = BTreeSet::new();
+    fn flush_files(&self, work: &Work) -> Flushed {
+        let mut flushed = Flushed::default();
         for entry in work.dirty.values() {
             let Some(snapshot) = entry.snapshot() else { continue };
-            if let Err(error) = self.flush_file(entry, &snapshot, &mut dirs) {
-                let key = entry.key();
-                tracing::warn!(%key, %error, "an entry is given up: its data cannot be flushed");
-                self.remove(entry);
-                continue;
+            match self.flush_file(entry, &snapshot, &mut flushed.dirs) {
+                Ok(()) => flushed.snapshots.push((Arc::clone(entry), snapshot)),
+                Err(Unflushed::Lost(error)) => {
+                    let key = entry.key();
+                    tracing::warn!(%key, %error, "an entry is given up: its data cannot be flushed");
+                    self.remove(entry);
+                }
+                Err(Unflushed::Delayed(error)) => {
+                    entry.restore(&snapshot);
+                    flushed.delayed.push(Arc::clone(entry));
+                    flushed.error.get_or_insert(error);
+                }
             }
-            snapshots.push((Arc::clone(entry), snapshot));
         }
-        snapshots
+        flushed
     }
 
     fn flush_file(
@@ -107,18 +141,21 @@ impl Shared {
         entry: &Entry,
         snapshot: &Snapshot,
         dirs: &mut BTreeSet<String>,
-    ) -> Result<(), StoreError> {
-        let path = || self.files.path(entry.id);
+    ) -> Result<(), Unflushed> {
         if !snapshot.blocks.is_empty() {
-            let file = entry.file()?;
-            file.sync().map_err(|error| StoreError::io("flush", path())(error.into()))?;
-            let allocated = file.allocated();
-            let allocated = allocated.map_err(|error| StoreError::io("measure", path())(error.into()))?;
-            entry.allocated.store(allocated, Ordering::Relaxed);
+            let file = entry.file().map_err(Unflushed::of_opening)?;
+            let lost = |error: Errno| StoreError::io("flush", self.files.path(entry.id))(error.into());
+            file.sync().map_err(|error| Unflushed::Lost(lost(error)))?;
+            // without it the count of the written bytes stands, which is about right
+            if let Ok(allocated) = file.allocated() {
+                entry.allocated.store(allocated, Ordering::Relaxed);
+            }
         }
         // one flush of a directory serves all files that are in it by now, but not later ones
-        if snapshot.unnamed && dirs.insert(entry.id.names().0) {
-            self.files.sync_name(entry.id)?;
+        let (dir, _) = entry.id.names();
+        if snapshot.unnamed && !dirs.contains(&dir) {
+            self.files.sync_name(entry.id).map_err(Unflushed::of_opening)?;
+            dirs.insert(dir);
         }
         Ok(())
     }
@@ -133,6 +170,19 @@ impl Shared {
             blocks: blocks.collect(),
             forgotten: std::mem::take(&mut work.forgotten),
             grants: std::mem::take(&mut work.grants),
+        }
+    }
+}
+
+// === impl Unflushed ===
+
+impl Unflushed {
+    /// A file or directory that is gone took the data with it; one that cannot be opened or, being
+    /// a directory, not be flushed just now did not.
+    fn of_opening(error: StoreError) -> Self {
+        match &error {
+            StoreError::Io { source, .. } if is_gone(source) => Self::Lost(error),
+            _ => Self::Delayed(error),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::{io, ops::Range, path::PathBuf};
 
+use rustix::io::Errno;
+
 use crate::key::EntryKey;
 
 /// Why the store cannot be opened, or an entry not made, named or flushed.
@@ -220,4 +222,11 @@ pub(crate) fn into_io(error: StoreError) -> io::Error {
         StoreError::Io { source, .. } => source,
         other => io::Error::other(other),
     }
+}
+
+/// Whether the error says that a file of ours is not there any more: deleted (here, or by another
+/// node of a network file system), or something else stands in its place.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE))
 }

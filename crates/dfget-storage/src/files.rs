@@ -218,7 +218,7 @@ impl DataFile {
     /// # Errors
     /// As the kernel says; what was lost is then unknown.
     pub(crate) fn sync(&self) -> Result<(), Errno> {
-        rustix::fs::fdatasync(&self.fd)
+        rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.fd))
     }
 
     /// Bytes the file takes on disk.

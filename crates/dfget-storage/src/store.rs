@@ -244,7 +244,8 @@ impl Store {
     /// Makes everything up to now durable; waits for the disk.
     ///
     /// # Errors
-    /// [`StoreError::Index`]; what could not be written is tried again with the next commit.
+    /// [`StoreError::Index`] or, for data that cannot be got at just now, [`StoreError::Io`]; what
+    /// could not be made durable is tried again with the next commit.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.shared().commit()
     }

@@ -5,7 +5,7 @@ use std::{fs, sync::Arc};
 use rustix::process::geteuid;
 
 use super::{at, child, child_dir, content, open, options};
-use crate::{BLOCK, Entry, EntryKey, Store, WriteError, index::EntryRow};
+use crate::{BLOCK, Entry, EntryKey, Store, StoreError, WriteError, index::EntryRow};
 
 /// Appends until the store is full; the bytes that were taken.
 fn fill(store: &Store, name: &str, total: u64) -> u64 {
@@ -157,4 +157,57 @@ fn an_entry_whose_data_cannot_be_flushed_is_given_up() {
     let (store, report) = open(dir.path());
     assert_eq!((report.partial, report.lost, report.orphans), (1, 0, 0));
     assert_eq!(store.get(&EntryKey::from("other")).unwrap().contiguous_from(0), BLOCK);
+}
+
+#[test]
+fn too_many_open_files_cost_no_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let sh = ["sh", "-c", "ulimit -n 600; exec \"$@\"", "sh"];
+    let status = child(&sh, "tests::space::flush_without_a_free_descriptor", dir.path()).status();
+    assert!(status.unwrap().success());
+    let (store, report) = open(dir.path());
+    assert_eq!((report.lost, report.orphans), (0, 0));
+    for entry in store.entries() {
+        assert_eq!(entry.contiguous_from(0), BLOCK);
+    }
+}
+
+#[test]
+#[ignore = "run by too_many_open_files_cost_no_entry"]
+fn flush_without_a_free_descriptor() {
+    let (store, _) = open(&child_dir());
+    // two of them share one of the 256 directories
+    let entries: Vec<_> = (0..257)
+        .map(|n| {
+            let entry = store.create(EntryKey::from(n.to_string()), vec![], None, at(0)).unwrap();
+            entry.append(0, &content(n, 0, BLOCK)).unwrap();
+            entry
+        })
+        .collect();
+    let mut taken = Vec::new();
+    while let Ok(file) = fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let error = store.flush().unwrap_err();
+    assert!(matches!(error, StoreError::Io { action: "flush", .. }), "{error}");
+    for entry in &entries {
+        assert!(!entry.is_removed());
+        let snapshot = entry.snapshot().unwrap();
+        assert!(snapshot.unnamed, "its directory was not flushed");
+        assert_eq!(snapshot.blocks.len(), 1, "the index knows nothing of it");
+        entry.restore(&snapshot);
+    }
+    drop(taken);
+    store.flush().unwrap();
+    assert!(entries.iter().all(|entry| !entry.snapshot().unwrap().unnamed));
+}
+
+#[test]
+fn an_entry_whose_file_was_deleted_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entry = store.create(EntryKey::from("a"), vec![], None, at(0)).unwrap();
+    fs::remove_dir_all(store.shared().files.path(entry.id).parent().unwrap()).unwrap();
+    store.flush().unwrap();
+    assert!(entry.is_removed());
 }
