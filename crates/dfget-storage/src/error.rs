@@ -16,12 +16,15 @@ pub enum StoreError {
     /// Another daemon has this store open.
     #[error(
         "the store in {} is in use by {}; stop that one, or set `dataDir` to another directory",
-        dir.display(), holder(*pid)
+        dir.display(), holder(host.as_deref(), *pid)
     )]
     Locked {
         /// The directory of the store.
         dir: PathBuf,
-        /// The process that holds the lock, if it left its number.
+        /// The host on which that one runs, if it left its name and is not on this host: the
+        /// directory lies on a file system that both mount.
+        host: Option<String>,
+        /// The process that holds the lock, if it left its number; it counts on that host.
         pid: Option<u32>,
     },
     /// The directory belongs to somebody else, who could change what we serve.
@@ -202,8 +205,12 @@ pub enum RepairError {
 }
 
 /// The other daemon, in words.
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+fn holder(host: Option<&str>, pid: Option<u32>) -> String {
+    let process = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    match host {
+        Some(host) => format!("{process} on host {host}"),
+        None => process,
+    }
 }
 
 // === conversions ===

@@ -18,6 +18,7 @@ use rustix::{
     fs::{FlockOperation, OFlags, flock, statfs, statvfs},
     io::Errno,
     process::geteuid,
+    system::uname,
 };
 
 use crate::{error::StoreError, evict::Disk};
@@ -118,18 +119,36 @@ pub(crate) fn lock(dir: &Path) -> Result<(File, Option<OpenWarning>), StoreError
         Ok(()) => None,
         Err(Errno::WOULDBLOCK) => {
             let mut text = String::new();
-            // the number is a help for the reader of the message; without it there is still one
-            let _ = file.take(32).read_to_string(&mut text);
-            return Err(StoreError::Locked { dir: dir.to_owned(), pid: text.trim().parse().ok() });
+            // name and number help the reader of the message; without them there is still one
+            let _ = file.take(HOLDER_BYTES).read_to_string(&mut text);
+            let (host, pid) = parse_holder(&text);
+            let host = host.filter(|host| *host != own_host()).map(str::to_owned);
+            return Err(StoreError::Locked { dir: dir.to_owned(), host, pid });
         }
         Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => {
             Some(OpenWarning::NoLock { dir: dir.to_owned() })
         }
         Err(error) => return Err(StoreError::io("lock", path)(error.into())),
     };
-    // a full disk must not keep the daemon from starting, and the lock holds without the number
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
+    // a full disk must not keep the daemon from starting, and the lock holds without its text
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{} {}", own_host(), process::id()));
     Ok((file, warning))
+}
+
+/// The host and the process that the text of a lock names. Of a name only what host names are made
+/// of is taken, since it will be printed.
+fn parse_holder(text: &str) -> (Option<&str>, Option<u32>) {
+    let mut words = text.split_whitespace().rev();
+    let pid = words.next().and_then(|pid| pid.parse().ok());
+    let host = words.next().filter(|host| {
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+    });
+    (host, pid)
+}
+
+/// The name of this host, as `uname -n` tells it.
+fn own_host() -> String {
+    uname().nodename().to_string_lossy().into_owned()
 }
 
 /// The warning due if `dir` is not on a disk of this node.
@@ -167,6 +186,9 @@ fn kind_of(magic: u32) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// More than the text of a lock has: a host name has 64 bytes at most.
+const HOLDER_BYTES: u64 = 128;
 
 #[cfg(test)]
 #[path = "tests/home.rs"]

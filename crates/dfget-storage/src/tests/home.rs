@@ -50,6 +50,23 @@ fn a_lock_without_a_number_is_a_lock() {
     assert_eq!(warning, None);
     held.set_len(0).unwrap();
     let error = lock(dir.path()).unwrap_err();
-    assert!(matches!(error, StoreError::Locked { pid: None, .. }), "{error}");
+    assert!(matches!(error, StoreError::Locked { host: None, pid: None, .. }), "{error}");
     assert!(error.to_string().contains("another process"), "{error}");
+}
+
+#[test]
+fn a_lock_held_on_another_host_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (held, _) = lock(dir.path()).unwrap();
+    let told = |text: &str| {
+        held.set_len(0).unwrap();
+        fs::write(dir.path().join("lock"), text).unwrap();
+        lock(dir.path()).unwrap_err().to_string()
+    };
+    let there = told("node-7.example 4711\n");
+    assert!(there.contains("process 4711 on host node-7.example"), "{there}");
+    let here = told(&format!("{} 4711\n", own_host()));
+    assert!(here.contains("process 4711;"), "{here}");
+    let odd = told("\x1b[2J 4711\n");
+    assert!(odd.contains("process 4711;"), "{odd:?}");
 }
