@@ -50,7 +50,7 @@ pub struct OpenReport {
 /// A damaged index that was moved aside.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rebuilt {
-    /// Where it lies now; it may be deleted.
+    /// Where it lies now; it may be deleted, and is when the next one comes.
     pub kept: PathBuf,
     /// What was wrong with it.
     pub cause: String,
@@ -102,12 +102,29 @@ fn open_index(path: &Path, now: u64) -> Result<(Index, Loaded, Option<Rebuilt>),
         Err(OpenError::Fatal(error)) => return Err(error),
         Err(OpenError::Broken(cause)) => cause,
     };
-    let kept = path.with_file_name(format!("index.redb.broken-{now}"));
+    let kept = path.with_file_name(format!("{BROKEN}{now}"));
     fs::rename(path, &kept).map_err(StoreError::io("move aside", path))?;
+    drop_older(&kept);
     match Index::open(path) {
         Ok((index, loaded)) => Ok((index, loaded, Some(Rebuilt { kept, cause }))),
         Err(OpenError::Fatal(error)) => Err(error),
         Err(OpenError::Broken(again)) => Err(StoreError::io("begin", path)(io::Error::other(again))),
+    }
+}
+
+/// Removes the damaged indices that were moved aside earlier: one is enough to look into, and each
+/// may be large. One that cannot be removed is in nobody's way.
+fn drop_older(kept: &Path) {
+    let Some(items) = kept.parent().and_then(|dir| fs::read_dir(dir).ok()) else { return };
+    for item in items.flatten() {
+        let name = item.file_name();
+        let moved_at = name.to_str().and_then(|name| name.strip_prefix(BROKEN));
+        if moved_at.is_some_and(|at| at.parse::<u64>().is_ok()) && item.path() != kept {
+            let path = item.path();
+            if let Err(error) = fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "an old damaged index stays; remove it");
+            }
+        }
     }
 }
 
@@ -160,3 +177,6 @@ fn reconcile(
     }
     Ok(known.into_values().collect())
 }
+
+/// A damaged index is kept under this name and the second at which it was moved aside.
+const BROKEN: &str = "index.redb.broken-";

@@ -136,6 +136,19 @@ fn a_foreign_file_in_place_of_the_index_is_moved_aside() {
 }
 
 #[test]
+fn only_the_newest_damaged_index_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let kept = [1, 2, 3].map(|second| {
+        fs::write(index(dir.path()), format!("garbage {second}")).unwrap();
+        let (_, report) = Store::open_quiet(options(dir.path()), at(second)).unwrap();
+        report.rebuilt.expect("a new index").kept
+    });
+    assert!(!kept[0].exists() && !kept[1].exists());
+    assert_eq!(fs::read(&kept[2]).unwrap(), b"garbage 3");
+}
+
+#[test]
 fn a_torn_or_rotten_index_never_panics_and_never_gives_a_wrong_byte() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
