@@ -9,8 +9,9 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 /// The name under which an entry is found again: any text, compared byte for byte.
 ///
-/// Cheap to clone. The store gives it no meaning; it is written to the index as it is, so it must
-/// hold no credential.
+/// Cheap to clone. The store gives it no meaning. It is written to the index as it is and stands in
+/// errors and in the log, so whoever makes it keeps credentials out: no header, and no URL with its
+/// user part or query.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EntryKey(Arc<str>);
 
