@@ -107,6 +107,13 @@ impl Client {
         Ok(Err(Incoming::new(head, "CONNECT", &mut stream).read_all()))
     }
 
+    /// TLS settings like those of this client, with other protocols to offer.
+    pub(crate) fn tls_offering(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.tls);
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     /// Sends `bytes` to the proxy's port as they are, ends the sending side, and returns all that comes back.
     ///
     /// # Errors
@@ -115,11 +122,18 @@ impl Client {
         let mut wire = Wire::dial(self.proxy)?;
         wire.write_all(bytes)?;
         wire.finish()?;
-        let mut answer = Vec::new();
-        match wire.read_to_end(&mut answer) {
-            Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
-            _ => Ok(answer),
-        }
+        read_to_end(&mut wire)
+    }
+
+    /// Sends a request without a body to the proxy's port as it is and returns all that comes back; the request must
+    /// make the proxy end the connection.
+    ///
+    /// # Errors
+    /// Those of the socket.
+    pub fn ask_raw(&self, request: &str) -> io::Result<Vec<u8>> {
+        let mut wire = Wire::dial(self.proxy)?;
+        wire.write_all(request.as_bytes())?;
+        read_to_end(&mut wire)
     }
 }
 
@@ -165,6 +179,10 @@ impl Request {
         self.headers.remove("Content-Length");
         let len = self.body.len().to_string();
         self.header("Content-Length", len)
+    }
+
+    pub(crate) fn parts(&self) -> (&str, &str, &Headers, &[u8]) {
+        (&self.method, &self.url, &self.headers, &self.body)
     }
 
     fn head_to_wire(&self, form: Form) -> io::Result<String> {
@@ -246,8 +264,17 @@ impl Connection {
     }
 }
 
+/// All that comes until the peer ends the connection, by a reset too.
+fn read_to_end(wire: &mut Wire) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    match wire.read_to_end(&mut answer) {
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
+        _ => Ok(answer),
+    }
+}
+
 /// Scheme, authority and path of a URL.
-fn split(url: &str) -> io::Result<(&str, &str, &str)> {
+pub(crate) fn split(url: &str) -> io::Result<(&str, &str, &str)> {
     let (scheme, rest) = url.split_once("://").ok_or(io::ErrorKind::InvalidInput)?;
     let at = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);

@@ -17,6 +17,7 @@
 //! | [`registry`] | an OCI registry with rights that can be taken away |
 //! | [`client`] | a client of the proxy that hides nothing |
 //! | [`incoming`] | answers, and how their bodies end |
+//! | [`h2`] | the one thing not written by hand: a client of HTTP/2 |
 //! | [`daemon`] | the real binary: started, watched, drained, killed, started again |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
@@ -29,6 +30,7 @@ pub mod client;
 pub mod content;
 pub mod daemon;
 pub mod gate;
+pub mod h2;
 pub mod incoming;
 pub mod message;
 pub mod origin;

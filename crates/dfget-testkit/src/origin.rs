@@ -260,6 +260,11 @@ impl Shared {
             None => Wire::plain(tcp)?,
         };
         let mut stream = BufReader::new(wire);
+        if stream.fill_buf()?.first() == Some(&TLS_HANDSHAKE) {
+            // As web servers do that are asked for TLS on their plain port.
+            stream.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
+            return end(stream.into_inner(), Cut::Finish);
+        }
         while let Some(head) = read_head(&mut stream)? {
             let head = RequestHead::parse(&head)?;
             let index = self.open_entry(connection, &head);
@@ -394,6 +399,9 @@ fn own_loopback_address() -> Ipv4Addr {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// The content type that a TLS client's first record has (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 
 #[cfg(test)]
 mod tests {
