@@ -213,6 +213,25 @@ fn holder(host: Option<&str>, pid: Option<u32>) -> String {
     }
 }
 
+// === impl ReadError ===
+
+impl ReadError {
+    /// Whether the bytes will not come back by asking again: they changed on disk
+    /// ([`Self::Rotten`]), their file is gone or replaced by something else, or the disk cannot
+    /// read it (`EIO`, or a file system that found itself damaged). Then they have to be fetched
+    /// again; what cannot be repaired is to be removed.
+    ///
+    /// All other errors pass: too many open files, too little memory, an index that is busy or
+    /// does not open. The entry is to be kept, whatever becomes of this one read.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Rotten { .. } => true,
+            Self::Io(error) => is_gone(error) || is_damaged(error),
+            Self::WouldBlock | Self::Absent => false,
+        }
+    }
+}
+
 // === conversions ===
 
 impl StoreError {
@@ -236,4 +255,37 @@ pub(crate) fn into_io(error: StoreError) -> io::Error {
 pub(crate) fn is_gone(error: &io::Error) -> bool {
     let code = Errno::from_io_error(error);
     matches!(code, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE))
+}
+
+/// Whether the error says that the disk, or the file system on it, has lost what it should read:
+/// `EIO`, and the names that ext4 and XFS give to damage they find (`EUCLEAN`, `EBADMSG`).
+fn is_damaged(error: &io::Error) -> bool {
+    let code = Errno::from_io_error(error);
+    matches!(code, Some(Errno::IO | Errno::UCLEAN | Errno::BADMSG))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_the_data_last() {
+        let io = |code: Errno| ReadError::Io(code.into());
+        for code in [Errno::NOENT, Errno::STALE, Errno::LOOP, Errno::IO, Errno::UCLEAN, Errno::BADMSG] {
+            assert!(io(code).is_lasting(), "{code}");
+        }
+        for code in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::ACCESS] {
+            assert!(!io(code).is_lasting(), "{code}");
+        }
+        assert!(ReadError::Rotten { block: 0..1 }.is_lasting());
+        assert!(!ReadError::WouldBlock.is_lasting());
+        assert!(!ReadError::Absent.is_lasting());
+    }
+
+    #[test]
+    fn an_index_that_fails_says_nothing_of_the_data() {
+        let source = Box::new(redb::Error::Io(Errno::IO.into()));
+        let index = StoreError::Index { path: "/store/index.redb".into(), source };
+        assert!(!ReadError::Io(into_io(index)).is_lasting());
+    }
 }

@@ -1,6 +1,11 @@
 //! Bits that change on disk.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{
+    fs::{OpenOptions, remove_file},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use super::{at, content, open};
 use crate::{BLOCK, Entry, EntryKey, ReadError, RepairError, Store};
@@ -75,6 +80,21 @@ fn a_file_cut_short_is_rotten() {
         assert!(matches!(rotten, ReadError::Rotten { block } if block == block_of(from)));
     }
     assert!(entry.read(10 * BLOCK, true).is_err(), "from memory neither");
+}
+
+#[test]
+fn a_deleted_file_is_a_lasting_error() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (store, _) = open(dir.path());
+        published(&store);
+        store.flush().unwrap();
+    }
+    let (store, _) = open(dir.path());
+    let entry = store.get(&EntryKey::from("a")).unwrap();
+    remove_file(store.shared().files.path(entry.id)).unwrap();
+    let gone = entry.read(0, false).unwrap_err();
+    assert!(gone.is_lasting(), "{gone}");
 }
 
 #[test]
