@@ -4,7 +4,8 @@
 //! and sees them at once. A line that cannot be written is lost and reported to the caller; a torn
 //! one is ended before the next begins. When someone moves or removes the file (logrotate, an
 //! operator), the next line starts a new one. Old files are named by the time of their renaming,
-//! `core-2026-11-23T08-15-00.123.log`, and kept by number and age.
+//! `core-2026-11-23T08-15-00.123.log`, and kept by number and age. A file that cannot be renamed
+//! grows beyond its bound rather than losing lines; renaming is tried again from time to time.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -19,6 +20,8 @@ use jiff::Zoned;
 pub(crate) struct Limits {
     /// A file does not grow beyond this, in bytes.
     pub(crate) file_bytes: u64,
+    /// After a renaming that failed it may grow by so much until the next try, in bytes.
+    pub(crate) retry_bytes: u64,
     /// So many old files are kept,
     pub(crate) kept_files: usize,
     /// and none that is older than this.
@@ -27,8 +30,12 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Those of Dragonfly 2.0.9: 1024 MB, 20 files, 7 days.
-    pub(crate) const DRAGONFLY: Self =
-        Self { file_bytes: 1024 << 20, kept_files: 20, kept_for: Duration::from_secs(7 * 24 * 3600) };
+    pub(crate) const DRAGONFLY: Self = Self {
+        file_bytes: 1024 << 20,
+        retry_bytes: 64 << 20,
+        kept_files: 20,
+        kept_for: Duration::from_secs(7 * 24 * 3600),
+    };
 }
 
 /// The open `core.log`.
@@ -38,6 +45,8 @@ pub(crate) struct LogFile {
     limits: Limits,
     file: File,
     len_bytes: u64,
+    /// The file is full at this length.
+    full_bytes: u64,
     torn: bool,
 }
 
@@ -50,7 +59,8 @@ impl LogFile {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let file = append(&directory.join(FILE_NAME))?;
         let len_bytes = file.metadata()?.len();
-        let log = Self { directory: directory.to_owned(), limits, file, len_bytes, torn: false };
+        let full_bytes = limits.file_bytes;
+        let log = Self { directory: directory.to_owned(), limits, file, len_bytes, full_bytes, torn: false };
         log.remove_old(now);
         Ok(log)
     }
@@ -62,8 +72,11 @@ impl LogFile {
     pub(crate) fn write_line(&mut self, line: &str, now: &Zoned) -> io::Result<()> {
         self.follow_path()?;
         let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.len_bytes > 0 && self.len_bytes.saturating_add(len) > self.limits.file_bytes {
-            self.rotate(now)?;
+        if self.len_bytes > 0
+            && self.len_bytes.saturating_add(len) > self.full_bytes
+            && self.rotate(now).is_err()
+        {
+            self.full_bytes = self.len_bytes.saturating_add(self.limits.retry_bytes);
         }
         let repaired;
         let bytes = if self.torn {
@@ -78,14 +91,19 @@ impl LogFile {
         if self.torn { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) }
     }
 
-    /// Opens the path anew if it is no longer the open file.
+    /// Opens the path anew if it is no longer the open file. Where that fails, the open file stays
+    /// in use as long as it has a name, and somebody can find it.
     fn follow_path(&mut self) -> io::Result<()> {
         let path = self.directory.join(FILE_NAME);
         let ours = self.file.metadata()?;
         let same =
             fs::metadata(&path).is_ok_and(|there| there.ino() == ours.ino() && there.dev() == ours.dev());
         if !same {
-            *self = Self::open(&self.directory, self.limits, SystemTime::now())?;
+            match Self::open(&self.directory, self.limits, SystemTime::now()) {
+                Ok(new) => *self = new,
+                Err(error) if ours.nlink() == 0 => return Err(error),
+                Err(_) => {}
+            }
         }
         Ok(())
     }
@@ -101,6 +119,7 @@ impl LogFile {
         fs::rename(self.directory.join(FILE_NAME), target)?;
         self.file = append(&self.directory.join(FILE_NAME))?;
         self.len_bytes = 0;
+        self.full_bytes = self.limits.file_bytes;
         self.torn = false;
         self.remove_old(now.timestamp().into());
         Ok(())
@@ -149,7 +168,8 @@ mod tests {
 
     use super::*;
 
-    const SMALL: Limits = Limits { file_bytes: 10, kept_files: 2, kept_for: Duration::from_secs(3600) };
+    const SMALL: Limits =
+        Limits { file_bytes: 10, retry_bytes: 20, kept_files: 2, kept_for: Duration::from_secs(3600) };
 
     fn opened(directory: &Path) -> LogFile {
         LogFile::open(directory, SMALL, SystemTime::now()).expect("a log file")
@@ -222,6 +242,38 @@ mod tests {
             old_files(directory.path()),
             ["core-2020-11-23T08-15-00.000-1.log", "core-2020-11-23T08-15-00.000.log"]
         );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_renamed_is_written_on_and_renamed_later() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut log = opened(directory.path());
+        let now: Zoned = "2020-11-23T08:15:00[UTC]".parse().expect("a time");
+        // A link to itself under the new name: whether that name is free cannot be found out.
+        let target = directory.path().join("core-2020-11-23T08-15-00.000.log");
+        std::os::unix::fs::symlink(&target, &target).expect("a link");
+        for line in ["first 1\n", "second 2\n", "third 3\n"] {
+            log.write_line(line, &now).expect("written");
+        }
+        assert_eq!(content(directory.path()), "first 1\nsecond 2\nthird 3\n");
+        fs::remove_file(&target).expect("removed");
+        log.write_line("fourth\n", &now).expect("written");
+        assert_eq!(content(directory.path()), "fourth\n", "20 bytes after the failure it is tried again");
+        assert_eq!(fs::read_to_string(&target).expect("the old file"), "first 1\nsecond 2\nthird 3\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_anew_is_written_on_while_it_has_a_name() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let now = Zoned::now();
+        let mut log = LogFile::open(directory.path(), Limits::DRAGONFLY, SystemTime::now()).expect("a file");
+        let moved = directory.path().join("moved");
+        fs::rename(directory.path().join(FILE_NAME), &moved).expect("moved");
+        fs::create_dir(directory.path().join(FILE_NAME)).expect("a directory in its place");
+        log.write_line("one\n", &now).expect("written");
+        assert_eq!(fs::read_to_string(&moved).expect("the moved file"), "one\n");
+        fs::remove_file(&moved).expect("removed");
+        log.write_line("two\n", &now).expect_err("nobody would find it");
     }
 
     #[test]
