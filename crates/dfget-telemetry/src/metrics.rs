@@ -53,6 +53,7 @@ struct Shared {
     insecure_origin_requests: Counter,
     store_bytes: Gauge,
     store_tasks: Gauge,
+    store_open: Gauge,
     evicted_bytes: Counter,
     rotten_blocks: Counter,
     access_checks: Counters,
@@ -100,6 +101,7 @@ impl Metrics {
             counter(own, "origin_insecure", "Requests sent to origins whose certificate is not verified");
         let store_bytes = gauge(own, "store_bytes", "Bytes of stored pieces");
         let store_tasks = gauge(own, "store_tasks", "Tasks in the store");
+        let store_open = gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
         let evicted_bytes = counter(own, "evicted_bytes", "Bytes removed to stay within the quota");
         let rotten_blocks = counter(own, "rotten_blocks", "Blocks found changed on disk and fetched again");
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
@@ -126,6 +128,7 @@ impl Metrics {
             insecure_origin_requests,
             store_bytes,
             store_tasks,
+            store_open,
             evicted_bytes,
             rotten_blocks,
             access_checks,
@@ -205,6 +208,11 @@ impl Metrics {
     pub fn set_store(&self, bytes: u64, tasks: u64) {
         self.shared.store_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.shared.store_tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the store could be opened; false until said otherwise.
+    pub fn set_store_open(&self, open: bool) {
+        self.shared.store_open.set(i64::from(open));
     }
 
     /// So many bytes were removed to stay within the quota.
@@ -373,6 +381,7 @@ mod tests {
                 "dfget_origin_insecure counter",
                 "dfget_store_bytes gauge",
                 "dfget_store_tasks gauge",
+                "dfget_store_open gauge",
                 "dfget_evicted_bytes counter",
                 "dfget_rotten_blocks counter",
                 "dfget_access_checks counter",
@@ -400,6 +409,8 @@ mod tests {
         clone.origin_request(true);
         clone.origin_request(false);
         clone.set_store(7, u64::MAX);
+        assert_shows(&metrics, "dfget_store_open 0");
+        clone.set_store_open(true);
         clone.evicted(5);
         clone.rotten_block();
         clone.access_checked(AccessCheck::Denied);
@@ -422,6 +433,7 @@ mod tests {
             "dfget_origin_insecure_total 1",
             "dfget_store_bytes 7",
             "dfget_store_tasks 9223372036854775807",
+            "dfget_store_open 1",
             "dfget_evicted_bytes_total 5",
             "dfget_rotten_blocks_total 1",
             "dfget_access_checks_total{result=\"denied\"} 1",
