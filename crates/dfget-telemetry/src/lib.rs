@@ -6,6 +6,7 @@
 
 pub mod logging;
 
+mod console;
 mod log_file;
 mod log_line;
 mod metrics;

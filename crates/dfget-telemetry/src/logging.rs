@@ -1,16 +1,17 @@
 //! The daemon's log, in the form that Dragonfly's `core.log` has.
 //!
 //! One JSON object a line: `level`, `ts` (local time, milliseconds), `caller`, `msg`, then the
-//! event's own fields in the order given. Lines are written whole and at once, by the thread that
-//! logs: a `grep` after a pull finds what the pull logged. Events of dfget's own crates are taken
-//! from `info` up (`debug` when verbose), those of libraries from `warn` up.
+//! event's own fields in the order given. Lines of the file are written whole and at once, by the
+//! thread that logs: a `grep` after a pull finds what the pull logged. Those for the standard output
+//! go through a queue, so that a reader that stops does not stop the daemon. Events of dfget's own
+//! crates are taken from `info` up (`debug` when verbose), those of libraries from `warn` up.
 //!
 //! A line that cannot be written is dropped and counted ([`write_failures`]), nothing else.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
+use crate::console::Console;
 use crate::log_file::{Limits, LogFile};
 use crate::log_line::LogLine;
 
@@ -37,8 +39,8 @@ pub struct LogOptions {
 pub enum LogError {
     /// The log file or its directory cannot be made or opened.
     #[error(
-        "cannot log to {}; make the directory writable for this user, name another with `logDir`, \
-         or start with --console",
+        "cannot log to {}: {source}; make the directory writable for this user, name another with \
+         `logDir`, or start with --console",
         path.display()
     )]
     Open {
@@ -48,17 +50,48 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
+    /// The thread that writes to the standard output cannot be started.
+    #[error("cannot log to the standard output: {source}; raise the limit of processes (`ulimit -u`)")]
+    Console {
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// This process logs already.
     #[error("logging was set up twice in this process")]
     AlreadyStarted,
 }
 
+/// Logging that goes on, to be asked for its end.
+#[derive(Debug)]
+pub struct Logging {
+    console: Option<Console>,
+}
+
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// [`LogError::Open`] with the path; [`LogError::AlreadyStarted`] at the second call.
-pub fn init(options: &LogOptions) -> Result<(), LogError> {
-    tracing::subscriber::set_global_default(subscriber(options)?).map_err(|_| LogError::AlreadyStarted)
+/// [`LogError::Open`] with the path; [`LogError::Console`] without a thread;
+/// [`LogError::AlreadyStarted`] at the second call.
+pub fn init(options: &LogOptions) -> Result<Logging, LogError> {
+    let output = Output::of(options)?;
+    let console = match &output {
+        Output::Console(console) => Some(console.clone()),
+        Output::File(_) => None,
+    };
+    tracing::subscriber::set_global_default(subscriber(output, options.verbose))
+        .map_err(|_| LogError::AlreadyStarted)?;
+    Ok(Logging { console })
+}
+
+// === impl Logging ===
+
+impl Logging {
+    /// Waits until everything logged so far was written, for at most `limit`; returns whether it
+    /// was. Only the standard output can make it wait: lines of a file are written at once.
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.console.as_ref().is_none_or(|console| console.flush(limit))
+    }
 }
 
 /// How many lines could not be written since the process began.
@@ -67,13 +100,9 @@ pub fn write_failures() -> u64 {
 }
 
 /// What [`init`] installs, for a test to use in one thread.
-fn subscriber(options: &LogOptions) -> Result<impl Subscriber + Send + Sync + use<>, LogError> {
-    let output = match &options.dir {
-        Some(directory) => Output::File(open(directory)?),
-        None => Output::Console,
-    };
-    let own_level = if options.verbose { Level::DEBUG } else { Level::INFO };
-    Ok(Registry::default().with(LogLayer { own_level, output: Mutex::new(output) }))
+fn subscriber(output: Output, verbose: bool) -> impl Subscriber + Send + Sync + use<> {
+    let own_level = if verbose { Level::DEBUG } else { Level::INFO };
+    Registry::default().with(LogLayer { own_level, output: Mutex::new(output) })
 }
 
 fn open(directory: &Path) -> Result<LogFile, LogError> {
@@ -83,7 +112,20 @@ fn open(directory: &Path) -> Result<LogFile, LogError> {
 
 enum Output {
     File(LogFile),
-    Console,
+    Console(Console),
+}
+
+// === impl Output ===
+
+impl Output {
+    fn of(options: &LogOptions) -> Result<Self, LogError> {
+        match &options.dir {
+            Some(directory) => open(directory).map(Self::File),
+            None => Console::start(io::stdout(), count_failure)
+                .map(Self::Console)
+                .map_err(|source| LogError::Console { source }),
+        }
+    }
 }
 
 /// Turns events into lines.
@@ -106,18 +148,16 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let timestamp = now.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string();
         let written = match &mut *output {
             Output::File(file) => file.write_line(&line.to_json(&timestamp), &now),
-            Output::Console => print(&line.to_text(&timestamp)),
+            Output::Console(console) => console.print(line.to_text(&timestamp)),
         };
         if written.is_err() {
-            WRITE_FAILURES.fetch_add(1, Ordering::Relaxed);
+            count_failure();
         }
     }
 }
 
-fn print(line: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(line.as_bytes())?;
-    stdout.flush()
+fn count_failure() {
+    WRITE_FAILURES.fetch_add(1, Ordering::Relaxed);
 }
 
 static WRITE_FAILURES: AtomicU64 = AtomicU64::new(0);
@@ -136,7 +176,7 @@ mod tests {
     fn logged(verbose: bool, log: impl FnOnce()) -> Vec<String> {
         let directory = TempDir::new().expect("a directory");
         let options = LogOptions { dir: Some(directory.path().join("daemon")), verbose };
-        let subscriber = subscriber(&options).expect("a subscriber");
+        let subscriber = subscriber(Output::of(&options).expect("an output"), options.verbose);
         tracing::subscriber::with_default(subscriber, || {
             log();
             // Read before logging ends: a line must be there when the event is over.
@@ -230,7 +270,7 @@ mod tests {
             error!(error = &failure as &(dyn std::error::Error + 'static), "no log");
         });
         let text = parsed(&lines[0])["error"].as_str().expect("text").to_owned();
-        assert!(text.starts_with("cannot log to /var/log/core.log;"), "{text}");
+        assert!(text.starts_with("cannot log to /var/log/core.log: disk on fire;"), "{text}");
         assert!(text.ends_with(": disk on fire"), "{text}");
     }
 
@@ -255,7 +295,7 @@ mod tests {
     fn lines_of_many_threads_stay_whole() {
         let directory = TempDir::new().expect("a directory");
         let options = LogOptions { dir: Some(directory.path().to_owned()), verbose: false };
-        let dispatch = tracing::Dispatch::new(subscriber(&options).expect("a subscriber"));
+        let dispatch = tracing::Dispatch::new(subscriber(Output::of(&options).expect("an output"), options.verbose));
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let dispatch = dispatch.clone();
@@ -277,7 +317,7 @@ mod tests {
         let directory = TempDir::new().expect("a directory");
         std::os::unix::fs::symlink("/dev/full", directory.path().join("core.log")).expect("a link");
         let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
-        let subscriber = subscriber(&options).expect("a subscriber");
+        let subscriber = subscriber(Output::of(&options).expect("an output"), options.verbose);
         let before = write_failures();
         tracing::subscriber::with_default(subscriber, || info!("lost"));
         assert_eq!(write_failures(), before + 1);
@@ -289,8 +329,8 @@ mod tests {
         let blocked = directory.path().join("file");
         fs::write(&blocked, "").expect("written");
         let options = LogOptions { dir: Some(blocked.join("daemon")), ..LogOptions::default() };
-        let error = subscriber(&options).err().expect("no directory in a file").to_string();
-        assert!(error.contains("file/daemon/core.log; make"), "{error}");
+        let error = Output::of(&options).err().expect("no directory in a file").to_string();
+        assert!(error.contains("file/daemon/core.log: Not a directory (os error 20); make"), "{error}");
     }
 
     #[test]
