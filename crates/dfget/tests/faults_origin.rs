@@ -337,3 +337,26 @@ fn a_redirect_to_a_metadata_address_is_refused() {
     let said = response.text();
     assert!(said.contains("169.254.169.254") && said.contains("redirect"), "{said}");
 }
+
+#[test]
+fn a_token_that_expires_during_a_download_ends_it_and_the_next_client_continues_it() {
+    let stage = impatient();
+    let blob = Blob::random(6 * MIB, 14);
+    let url = stage.registry.put(IMAGE, &blob);
+    stage.registry.grant(IMAGE, "Bearer old");
+    stage.registry.grant(IMAGE, "Bearer new");
+    let cut_at = 5 * MIB as u64;
+    stage.registry.next_blob(move |answer| answer.cut_after(cut_at, Cut::Fin).into());
+    stage.registry.next_blob(|_| {
+        Answer::new(401).header("WWW-Authenticate", "Bearer realm=\"https://a.test/\"").into()
+    });
+    let broken = stage.fetch(&Request::get(&url).authorization("Bearer old"));
+    assert_eq!((broken.status, broken.end), (200, End::Truncated));
+    assert!(blob.bytes.starts_with(&broken.body));
+    stage.registry.revoke(IMAGE, "Bearer old");
+    let whole = stage.fetch(&Request::get(&url).authorization("Bearer new"));
+    assert!(whole.is_complete() && whole.body == blob.bytes[..]);
+    let asked = stage.registry.origin.asked("GET", &blob.digest);
+    let last = asked.last().and_then(|entry| entry.range()).unwrap_or_default();
+    assert!(last.starts_with(&format!("bytes={cut_at}-")), "what had come was kept: {asked:?}");
+}
