@@ -1,6 +1,6 @@
 //! What a configuration is read from besides its own text: variables, the working directory, files.
 //!
-//! Owns the only contact of this crate with the machine, behind [`Files`], so that every decision
+//! Owns the only contact of this crate with the machine, behind [`Files`] and [`PemCheck`], so that every decision
 //! made from it can be tried in a test without being root and without touching `/etc`.
 
 use std::{
@@ -15,6 +15,8 @@ use std::{
 
 use rustix::fs::{Access, access};
 
+use crate::PemCheck;
+
 /// The process's surroundings, as far as the configuration depends on them.
 #[derive(Clone, Debug)]
 pub struct Environment {
@@ -24,6 +26,8 @@ pub struct Environment {
     pub working_directory: PathBuf,
     /// The file system.
     pub files: Arc<dyn Files>,
+    /// Who judges certificates and keys.
+    pub pem: Arc<dyn PemCheck>,
 }
 
 /// The questions that are asked of a file system.
@@ -52,16 +56,17 @@ pub struct SystemFiles;
 // === impl Environment ===
 
 impl Environment {
-    /// Of this process.
+    /// Of this process; certificates are judged by `pem`.
     ///
     /// # Errors
     /// The working directory was removed or cannot be reached.
-    pub fn current() -> io::Result<Self> {
+    pub fn current(pem: Arc<dyn PemCheck>) -> io::Result<Self> {
         let variable = |&name: &&str| std::env::var_os(name).map(|value| (name.to_owned(), value));
         Ok(Self {
             variables: VARIABLES.iter().filter_map(variable).collect(),
             working_directory: std::env::current_dir()?,
             files: Arc::new(SystemFiles),
+            pem,
         })
     }
 
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn empty_and_relative_variables_count_as_unset() {
-        let mut environment = Environment::current().unwrap();
+        let mut environment = Environment::current(Arc::new(crate::testing::FakePem)).unwrap();
         environment.variables = [
             ("HOME".to_owned(), OsString::from("")),
             ("XDG_CACHE_HOME".to_owned(), OsString::from("cache")),

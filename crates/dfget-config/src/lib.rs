@@ -3,7 +3,8 @@
 //! The crate owns the file's two layouts, its scalar formats, every key with its default, and the
 //! words of each error and warning. [`load`] reads; what it gives holds nothing left to check.
 //! Everything that is wrong is said at once, each with file, line, column, key and remedy; secrets
-//! are in no message. It opens no port and writes no file.
+//! are in no message. It opens no port and writes no file. Certificates are judged by a [`PemCheck`]
+//! that the caller brings.
 //!
 //! Data goes one way: `places` finds the file, `yaml` makes a tree with positions of it, `layout`
 //! sorts the keys, `check` looks for unknown ones along the table in `options`, `build` makes types
@@ -18,6 +19,7 @@ mod lint;
 mod load;
 mod model;
 mod options;
+mod pem_check;
 mod places;
 mod read;
 mod report;
@@ -38,4 +40,5 @@ pub use model::{
     Proxy, Storage, WhiteListEntry,
 };
 pub use options::reference;
+pub use pem_check::{PemCheck, PemFault, PemHalf};
 pub use secret::Secret;

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{Environment, Files};
+use crate::{Environment, Files, PemCheck, PemFault, PemHalf};
 
 /// Files by absolute path.
 #[derive(Clone, Debug, Default)]
@@ -64,11 +64,34 @@ impl Files for FakeFiles {
     }
 }
 
+/// Takes every PEM text but those that say of themselves what is wrong with them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FakePem;
+
+impl PemCheck for FakePem {
+    fn authority(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault> {
+        refuse("no authority", PemHalf::Certificate, cert)?;
+        refuse("wrong key", PemHalf::Key, key)
+    }
+
+    fn roots(&self, certs: &[u8]) -> Result<(), PemFault> {
+        refuse("no root", PemHalf::Certificate, certs)
+    }
+}
+
+fn refuse(fault: &str, half: PemHalf, text: &[u8]) -> Result<(), PemFault> {
+    if String::from_utf8_lossy(text).contains(fault) {
+        return Err(PemFault { half, problem: fault.to_owned(), remedy: "take another".to_owned() });
+    }
+    Ok(())
+}
+
 /// An environment in `/work`.
 pub(crate) fn environment(files: FakeFiles, variables: &[(&str, &str)]) -> Environment {
     Environment {
         variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
         working_directory: "/work".into(),
         files: Arc::new(files),
+        pem: Arc::new(FakePem),
     }
 }

@@ -8,9 +8,10 @@ use dfget_config::{Hijack, HijackHost, PemSource};
 use dfget_core::Authority;
 use dfget_origin::Trust;
 use dfget_tls::{
-    CertificateAuthority, LeafCache, OriginTrust, Roots, TrustError, certificates_from_pem, read_certificates,
+    CertificateAuthority, OriginTrust, Roots, TrustError, certificates_from_pem, read_certificates,
 };
 use regex::Regex;
+use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
 use crate::RunError;
@@ -22,7 +23,7 @@ pub(crate) struct TrustBook {
 }
 
 /// Loads `hijackHTTPS.cert` and `key`, and says what is weak about them.
-pub(crate) fn leaves(hijack: &Hijack) -> Result<LeafCache, RunError> {
+pub(crate) fn authority(hijack: &Hijack) -> Result<Arc<CertificateAuthority>, RunError> {
     let now = SystemTime::now();
     let (cert, key) = (read(&hijack.cert)?, read(&hijack.key)?);
     let authority = CertificateAuthority::load(&cert, &key, now).map_err(|source| RunError::Ca {
@@ -39,15 +40,20 @@ pub(crate) fn leaves(hijack: &Hijack) -> Result<LeafCache, RunError> {
     for weakness in authority.weaknesses(now) {
         warn!("{}: {weakness}", place(&hijack.cert));
     }
-    Ok(LeafCache::new(Arc::new(authority))?)
+    Ok(Arc::new(authority))
 }
 
 /// How each origin is verified: by the first entry of `hosts` that matches it, else by the
-/// system's own roots.
-pub(crate) fn trust(hosts: &[HijackHost]) -> Result<TrustBook, RunError> {
-    let (roots, warnings) = Roots::load();
+/// system's own roots, of which `own`, the authority of the hijack, is none.
+pub(crate) fn trust(
+    hosts: &[HijackHost],
+    own: Option<&CertificateDer<'_>>,
+    announce: &dyn Fn(&str),
+) -> Result<TrustBook, RunError> {
+    let (roots, warnings) = Roots::load(own);
     for warning in warnings {
         warn!("{warning}");
+        announce(&format!("warning: {warning}"));
     }
     let trust = |origin: &OriginTrust| -> Result<Trust, TrustError> {
         Ok(Trust { config: roots.client_config(origin)?, insecure: origin.insecure })
@@ -104,7 +110,7 @@ pub(crate) fn place(source: &PemSource) -> String {
 fn extra_roots(
     index: usize,
     host: &HijackHost,
-) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, RunError> {
+) -> Result<Vec<CertificateDer<'static>>, RunError> {
     let mut roots = Vec::new();
     for source in &host.certs {
         roots.extend(match source {

@@ -73,6 +73,18 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// What was downloaded last could not be made durable.
+    #[error(
+        "the last downloads may be lost: {source}; look at the disk's free space (`df {}`) before the \
+         next start",
+        dir.display()
+    )]
+    Flush {
+        /// The directory of the store.
+        dir: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
     /// Threads, signals.
     #[error("the system refuses what the daemon needs to run: {0}")]
     System(#[from] io::Error),
@@ -93,6 +105,7 @@ impl RunError {
             | Self::Leaf(_)
             | Self::Trust(_)
             | Self::Port { .. }
+            | Self::Flush { .. }
             | Self::System(_) => 1,
         }
     }

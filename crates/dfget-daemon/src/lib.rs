@@ -8,10 +8,14 @@
 
 mod certificates;
 mod error;
+mod open_files;
+mod pem_rules;
 mod ports;
 mod run;
 mod settings;
+mod signals;
 mod upkeep;
 
 pub use error::RunError;
+pub use pem_rules::PemRules;
 pub use run::run;

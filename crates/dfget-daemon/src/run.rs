@@ -11,17 +11,22 @@ use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
 use dfget_telemetry::logging::{self, LogOptions};
 use dfget_telemetry::{BuildInfo, Metrics};
+use dfget_tls::LeafCache;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::{RunError, certificates, ports, settings, upkeep};
+use crate::signals::Signals;
+use crate::{RunError, certificates, open_files, ports, settings, upkeep};
 
 /// How long responses may go on after the daemon was told to end.
 const DRAIN: Duration = Duration::from_secs(30);
+/// How long downloads may take to stop after that, and the admin port.
+const CLOSE: Duration = Duration::from_secs(10);
+/// How long a slow terminal may hold up the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to end (SIGTERM, SIGINT, SIGQUIT) or `aliveTime` is over.
 ///
@@ -29,10 +34,10 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// listens, and which file clients must trust.
 ///
 /// # Errors
-/// [`RunError`] if it cannot start.
+/// [`RunError`] if it cannot start, or cannot keep what was downloaded last.
 pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let Loaded { config, warnings, source } = loaded;
-    logging::init(&LogOptions {
+    let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
     })?;
@@ -44,27 +49,31 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     if let Err(error) = &outcome {
         error!("the daemon ends: {error}");
     }
+    logging.flush(LAST_LINES);
     outcome
 }
 
 fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    open_files::raise_limit();
     let proxy = &config.proxy;
-    let hijack = proxy.hijack.as_ref().map(certificates::leaves).transpose()?;
-    let trust = certificates::trust(proxy.hijack.as_ref().map_or(&[], |hijack| &hijack.hosts))?;
+    let authority = proxy.hijack.as_ref().map(certificates::authority).transpose()?;
+    let own = authority.as_ref().map(|authority| authority.certificate());
+    let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
+    let trust = certificates::trust(hosts, own, announce)?;
+    let leaves = authority.map(LeafCache::new).transpose()?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
-    let store = open_store(config)?;
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
     let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
+    let store = open_store(config, announce)?;
+    metrics.set_store_open(store.is_some());
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
     let counted = metrics.clone();
     let origin = OriginClient::new(OriginOptions {
         trust: Box::new(move |authority| trust.of(authority)),
         timeouts: settings::timeouts(config),
         observe: Box::new(move |insecure| counted.origin_request(insecure)),
     });
-    let hijack = hijack.map(|leaves| Hijack {
-        leaves,
-        hosts: proxy.hijack.iter().flat_map(|hijack| &hijack.hosts).map(|host| host.regx.clone()).collect(),
-    });
+    let hosts = hosts.iter().map(|host| host.regx.clone()).collect();
+    let hijack = leaves.map(|leaves| Hijack { leaves, hosts });
     // Without a store permissions live as long as the process, and so does their key.
     let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
     let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
@@ -76,8 +85,8 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     };
     say(config, &listeners, announce);
     let served = runtime.block_on(daemon.serve(config, listeners));
-    end(runtime, &daemon, config);
-    served
+    let kept = end(runtime, &daemon, config);
+    served.and(kept)
 }
 
 /// The parts that live while the daemon serves.
@@ -123,7 +132,7 @@ impl Daemon {
         self.drain(&mut signals).await;
         ended.cancel();
         servers.close();
-        servers.wait().await;
+        within(CLOSE, &mut signals, "requests of the admin port", servers.wait()).await;
         Ok(())
     }
 
@@ -143,7 +152,7 @@ impl Daemon {
             },
             () = signals.end() => warn!("told twice to end: {} connections are cut", self.proxy.connections()),
         }
-        self.tasks.close().await;
+        within(CLOSE, signals, "downloads", self.tasks.close()).await;
     }
 }
 
@@ -184,8 +193,12 @@ fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
 }
 
 /// Opens the store. One that belongs to somebody else refuses the start; one that is broken is
-/// done without.
-fn open_store(config: &Config) -> Result<Option<Store>, RunError> {
+/// done without, which is said aloud.
+fn open_store(config: &Config, announce: &dyn Fn(&str)) -> Result<Option<Store>, RunError> {
+    let say = |warning: String| {
+        warn!("{warning}");
+        announce(&format!("warning: {warning}"));
+    };
     match Store::open(settings::store(config), SystemTime::now()) {
         Ok((store, report)) => {
             info!(
@@ -193,19 +206,25 @@ fn open_store(config: &Config) -> Result<Option<Store>, RunError> {
                 report.complete, report.partial, report.bytes
             );
             for warning in &report.warnings {
-                warn!("{warning}");
+                say(warning.to_string());
             }
             if let Some(rebuilt) = &report.rebuilt {
-                warn!(
-                    "the index was damaged ({}) and begun anew; it lies at {}",
+                say(format!(
+                    "the index was damaged ({}) and begun anew; the old one lies at {1}, remove it with `rm {1}`",
                     rebuilt.cause,
                     rebuilt.kept.display()
-                );
+                ));
             }
             Ok(Some(store))
         }
         Err(error @ (StoreError::Io { .. } | StoreError::Index { .. })) => {
-            error!("no cache, pulls stream through: {error}");
+            let dir = config.paths.data_dir.display();
+            let what = format!(
+                "no cache, pulls stream through: {error}; mend {dir} (`ls -ld {dir}`, `df {dir}`) or set \
+                 `dataDir` to another directory, then restart"
+            );
+            error!("{what}");
+            announce(&format!("warning: {what}"));
             Ok(None)
         }
         Err(error) => Err(error.into()),
@@ -219,19 +238,22 @@ fn fresh_secret() -> Result<[u8; 32], RunError> {
     Ok(secret)
 }
 
-fn end(runtime: Runtime, daemon: &Daemon, config: &Config) {
+/// Makes durable what was downloaded, whatever else went wrong.
+fn end(runtime: Runtime, daemon: &Daemon, config: &Config) -> Result<(), RunError> {
     runtime.shutdown_timeout(Duration::from_secs(1));
-    let Some(store) = &daemon.store else { return };
-    if !config.keep_storage {
-        info!("keepStorage is false: the cache is emptied");
-        for entry in store.entries() {
-            store.remove(&entry);
+    if let Some(store) = &daemon.store {
+        if !config.keep_storage {
+            info!("keepStorage is false: the cache is emptied");
+            for entry in store.entries() {
+                store.remove(&entry);
+            }
         }
+        store
+            .flush()
+            .map_err(|source| RunError::Flush { dir: config.paths.data_dir.clone(), source })?;
     }
-    match store.flush() {
-        Ok(()) => info!("the daemon has ended"),
-        Err(error) => error!("the last downloads may be lost: {error}"),
-    }
+    info!("the daemon has ended");
+    Ok(())
 }
 
 async fn until(ended: CancellationToken, work: impl Future<Output = ()>) {
@@ -241,42 +263,16 @@ async fn until(ended: CancellationToken, work: impl Future<Output = ()>) {
     }
 }
 
+/// Waits for `work` at most `limit`, and no longer than until the next signal.
+async fn within(limit: Duration, signals: &mut Signals, what: &str, work: impl Future<Output = ()>) {
+    tokio::select! {
+        ended = tokio::time::timeout(limit, work) => if ended.is_err() {
+            warn!("{what} did not end within {} s and are cut", limit.as_secs());
+        },
+        () = signals.end() => warn!("told again to end: {what} are cut"),
+    }
+}
+
 const fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
-}
-
-/// The signals that a daemon gets.
-struct Signals {
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    user: tokio::signal::unix::Signal,
-}
-
-// === impl Signals ===
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            hangup: signal(SignalKind::hangup())?,
-            user: signal(SignalKind::user_defined1())?,
-        })
-    }
-
-    /// Waits for a signal that means the end. SIGHUP and SIGUSR1 do not.
-    async fn end(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.term.recv() => return,
-                _ = self.int.recv() => return,
-                _ = self.quit.recv() => return,
-                _ = self.hangup.recv() => warn!("SIGHUP: reloading is not supported yet; restart to apply a changed file"),
-                _ = self.user.recv() => warn!("SIGUSR1: the log level cannot be changed while running; restart with --verbose"),
-            }
-        }
-    }
 }

@@ -1,5 +1,6 @@
-//! What can go wrong with a CA, a leaf or a trust root. Each text names the remedy; file names are
-//! added by whoever read the file.
+//! What can go wrong with a CA, a leaf or a trust root. Each text of a file's content has two halves,
+//! parted by its last `; `: what is wrong, and the remedy. File names are added by whoever read the
+//! file.
 
 use std::io;
 use std::path::PathBuf;
@@ -99,7 +100,7 @@ pub enum CaError {
     },
     /// Key and certificate are not of one pair.
     #[error(
-        "the key does not belong to the first certificate of the file, that of {subject}; \
+        "the key does not match the first certificate of the file, that of {subject}; \
          openssl pkey -in ca.key -pubout and openssl x509 -in ca.crt -noout -pubkey must agree"
     )]
     KeyMismatch {
@@ -154,7 +155,7 @@ pub enum LeafError {
 #[non_exhaustive]
 pub enum TrustError {
     /// A file of `certs` cannot be read.
-    #[error("{}: cannot be read; check the path and its permissions", path.display())]
+    #[error("{}: cannot be read: {source}; check the path and its permissions", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -172,7 +173,7 @@ pub enum TrustError {
         reason: CertificateListError,
     },
     /// A certificate that cannot be a trust root.
-    #[error("certificate number {number} of `certs` cannot be trusted: {reason}")]
+    #[error("certificate number {number} of `certs` cannot be trusted: {reason}; take it out of the file")]
     BadRoot {
         /// Position in the list, from 1.
         number: usize,
@@ -180,7 +181,7 @@ pub enum TrustError {
         reason: String,
     },
     /// rustls refused the set-up.
-    #[error("TLS towards origins could not be set up")]
+    #[error("TLS towards origins could not be set up: {0}; restart the daemon")]
     Setup(#[source] rustls::Error),
 }
 
@@ -192,7 +193,7 @@ pub enum CertificateListError {
     #[error("is not PEM (no -----BEGIN line); convert it: openssl x509 -inform der -in OLD -out NEW")]
     NotPem,
     /// PEM blocks, none of them a certificate.
-    #[error("holds no CERTIFICATE block, only {found}")]
+    #[error("holds no CERTIFICATE block, only {found}; name a file of certificates")]
     NoCertificate {
         /// The labels of the blocks that are there, joined by commas.
         found: String,
@@ -207,6 +208,57 @@ pub enum CertificateListError {
     },
 }
 
+// === impl CaError ===
+
+impl CaError {
+    /// Whether the key's file is at fault, and not the certificate's.
+    #[must_use]
+    pub const fn is_about_key(&self) -> bool {
+        matches!(
+            self,
+            Self::KeyNotPem
+                | Self::NoKey { .. }
+                | Self::EncryptedKey
+                | Self::BadKey { .. }
+                | Self::UnsupportedKey { .. }
+                | Self::KeyMismatch { .. }
+        )
+    }
+
+    /// What is wrong, and the remedy.
+    #[must_use]
+    pub fn halves(&self) -> (String, String) {
+        halves(self.to_string())
+    }
+}
+
+// === impl CertificateListError ===
+
+impl CertificateListError {
+    /// What is wrong, and the remedy.
+    #[must_use]
+    pub fn halves(&self) -> (String, String) {
+        halves(self.to_string())
+    }
+}
+
+// === impl TrustError ===
+
+impl TrustError {
+    /// What is wrong, and the remedy.
+    #[must_use]
+    pub fn halves(&self) -> (String, String) {
+        halves(self.to_string())
+    }
+}
+
+fn halves(text: String) -> (String, String) {
+    match text.rsplit_once("; ") {
+        Some((problem, remedy)) => (problem.to_owned(), remedy.to_owned()),
+        None => (text, String::new()),
+    }
+}
+
 impl From<CertificateListError> for CaError {
     fn from(error: CertificateListError) -> Self {
         match error {
@@ -215,6 +267,51 @@ impl From<CertificateListError> for CaError {
             CertificateListError::BadCertificate { number, reason } => {
                 Self::BadCertificate { number, reason }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each; names hold what could be taken for the end of the first half.
+    fn all() -> [CaError; 15] {
+        let text = || "a; b".to_owned();
+        [
+            CaError::CertificateNotPem,
+            CaError::NoCertificate { found: text() },
+            CaError::BadCertificate { number: 1, reason: text() },
+            CaError::NotCa { subject: text() },
+            CaError::MayNotSign { subject: text() },
+            CaError::NotForServers { subject: text() },
+            CaError::NotYetValid { not_before: text() },
+            CaError::Expired { not_after: text() },
+            CaError::KeyNotPem,
+            CaError::NoKey { found: text() },
+            CaError::EncryptedKey,
+            CaError::BadKey { reason: text() },
+            CaError::UnsupportedKey { found: text() },
+            CaError::KeyMismatch { subject: text() },
+            CertificateListError::NotPem.into(),
+        ]
+    }
+
+    #[test]
+    fn every_refusal_of_a_ca_has_a_remedy_whatever_its_names_hold() {
+        for error in all() {
+            let (problem, remedy) = error.halves();
+            assert_eq!(format!("{problem}; {remedy}"), error.to_string());
+            assert!(!remedy.starts_with('b') && !remedy.is_empty(), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_key_is_blamed_for_the_key_alone() {
+        for error in all() {
+            let about_key = error.to_string().starts_with("the key")
+                || error.to_string().contains("private key");
+            assert_eq!(error.is_about_key(), about_key, "{error}");
         }
     }
 }

@@ -36,21 +36,40 @@ pub struct Roots {
 
 impl Roots {
     /// Reads the system's store, or only what `SSL_CERT_FILE` and `SSL_CERT_DIR` name if one is
-    /// set. The texts are warnings for the log: what could not be read, and an empty result.
-    pub fn load() -> (Self, Vec<String>) {
+    /// set. `own` is the authority that signs for hijacked hosts: it vouches for no origin and is
+    /// left out. The texts are warnings: what could not be read, a variable that was meant for
+    /// clients, and an empty result.
+    pub fn load(own: Option<&CertificateDer<'_>>) -> (Self, Vec<String>) {
         let found = rustls_native_certs::load_native_certs();
         let mut warnings: Vec<String> =
             found.errors.iter().map(|error| format!("system certificates: {error}")).collect();
-        let (roots, refused) = Self::new(found.certs);
+        let all = found.certs.len();
+        let certificates: Vec<_> =
+            found.certs.into_iter().filter(|certificate| own != Some(certificate)).collect();
+        let variable = Variable::set();
+        if let (true, Some(variable)) = (certificates.len() < all, &variable) {
+            warnings.push(format!(
+                "{variable} holds the daemon's own authority, which is left out, for it vouches for no \
+                 origin; the variable is for clients: {}",
+                variable.remedy()
+            ));
+        }
+        let (roots, refused) = Self::new(certificates);
         if refused > 0 {
             warnings.push(format!("system certificates: {refused} could not be used as roots"));
         }
         if roots.store.is_empty() {
-            warnings.push(
-                "system certificates: none found, so no origin can be verified; install the \
-                 package ca-certificates, or set SSL_CERT_FILE for the daemon"
+            warnings.push(match &variable {
+                Some(variable) => format!(
+                    "{variable} holds no authority of origins, so none can be verified but those with \
+                     `certs` of their own; {}, or name the system's (Debian: \
+                     /etc/ssl/certs/ca-certificates.crt)",
+                    variable.remedy()
+                ),
+                None => "system certificates: none found, so no origin can be verified; install the \
+                         package ca-certificates, or set SSL_CERT_FILE for the daemon"
                     .to_owned(),
-            );
+            });
         }
         (roots, warnings)
     }
@@ -110,6 +129,34 @@ impl Roots {
 impl fmt::Debug for Roots {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Roots").field("certificates", &self.certificates.len()).finish()
+    }
+}
+
+/// A variable of the environment that names the roots in place of the system's store.
+struct Variable {
+    name: &'static str,
+    value: String,
+}
+
+// === impl Variable ===
+
+impl Variable {
+    /// The first that is set.
+    fn set() -> Option<Self> {
+        ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().find_map(|name| {
+            let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+            Some(Self { name, value })
+        })
+    }
+
+    fn remedy(&self) -> String {
+        format!("start the daemon without it (`env -u {} dfget daemon`)", self.name)
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.name, self.value)
     }
 }
 

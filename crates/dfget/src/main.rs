@@ -9,16 +9,17 @@ mod check;
 mod daemon;
 mod message;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser as _;
 use dfget_config::Environment;
+use dfget_daemon::PemRules;
 
 use crate::arguments::{Arguments, Command, ConfigCommand};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let environment = match Environment::current() {
+    let environment = match Environment::current(Arc::new(PemRules)) {
         Ok(environment) => environment,
         Err(error) => {
             message::error(format_args!("the working directory is gone: {error}; `cd` to one that exists"));

@@ -15,8 +15,9 @@ hijackHTTPS: {cert: ca.crt, key: ca.key, hosts: [{regx: '^r\.example:443$'}]}
 fn site(yaml: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
-    write("ca.crt", "-----BEGIN CERTIFICATE-----\n");
-    write("ca.key", "-----BEGIN PRIVATE KEY-----\n");
+    let authority = dfget_testkit::TestCa::new("authority of a site");
+    write("ca.crt", &authority.certificate_pem());
+    write("ca.key", &authority.key_pem());
     write("dfget.yaml", yaml);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(directory.path().join("ca.key"), mode).unwrap();

@@ -184,16 +184,18 @@ fn hijack(field: &Field<'_>, context: &mut Context<'_>) -> Option<Hijack> {
             missing(field, key, example, context.report);
         }
     }
-    let cert = section.get("cert").and_then(|field| pem::source(field, context));
+    let cert = section.get("cert").and_then(|field| pem::certificate(field, context));
     let key = section.get("key").and_then(|field| pem::private_key(field, context));
-    Some(Hijack { cert: cert?, key: key?, hosts })
+    let (cert, key) = (cert?, key?);
+    pem::check_authority(&cert, &key, context);
+    Some(Hijack { cert: cert.source, key: key.source, hosts })
 }
 
 fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_>) -> Option<HijackHost> {
     let regx = pattern(item, section, HOSTS, context.report);
     let insecure = section.boolean(context.report, "insecure", false);
     let certs = section.items(context.report, "certs");
-    let certs = certs.iter().filter_map(|field| pem::source(field, context)).collect();
+    let certs = certs.iter().filter_map(|field| pem::roots(field, context)).collect();
     Some(HijackHost { regx: regx?, insecure, certs })
 }
 

@@ -1,6 +1,6 @@
 //! Each error with its line, column, key, reason and remedy.
 
-use super::{GOOD, good_and, load_files, load_text, machine, said};
+use super::{CERT, GOOD, good_and, load_files, load_text, machine, said};
 use crate::{
     Code, LoadOptions, load,
     testing::{FakeFiles, environment},
@@ -209,6 +209,31 @@ fn files_that_hold_no_pem_or_cannot_be_read_are_refused() {
              start the daemon as the owner of the file: `ls -l /etc/dragonfly/ca.key` shows who that is",
         ]
     );
+}
+
+#[test]
+fn certificates_that_cannot_be_used_are_told_with_the_line_that_names_them() {
+    let text = "proxies: [{regx: a}]\nhijackHTTPS:\n  cert: ca.crt\n  key: ca.key\n  \
+                hosts: [{regx: '^r:443$', certs: [r.crt]}]\n";
+    let with = |name: &str, fault: &str| {
+        let files = machine().with("/etc/dragonfly/r.crt", CERT).with("/etc/dragonfly/dfget.yaml", text);
+        said(load_files(files.with(name, format!("{CERT}{fault}"))))
+    };
+    assert_eq!(with("/etc/dragonfly/ca.crt", ""), [""; 0]);
+    assert_eq!(
+        with("/etc/dragonfly/ca.crt", "no authority"),
+        ["3:9: hijackHTTPS.cert: /etc/dragonfly/ca.crt: no authority; take another"]
+    );
+    assert_eq!(
+        with("/etc/dragonfly/ca.key", "wrong key"),
+        ["4:8: hijackHTTPS.key: /etc/dragonfly/ca.key: wrong key; take another"]
+    );
+    assert_eq!(
+        with("/etc/dragonfly/r.crt", "no root"),
+        ["5:37: hijackHTTPS.hosts[0].certs[0]: /etc/dragonfly/r.crt: no root; take another"]
+    );
+    let inline = text.replace("ca.crt", "|\n    -----BEGIN CERTIFICATE-----\n    no authority");
+    assert_eq!(said(load_text(inline))[0], "4:5: hijackHTTPS.cert: no authority; take another");
 }
 
 #[test]
