@@ -6,6 +6,7 @@
 
 mod authority;
 mod backoff;
+mod content_key;
 mod digest;
 mod oci;
 mod piece;
@@ -17,6 +18,7 @@ mod url_filter;
 
 pub use authority::{Authority, AuthorityError, Scheme};
 pub use backoff::Backoff;
+pub use content_key::ContentKey;
 pub use digest::{Digest, DigestError, Hasher};
 pub use oci::{ContentReference, ReferenceKind};
 pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, piece_count, piece_length, piece_range};

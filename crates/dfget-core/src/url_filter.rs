@@ -86,10 +86,25 @@ impl UrlFilter {
         out
     }
 
-    /// The filtered parameters with their values, in order: where a URL is pre-signed they are
-    /// the credential of whoever sends it.
-    pub fn dropped<'a>(&'a self, query: &'a str) -> impl Iterator<Item = (String, String)> + 'a {
-        pairs(query).filter(|(key, _)| self.drops(key))
+    /// The URL without its filtered parameters, everything else as it is written.
+    #[must_use]
+    pub fn without_dropped(&self, url: &str) -> String {
+        let Some((base, query)) = url.split_once('?') else { return url.to_owned() };
+        let kept = query.split('&').filter(|segment| {
+            let key = segment.split_once('=').map_or(*segment, |(key, _)| key);
+            !self.drops(&decode(key))
+        });
+        let mut out = base.to_owned();
+        for (index, segment) in kept.enumerate() {
+            out.push(if index == 0 { '?' } else { '&' });
+            out.push_str(segment);
+        }
+        out
+    }
+
+    /// The keys that are dropped, in the order they were given.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
     }
 
     fn drops(&self, key: &str) -> bool {
@@ -140,12 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dropped_can_be_asked_for() {
-        let filter = UrlFilter::new(DEFAULT_FILTER.iter().copied());
-        let dropped: Vec<_> = filter.dropped("X-Amz-Signature=abc&x=1&ns=r.test").collect();
-        assert_eq!(
-            dropped,
-            [("X-Amz-Signature".to_owned(), "abc".to_owned()), ("ns".to_owned(), "r.test".to_owned())]
-        );
+    fn what_is_kept_can_stay_as_it_is_written() {
+        let filter = UrlFilter::parse("Signature&ns");
+        let url = "https://a.test/f?b=%7E&Signature=x;y&a=1;2&n%73=r";
+        assert_eq!(filter.without_dropped(url), "https://a.test/f?b=%7E&a=1;2");
+        assert_eq!(filter.without_dropped("https://a.test/f?ns=r"), "https://a.test/f");
     }
 }

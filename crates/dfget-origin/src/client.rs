@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{Authority, Scheme};
-use http::header::{HOST, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -145,7 +145,8 @@ impl OriginClient {
         registry: Option<AddressClass>,
     ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
         let authority = prepare(&mut request)?;
-        let bodiless = matches!(*request.method(), Method::GET | Method::HEAD);
+        let bodiless =
+            matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let again = bodiless.then(|| repeat(&request));
         let head_limit = bodiless.then_some(self.timeouts().head);
         if let Some(connection) = self.inner.pool.take(&authority, registry) {
@@ -209,6 +210,7 @@ impl OriginClient {
         head_limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Box<Refused>> {
         (self.inner.options.observe)(connection.insecure);
+        let bound = binds_connection(request.headers());
         let used = std::mem::replace(&mut connection.used, true);
         let refuse = |unsent, error| Box::new(Refused { unsent, error, used });
         let answer = connection.sender.try_send_request(request);
@@ -224,7 +226,10 @@ impl OriginClient {
         };
         match answered {
             Ok(response) => {
-                self.inner.pool.put(authority, connection);
+                // Who such a connection belongs to was decided on it; it is nobody else's.
+                if !bound && !binds_connection(response.headers()) {
+                    self.inner.pool.put(authority, connection);
+                }
                 Ok(response)
             }
             Err(mut failed) => {
@@ -253,7 +258,9 @@ struct Refused {
 /// target, and a `Host`.
 fn prepare(request: &mut Request<Body>) -> Result<Authority, OriginError> {
     let uri = request.uri();
-    let bad = || OriginError::Http { host_port: uri.to_string(), reason: "not an absolute URL".to_owned() };
+    let bad = || OriginError::Target {
+        place: format!("{}://{}", uri.scheme_str().unwrap_or("?"), uri.host().unwrap_or("?")),
+    };
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
@@ -268,6 +275,15 @@ fn prepare(request: &mut Request<Body>) -> Result<Authority, OriginError> {
     *request.version_mut() = http::Version::HTTP_11;
     request.headers_mut().insert(HOST, host);
     Ok(authority)
+}
+
+/// Whether a login by NTLM or Negotiate is under way, which is for a connection, not a request.
+fn binds_connection(headers: &HeaderMap) -> bool {
+    let mut schemes = headers.get_all(AUTHORIZATION).iter().chain(headers.get_all(WWW_AUTHENTICATE));
+    schemes.any(|value| {
+        let value = value.as_bytes().to_ascii_lowercase();
+        value.starts_with(b"ntlm") || value.starts_with(b"negotiate")
+    })
 }
 
 /// The same request once more; it must have no body.

@@ -74,6 +74,12 @@ pub enum OriginError {
         /// The cause in plain words.
         reason: String,
     },
+    /// The URL cannot be asked for.
+    #[error("a request to {place} cannot be sent: its host is no name that a certificate could be for")]
+    Target {
+        /// Scheme and host of the URL: the rest may hold credentials.
+        place: String,
+    },
     /// No answer in time.
     #[error("{host_port} sent no answer within {} s", .after.as_secs())]
     TimedOut {
@@ -116,9 +122,9 @@ impl OriginError {
     #[must_use]
     pub const fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connect(ConnectError::Forbidden { .. } | ConnectError::Tls { .. }) | Self::Redirect(_) => {
-                false
-            }
+            Self::Connect(ConnectError::Forbidden { .. } | ConnectError::Tls { .. })
+            | Self::Redirect(_)
+            | Self::Target { .. } => false,
             Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } => true,
         }
     }

@@ -26,7 +26,7 @@ const BETWEEN_TRIES: Backoff = Backoff { first: Duration::from_millis(100), ceil
 
 /// What a content is asked for with: its URL and the asking client's own headers, as
 /// [`crate::headers::for_content`] leaves them.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct FetchRequest {
     /// Where the content is, before any redirect.
     pub url: Url,
@@ -133,9 +133,8 @@ fn hop_request(method: Method, url: &Url, headers: &HeaderMap) -> Result<Request
     plain.set_fragment(None);
     let mut request = Request::new(empty_body());
     *request.method_mut() = method;
-    *request.uri_mut() = plain.as_str().parse().map_err(|_| OriginError::Http {
-        host_port: url.host_str().unwrap_or_default().to_owned(),
-        reason: "the URL cannot be sent".to_owned(),
+    *request.uri_mut() = plain.as_str().parse().map_err(|_| OriginError::Target {
+        place: format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default()),
     })?;
     *request.headers_mut() = headers.clone();
     Ok(request)

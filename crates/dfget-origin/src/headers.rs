@@ -1,9 +1,10 @@
 //! Which headers go on, which stay.
 
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, EXPECT,
-    HOST, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, RANGE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, ACCEPT_RANGES, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_RANGE, ETAG, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, LAST_MODIFIED, PRAGMA, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 
 /// Prefix of the headers that speak to a Dragonfly daemon, not to the origin.
@@ -26,6 +27,9 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 /// Removes what concerns only the connection it came on: the known hop-by-hop headers and
 /// every header that `Connection` names.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let nominated: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -82,10 +86,36 @@ pub fn representation(answer: &HeaderMap) -> HeaderMap {
         .collect()
 }
 
-/// `Content-Length`, if there is one that can be read.
+/// `Content-Length`, if there is one that counts: beside `Transfer-Encoding` it does not
+/// (RFC 9112, section 6.3).
 #[must_use]
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
     text(headers, &CONTENT_LENGTH)?.parse().ok()
+}
+
+/// Whether a request header says nothing about who asks. All others may: `Authorization` and
+/// `Cookie`, and the tokens that registries have headers of their own for.
+#[must_use]
+pub fn is_impersonal(name: &HeaderName) -> bool {
+    const IMPERSONAL: [HeaderName; 13] = [
+        ACCEPT,
+        ACCEPT_ENCODING,
+        ACCEPT_LANGUAGE,
+        CACHE_CONTROL,
+        IF_MODIFIED_SINCE,
+        IF_NONE_MATCH,
+        IF_RANGE,
+        PRAGMA,
+        RANGE,
+        USER_AGENT,
+        HeaderName::from_static("baggage"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+    ];
+    IMPERSONAL.contains(name)
 }
 
 /// The value of `name` as text, if there is one and it is text.
@@ -161,6 +191,15 @@ mod tests {
             ("date", "now"),
         ]));
         assert_eq!(names(&headers), ["content-type", "docker-content-digest", "etag"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_does_not_count() {
+        let mut headers = map(&[("content-length", "5"), ("transfer-encoding", "chunked")]);
+        assert_eq!(content_length(&headers), None);
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty());
+        assert_eq!(content_length(&map(&[("content-length", "5")])), Some(5));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use dfget_core::{Authority, Scheme};
 use http::StatusCode;
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap, PROXY_AUTHORIZATION};
+use http::header::HeaderMap;
 use url::Url;
+
+use crate::headers::is_impersonal;
 
 /// How many redirects are followed for one request.
 const MOST_HOPS: usize = 10;
@@ -57,7 +59,7 @@ pub(crate) fn next_hop(visited: &[Url], location: Option<&str>) -> Result<Url, R
     };
     let from = place(current);
     let next = location.and_then(|location| current.join(location).ok());
-    let Some((next, authority)) =
+    let Some((mut next, authority)) =
         next.and_then(|url| Authority::of_url(&url).map(|authority| (url, authority)))
     else {
         return Err(RedirectError::NoPlace { from });
@@ -65,6 +67,8 @@ pub(crate) fn next_hop(visited: &[Url], location: Option<&str>) -> Result<Url, R
     if current.scheme() == "https" && authority.scheme == Scheme::Http {
         return Err(RedirectError::Downgrade { from, to: authority.to_string() });
     }
+    // A login in a Location is the registry's to the place; it would only end up in logs.
+    let _ = (next.set_username(""), next.set_password(None));
     if visited.contains(&next) {
         return Err(RedirectError::Loop { from });
     }
@@ -74,12 +78,14 @@ pub(crate) fn next_hop(visited: &[Url], location: Option<&str>) -> Result<Url, R
     Ok(next)
 }
 
-/// Takes what is meant for `from` alone out of the headers, unless `to` is the same authority.
+/// Takes what may be meant for `from` alone out of the headers, unless `to` is the same authority.
 pub(crate) fn drop_credentials(headers: &mut HeaderMap, from: &Url, to: &Url) {
     if Authority::of_url(from) != Authority::of_url(to) {
-        for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
-            headers.remove(name);
-        }
+        *headers = headers
+            .iter()
+            .filter(|(name, _)| is_impersonal(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
     }
 }
 
@@ -91,6 +97,7 @@ fn place(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::{AUTHORIZATION, COOKIE, USER_AGENT};
 
     use super::*;
 
@@ -107,6 +114,7 @@ mod tests {
         let from = "https://r.test/v2/x/blobs/sha256:1?a=b";
         assert_eq!(hop(from, "/data/1"), Ok("https://r.test/data/1".to_owned()));
         assert_eq!(hop(from, "./sha256:2"), Ok("https://r.test/v2/x/blobs/sha256:2".to_owned()));
+        assert_eq!(hop(from, "https://key:secret@cdn.test/1"), Ok("https://cdn.test/1".to_owned()));
         assert_eq!(hop(from, "//cdn.test/1?s=q"), Ok("https://cdn.test/1?s=q".to_owned()));
         assert_eq!(hop("http://r.test/", "https://cdn.test/"), Ok("https://cdn.test/".to_owned()));
     }
@@ -131,12 +139,14 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
             headers.insert(COOKIE, HeaderValue::from_static("a=b"));
+            headers.insert("private-token", HeaderValue::from_static("x"));
+            headers.insert(USER_AGENT, HeaderValue::from_static("x"));
             drop_credentials(&mut headers, &url(from), &url(to));
             headers.len()
         };
-        assert_eq!(kept("https://r.test/a", "https://R.test:443/b"), 2);
+        assert_eq!(kept("https://r.test/a", "https://R.test:443/b"), 4);
         for other in ["https://r.test:444/", "https://s.test/", "http://r.test:443/", "https://a.r.test/"] {
-            assert_eq!(kept("https://r.test/a", other), 0, "{other}");
+            assert_eq!(kept("https://r.test/a", other), 1, "{other}: the user agent");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfget_core::{Backoff, ByteRange, ContentRange};
 use http::header::{
-    CONTENT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED,
+    CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED,
     RANGE, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
@@ -74,7 +74,11 @@ impl Identity {
     #[must_use]
     pub fn of(headers: &HeaderMap, named: bool, total: Option<u64>) -> Self {
         let etag = text(headers, &ETAG).filter(|etag| is_strong(etag)).map(ToOwned::to_owned);
-        Self { named, etag, last_modified: text(headers, &LAST_MODIFIED).map(ToOwned::to_owned), total }
+        // A content that changed in the very second of its answer can change again in the same
+        // second (RFC 9110, section 8.8.2.2).
+        let settled = |modified: &&str| text(headers, &DATE) != Some(modified);
+        let last_modified = text(headers, &LAST_MODIFIED).filter(settled).map(ToOwned::to_owned);
+        Self { named, etag, last_modified, total }
     }
 
     /// Whether parts of this content can be fetched by different requests.
@@ -467,6 +471,8 @@ mod tests {
         assert!(!first.admits(&headers(&[("etag", "\"2\""), ("last-modified", "then")])));
         let weak = Identity::of(&headers(&[("etag", "W/\"1\"")]), false, None);
         assert!(!weak.joins() && !weak.admits(&headers(&[("etag", "W/\"1\"")])));
+        let fresh = Identity::of(&headers(&[("last-modified", "then"), ("date", "then")]), false, None);
+        assert!(!fresh.joins());
         let dated = Identity::of(&headers(&[("last-modified", "then")]), false, None);
         assert!(dated.joins() && !dated.admits(&headers(&[])));
         let named = Identity::of(&headers(&[]), true, None);

@@ -1,7 +1,9 @@
 //! Requests that become a task: found in the store, joined while running, or begun.
 
+use std::sync::Arc;
+
 use dfget_origin::{Answer, Identity};
-use dfget_task::{Begun, ContentError, Found, Seat, Stored};
+use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
 use http::header::HeaderMap;
 use http::{Response, StatusCode};
 use tracing::warn;
@@ -26,14 +28,17 @@ enum Step {
 
 impl Proxy {
     pub(crate) async fn accelerate(&self, url: Url, headers: &HeaderMap) -> Response<ResponseBody> {
-        let Some(request) = Accelerated::read(&self.inner.options, url, headers) else {
+        let Some(request) =
+            Accelerated::read(&self.inner.options, self.inner.access.permissions(), url, headers)
+        else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };
         let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
                 Found::Stored(stored) => self.serve_stored(&request, &stored).await,
-                Found::Running(task) => self.join_running(&request, &task).await,
+                Found::Running(task) => self.join_running(&request, task).await,
+                Found::Unanswered => Step::Respond(self.own_request(&request).await),
                 Found::Absent(lead) => {
                     let accepted = |identity: &Identity| self.accepted(&request, identity);
                     let begun = lead.begin(&request.task, carried.take(), accepted).await;
@@ -50,13 +55,22 @@ impl Proxy {
     fn permission(&self, request: &Accelerated, content: &permission::Content) -> Permission {
         let fetch = &request.task.fetch;
         let permissions = self.inner.access.permissions();
-        permissions.of(&request.task.authority, content, &fetch.headers, &fetch.url, &request.filter)
+        permissions.of(&request.task.authority, content, &fetch.headers, &fetch.url)
     }
 
-    /// The origin has given this content to this client.
-    fn accepted(&self, request: &Accelerated, identity: &Identity) {
+    /// The origin has begun to give this content to this client; whether it was the right one is
+    /// told later.
+    fn accepted(&self, request: &Accelerated, identity: &Identity) -> OnEnd {
         let permission = self.permission(request, &request.content(identity));
-        self.inner.access.grant(permission, &request.task.authority);
+        self.inner.access.remember(permission);
+        let (proxy, authority) = (self.clone(), request.task.authority.clone());
+        Box::new(move |right| {
+            if right {
+                proxy.inner.access.grant(permission, &authority);
+            } else {
+                proxy.inner.access.withdraw(permission);
+            }
+        })
     }
 
     async fn verdict(&self, request: &Accelerated, identity: &Identity) -> Verdict {
@@ -64,7 +78,7 @@ impl Proxy {
         let permission = self.permission(request, &content);
         match content {
             permission::Content::Named { .. } => {
-                self.inner.access.check_named(permission, &request.task).await
+                self.inner.access.check_named(permission, &request.task, identity.total).await
             }
             permission::Content::Unnamed { .. } => {
                 self.inner.access.check_unnamed(permission, &request.task, identity).await
@@ -73,6 +87,9 @@ impl Proxy {
     }
 
     async fn serve_stored(&self, request: &Accelerated, stored: &Stored) -> Step {
+        if !stored.admits(&request.task) {
+            return Step::Respond(self.own_request(request).await);
+        }
         let verdict = self.verdict(request, &stored.identity()).await;
         let verdict = match verdict {
             Verdict::Changed(answer) => {
@@ -106,21 +123,26 @@ impl Proxy {
         Step::Respond(response)
     }
 
-    async fn join_running(&self, request: &Accelerated, task: &Seat) -> Step {
-        let verdict = self.verdict(request, &task.identity()).await;
+    async fn join_running(&self, request: &Accelerated, task: Seat) -> Step {
+        if !task.admits(&request.task) {
+            return Step::Respond(self.own_request(request).await);
+        }
+        let verdict = match self.verdict(request, &task.identity()).await {
+            Verdict::Changed(answer) if task.supersede() => return Step::Again(Some(answer)),
+            verdict => verdict,
+        };
         if let Some(response) = self.refused(request, verdict).await {
             return Step::Respond(response);
         }
-        match self.join(request, task, task.headers(), false).await {
-            Some(response) => {
-                self.metrics().cache_hit();
-                Step::Respond(response)
-            }
-            None => {
-                task.ended().await;
-                Step::Again(None)
-            }
+        if let Some(response) = self.join(request, &task, task.headers(), false).await {
+            self.metrics().cache_hit();
+            return Step::Respond(response);
         }
+        // Held, it might never end.
+        let ending = Arc::clone(&task);
+        drop(task);
+        ending.ended().await;
+        Step::Again(None)
     }
 
     async fn begin(

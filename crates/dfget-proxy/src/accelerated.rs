@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use dfget_core::{
-    Authority, ByteRange, ContentReference, RangeError, RangeHeader, TaskId, TaskParts, UrlFilter,
+    Authority, ByteRange, ContentKey, ContentReference, RangeError, RangeHeader, TaskId, TaskParts, UrlFilter,
 };
 use dfget_origin::headers::{for_content, is_strong, text};
 use dfget_origin::{FetchRequest, Identity};
@@ -13,14 +13,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::handler::ProxyOptions;
-use crate::permission;
+use crate::permission::{self, Permissions};
 
 /// One request that becomes a task.
 pub(crate) struct Accelerated {
     pub(crate) task: TaskRequest,
     /// The path's own word on the content, if it names one by digest.
     pub(crate) reference: Option<ContentReference>,
-    pub(crate) filter: UrlFilter,
     /// The client's `Range` and `If-Range`.
     pub(crate) range: RangeHeader,
     pub(crate) if_range: Option<HeaderValue>,
@@ -29,7 +28,12 @@ pub(crate) struct Accelerated {
 
 impl Accelerated {
     /// Reads a request for `url`; `None` if that names no origin.
-    pub(crate) fn read(options: &ProxyOptions, url: Url, headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn read(
+        options: &ProxyOptions,
+        permissions: &Permissions,
+        url: Url,
+        headers: &HeaderMap,
+    ) -> Option<Self> {
         let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let filter = ours("x-dragonfly-filter").map_or_else(|| options.filter.clone(), UrlFilter::parse);
         let parts = TaskParts {
@@ -40,25 +44,32 @@ impl Accelerated {
         let reference = ContentReference::of_path(url.path());
         let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
         let if_range = headers.get(IF_RANGE).cloned();
+        let key = match &reference {
+            Some(reference) => ContentKey::named(reference.kind, &reference.digest),
+            None => ContentKey::unnamed(url.as_str(), &filter, parts),
+        };
+        let fetch = FetchRequest { url, headers: for_content(headers) };
         let task = TaskRequest {
-            id: TaskId::of(url.as_str(), &filter, parts, reference.as_ref()),
+            id: TaskId::of(fetch.url.as_str(), &filter, parts, reference.as_ref()),
+            key,
             digest: reference.as_ref().map(|reference| reference.digest),
-            authority: Authority::of_url(&url)?,
+            authority: Authority::of_url(&fetch.url)?,
+            credential: permissions.credential(&fetch.headers, &fetch.url).to_hex().into(),
             // Whether a conditional range counts shows only when the content's validators are known.
             range: if if_range.is_some() { RangeHeader::Whole } else { range },
-            fetch: FetchRequest { url, headers: for_content(headers) },
+            fetch,
             peer: format!("{}-{}", options.peer_prefix, Uuid::new_v4()).into(),
         };
-        Some(Self { task, reference, filter, range, if_range, started: Instant::now() })
+        Some(Self { task, reference, range, if_range, started: Instant::now() })
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {
         match &self.reference {
             Some(reference) => permission::Content::Named {
                 repository: reference.repository.clone(),
-                digest: reference.digest,
+                key: self.task.key.clone(),
             },
-            None => permission::Content::unnamed(&self.task.id, identity),
+            None => permission::Content::unnamed(self.task.key.clone(), identity),
         }
     }
 

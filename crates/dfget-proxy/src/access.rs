@@ -8,20 +8,34 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use dfget_core::Authority;
-use dfget_origin::headers::text;
+use dfget_core::{Authority, ContentRange, Digest};
+use dfget_origin::headers::{content_length, text};
 use dfget_origin::{Answer, Identity, OriginClient, OriginError};
 use dfget_storage::Store;
 use dfget_task::{TaskRequest, Tasks};
 use dfget_telemetry::{AccessCheck, Metrics};
-use http::header::{ETAG, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, RANGE};
+use http::header::{
+    CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+    RANGE,
+};
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 use tracing::{debug, info};
 
 use crate::permission::{Permission, Permissions};
 use crate::turns::Turns;
+
+/// The registries' own word on what they would send.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// How long an origin that did not answer is taken for silent: whoever asks meanwhile need not
+/// wait for it as well.
+const SILENT_FOR: Duration = Duration::from_secs(3);
+
+/// How long an origin is waited for where the client could be served without its answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Remembered permissions are looked through for old ones when there are so many more.
 const PRUNE_EVERY: usize = 4096;
@@ -60,6 +74,8 @@ pub(crate) struct Access {
     allowed: Mutex<HashMap<Permission, Instant>>,
     /// One question at a time for each permission; the others wait for its answer.
     asking: Turns<Permission>,
+    /// Origins that did not answer lately.
+    silent: Mutex<HashMap<Authority, Instant>>,
 }
 
 /// What a status says of a credential.
@@ -67,8 +83,9 @@ pub(crate) struct Access {
 enum Word {
     Yes,
     No,
-    /// The method is not known there.
-    OtherMethod,
+    /// The head says nothing: a redirect may lead to the content or to a login page, and some
+    /// registries know no HEAD. A byte of the content will tell.
+    Unclear,
     /// It cannot say now.
     Unreachable,
 }
@@ -83,6 +100,7 @@ impl Access {
             permissions: Permissions::new(secret),
             allowed: Mutex::default(),
             asking: Turns::default(),
+            silent: Mutex::default(),
         }
     }
 
@@ -90,20 +108,33 @@ impl Access {
         &self.permissions
     }
 
-    /// Notes that the origin has just given the content to this credential.
-    pub(crate) fn grant(&self, permission: Permission, authority: &Authority) {
+    /// Notes that the origin has begun to give the content to this credential. Whether it is the
+    /// right content shows later: [`Self::grant`] or [`Self::withdraw`].
+    pub(crate) fn remember(&self, permission: Permission) {
         let now = Instant::now();
-        {
-            let mut allowed = self.allowed.lock();
-            allowed.insert(permission, now);
-            if allowed.len().is_multiple_of(PRUNE_EVERY) {
-                allowed.retain(|_, at| now.duration_since(*at) < self.options.ttl);
-            }
+        let mut allowed = self.allowed.lock();
+        allowed.insert(permission, now);
+        if allowed.len().is_multiple_of(PRUNE_EVERY) {
+            allowed.retain(|_, at| now.duration_since(*at) < self.options.ttl);
         }
+    }
+
+    /// Notes that this credential may have the content, for times when the origin does not answer too.
+    pub(crate) fn grant(&self, permission: Permission, authority: &Authority) {
+        self.remember(permission);
+        self.silent.lock().remove(authority);
         if let Some(store) = self.store.as_ref().filter(|_| self.options.offline_grace.is_some()) {
             let now = SystemTime::now();
             store.grant(permission.0, now);
             store.grant(self.permissions.any_at(authority).0, now);
+        }
+    }
+
+    /// Forgets a permission: what the origin gave was not the content.
+    pub(crate) fn withdraw(&self, permission: Permission) {
+        self.allowed.lock().remove(&permission);
+        if let Some(store) = &self.store {
+            store.revoke(&permission.0);
         }
     }
 
@@ -112,35 +143,44 @@ impl Access {
         self.is_granted(&self.permissions.any_at(authority))
     }
 
-    /// Asks, for a content named by a digest, whether the client may have it: by a HEAD of its
-    /// own request that follows no redirect.
-    pub(crate) async fn check_named(&self, permission: Permission, request: &TaskRequest) -> Verdict {
+    /// Asks, for a content named by a digest, of which `total` bytes are here if that is known,
+    /// whether the client may have it: by its own request, for the head or a byte.
+    pub(crate) async fn check_named(
+        &self,
+        permission: Permission,
+        request: &TaskRequest,
+        total: Option<u64>,
+    ) -> Verdict {
+        let known = || self.is_remembered(&permission) || self.is_silent(&request.authority);
+        let _turn = if known() { None } else { Some(self.asking.take(permission).await) };
+        // Whoever had the turn before may have brought the answer, or have waited in vain.
         if self.is_remembered(&permission) {
             self.metrics.access_checked(AccessCheck::Remembered);
             return Verdict::Allowed;
         }
-        let _turn = self.asking.take(permission).await;
-        // Whoever had the turn before may have brought the answer.
-        if self.is_remembered(&permission) {
-            self.metrics.access_checked(AccessCheck::Remembered);
-            return Verdict::Allowed;
+        if self.is_silent(&request.authority) {
+            return self.fall_back(permission, request, || Verdict::Ask);
         }
-        let mut answer = self.ask(Method::HEAD, request).await;
-        if matches!(answer, Ok(Word::OtherMethod)) {
-            answer = self.ask(Method::GET, request).await;
-        }
+        let asked = self.ask(request, total);
+        let answer = if self.is_granted(&permission) {
+            timeout(PATIENCE, asked).await.unwrap_or(Ok(Word::Unreachable))
+        } else {
+            asked.await
+        };
         match answer {
             Ok(Word::Yes) => {
                 self.metrics.access_checked(AccessCheck::Allowed);
                 self.grant(permission, &request.authority);
                 Verdict::Allowed
             }
-            Ok(Word::No | Word::OtherMethod) => {
-                self.revoke(permission);
+            Ok(Word::No | Word::Unclear) => {
+                self.metrics.access_checked(AccessCheck::Denied);
+                self.withdraw(permission);
                 Verdict::Ask
             }
             Ok(Word::Unreachable) => self.fall_back(permission, request, || Verdict::Ask),
             Err(error) if error.is_unreachable() => {
+                self.silent.lock().insert(request.authority.clone(), Instant::now());
                 self.fall_back(permission, request, || Verdict::Unreachable(error))
             }
             Err(error) => Verdict::Unreachable(error),
@@ -179,22 +219,29 @@ impl Access {
                 Verdict::Allowed
             }
             StatusCode::OK => Verdict::Changed(answer),
-            status if word_of(status) == Word::Unreachable => {
+            status if word_of(status.as_u16()) == Word::Unreachable => {
                 self.fall_back(permission, request, || Verdict::Answer(answer.response))
             }
             _ => {
-                self.revoke(permission);
+                self.metrics.access_checked(AccessCheck::Denied);
+                self.withdraw(permission);
                 Verdict::Answer(answer.response)
             }
         }
     }
 
-    async fn ask(&self, method: Method, request: &TaskRequest) -> Result<Word, OriginError> {
+    async fn ask(&self, request: &TaskRequest, total: Option<u64>) -> Result<Word, OriginError> {
+        let answer = self.origin.ask(Method::HEAD, &request.fetch, &[]).await?;
+        let word = word_of_head(answer.status(), answer.headers(), request.digest, total);
+        debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked about a credential: {word:?}");
+        if word != Word::Unclear {
+            return Ok(word);
+        }
         let first_byte: [(HeaderName, HeaderValue); 1] = [(RANGE, HeaderValue::from_static("bytes=0-0"))];
-        let extra = if method == Method::GET { &first_byte[..] } else { &[] };
-        let answer = self.origin.ask(method, &request.fetch, extra).await?;
-        debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked about a credential");
-        Ok(word_of(answer.status()))
+        let answer = self.origin.fetch(&request.fetch, &first_byte).await?.response;
+        let word = word_of_byte(answer.status(), answer.headers(), total);
+        debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked for a byte: {word:?}");
+        Ok(word)
     }
 
     fn fall_back(
@@ -217,12 +264,8 @@ impl Access {
         otherwise()
     }
 
-    fn revoke(&self, permission: Permission) {
-        self.metrics.access_checked(AccessCheck::Denied);
-        self.allowed.lock().remove(&permission);
-        if let Some(store) = &self.store {
-            store.revoke(&permission.0);
-        }
+    fn is_silent(&self, authority: &Authority) -> bool {
+        self.silent.lock().get(authority).is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
     fn is_remembered(&self, permission: &Permission) -> bool {
@@ -238,12 +281,44 @@ impl Access {
     }
 }
 
-fn word_of(status: StatusCode) -> Word {
+/// What an answer to HEAD says of the credential.
+fn word_of_head(status: StatusCode, headers: &HeaderMap, digest: Option<Digest>, total: Option<u64>) -> Word {
+    let named: Option<Digest> = text(headers, &DOCKER_CONTENT_DIGEST).and_then(|value| value.parse().ok());
+    let another = match (digest, named) {
+        (Some(digest), Some(other)) if digest.algorithm() == other.algorithm() => digest != other,
+        _ => false,
+    };
     match status.as_u16() {
-        // 416: there is such a content, and it is empty.
-        200..=399 | 416 => Word::Yes,
-        400 | 405 | 501 => Word::OtherMethod,
-        408 | 425 | 429 | 500 | 502..=599 => Word::Unreachable,
+        200 | 206 => {
+            let length = content_length(headers).filter(|_| status == StatusCode::OK);
+            let longer = matches!((total, length), (Some(total), Some(length)) if total != length);
+            if another || longer { Word::No } else { Word::Yes }
+        }
+        201..=399 | 400 | 405 | 501 => Word::Unclear,
+        status => word_of(status),
+    }
+}
+
+/// What an answer to a GET of the first byte says, redirects followed: the content must be there
+/// and have the length of the one that is stored.
+fn word_of_byte(status: StatusCode, headers: &HeaderMap, total: Option<u64>) -> Word {
+    let agrees = |length: Option<u64>| length.is_some() && total.is_none_or(|total| length == Some(total));
+    let yes = |yes: bool| if yes { Word::Yes } else { Word::No };
+    match status.as_u16() {
+        206 => {
+            let part = text(headers, &CONTENT_RANGE).and_then(ContentRange::parse);
+            yes(part.is_some_and(|part| part.range.start == 0 && agrees(part.total)))
+        }
+        200 => yes(total.is_some() && agrees(content_length(headers))),
+        // There is such a content, and it is empty.
+        416 => yes(total == Some(0)),
+        status => word_of(status),
+    }
+}
+
+const fn word_of(status: u16) -> Word {
+    match status {
+        408 | 425 | 429 | 500..=599 => Word::Unreachable,
         _ => Word::No,
     }
 }
@@ -261,20 +336,58 @@ fn is_same(answer: &Response<Incoming>, identity: &Identity) -> bool {
 mod tests {
     use super::*;
 
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn status(status: u16) -> StatusCode {
+        StatusCode::from_u16(status).expect("a status")
+    }
+
     #[test]
-    fn a_status_says_what_the_credential_is_worth() {
-        let word = |status: u16| word_of(StatusCode::from_u16(status).expect("a status"));
-        for status in [200, 204, 206, 301, 302, 307, 308, 416] {
-            assert_eq!(word(status), Word::Yes, "{status}");
+    fn a_head_says_what_the_credential_is_worth() {
+        let word = |number| word_of_head(status(number), &HeaderMap::new(), None, Some(5));
+        assert_eq!(word(200), Word::Yes);
+        for number in [204, 301, 302, 304, 307, 308, 400, 405, 501] {
+            assert_eq!(word(number), Word::Unclear, "{number}");
         }
-        for status in [401, 403, 404, 406, 407, 410, 451] {
-            assert_eq!(word(status), Word::No, "{status}");
+        for number in [401, 403, 404, 406, 407, 410, 451] {
+            assert_eq!(word(number), Word::No, "{number}");
         }
-        for status in [400, 405, 501] {
-            assert_eq!(word(status), Word::OtherMethod, "{status}");
+        for number in [429, 500, 502, 503, 504] {
+            assert_eq!(word(number), Word::Unreachable, "{number}");
         }
-        for status in [429, 500, 502, 503, 504] {
-            assert_eq!(word(status), Word::Unreachable, "{status}");
-        }
+    }
+
+    #[test]
+    fn a_head_of_another_content_is_a_no() {
+        let word = |pairs: &[(&'static str, &'static str)]| {
+            word_of_head(status(200), &headers(pairs), Some(Digest::sha256(b"{}")), Some(2))
+        };
+        let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(word(&[("content-length", "2"), ("docker-content-digest", digest)]), Word::Yes);
+        assert_eq!(word(&[("content-length", "3")]), Word::No);
+        let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        assert_eq!(word(&[("docker-content-digest", other)]), Word::No);
+    }
+
+    #[test]
+    fn a_byte_must_be_of_the_stored_content() {
+        let word = |number, pairs: &[(&'static str, &'static str)], total| {
+            word_of_byte(status(number), &headers(pairs), total)
+        };
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/5")], Some(5)), Word::Yes);
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], Some(5)), Word::No);
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/*")], Some(5)), Word::No);
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], None), Word::Yes);
+        assert_eq!(word(200, &[("content-length", "5")], Some(5)), Word::Yes);
+        assert_eq!(word(200, &[("content-length", "900")], Some(5)), Word::No, "a login page");
+        assert_eq!(word(200, &[("content-length", "900")], None), Word::No);
+        assert_eq!(word(416, &[], Some(0)), Word::Yes);
+        assert_eq!(word(403, &[], Some(5)), Word::No);
+        assert_eq!(word(503, &[], Some(5)), Word::Unreachable);
     }
 }

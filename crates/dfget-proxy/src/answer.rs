@@ -51,14 +51,15 @@ impl Proxy {
             StatusCode::OK => None,
             StatusCode::PARTIAL_CONTENT => {
                 match text(&headers, &CONTENT_RANGE).and_then(ContentRange::parse) {
-                    Some(part) => Some(part.range),
+                    Some(part) => Some(part),
                     None => return pass_on(answer),
                 }
             }
             _ => return pass_on(answer),
         };
         let (origin, fetch) = (self.origin().clone(), request.task.fetch.clone());
-        let stream = ContentStream::new(origin, fetch, answer, part, request.task.digest.is_some());
+        let range = part.map(|part| part.range);
+        let stream = ContentStream::new(origin, fetch, answer, range, request.task.digest.is_some());
         let stream = match stream {
             Ok(stream) => stream,
             Err(source) => {
@@ -66,12 +67,13 @@ impl Proxy {
                 return failed(request, &ContentError::Fetch { origin, source });
             }
         };
-        let digest = request.task.digest.filter(|_| part.is_none());
+        let whole = |part: ContentRange| part.range.start == 0 && part.total == Some(part.range.end);
+        let digest = request.task.digest.filter(|_| part.is_none_or(whole));
         let mut body = Direct::new(stream, request.task.authority.to_string(), digest);
         if digest.is_some() {
             let (tasks, task) = (self.inner.tasks.clone(), request.task.clone());
             let described = representation(&headers);
-            body = body.when_verified(move || tasks.note_origin(&task.id, &task.authority, &described));
+            body = body.when_verified(move || tasks.note_origin(&task.key, &task.authority, &described));
         }
         self.respond_direct(request, body, status, headers).await
     }
@@ -107,6 +109,9 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         if let Err(error) = reader.prime().await {
             return failed(request, &error);
+        }
+        if let Some(right) = reader.take_headers() {
+            headers = right;
         }
         headers.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
         let (status, length) = match range {

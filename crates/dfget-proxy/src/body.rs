@@ -128,7 +128,7 @@ impl Serving {
 
     fn done(&mut self) {
         // The download itself tells its end, for the request that it was begun with.
-        let told = matches!(&self.content, Content::Reader(reader) if reader.leads());
+        let told = matches!(&self.content, Content::Reader(reader) if reader.is_told());
         if !told && !std::mem::replace(&mut self.told, true) {
             let (peer, task) = (&*self.report.peer, self.report.task.as_str());
             let (source, cost) = (self.content.source().as_str(), self.report.started.elapsed().as_millis());

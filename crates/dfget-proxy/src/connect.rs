@@ -4,6 +4,7 @@
 //! never see our good certificate for an origin with a bad one, and only now can it be told why
 //! not, by the reason phrase. The connection made for that is kept for the request that follows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::{Authority, Scheme};
@@ -25,6 +26,10 @@ use crate::respond;
 
 /// How long an origin's good certificate is taken for good.
 const VERIFIED_FOR: Duration = Duration::from_secs(180);
+
+/// How long those who come for the same origin are told the same failure: as long as it takes
+/// to wake those who waited.
+const FAILED_FOR: Duration = Duration::from_millis(500);
 
 /// How long a CONNECT waits for its origin where the clients could be served without it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -75,20 +80,24 @@ impl Proxy {
         hijack.is_some_and(|hijack| hijack.hosts.iter().any(|regx| regx.is_match(&name)))
     }
 
-    async fn hijack(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {
+    async fn hijack(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), Arc<ConnectError>> {
         self.verify(&target).await?;
         let leaves = self.inner.options.hijack.as_ref().map(|hijack| &hijack.leaves);
         let config = leaves.map(|leaves| leaves.server_config(&target.host, SystemTime::now()));
         let config = match config {
             Some(Ok(config)) => config,
-            Some(Err(error)) => return Err(no_leaf(&target, &error.to_string())),
-            None => return Err(no_leaf(&target, "no certificate authority")),
+            Some(Err(error)) => return Err(no_leaf(&target, &error.to_string()).into()),
+            None => return Err(no_leaf(&target, "no certificate authority").into()),
         };
         let proxy = self.clone();
         self.inner.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let accept = TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
-            match timeout(HANDSHAKE, accept).await {
+            let accepted = tokio::select! {
+                accepted = timeout(HANDSHAKE, accept) => accepted,
+                () = proxy.inner.closing.cancelled() => return,
+            };
+            match accepted {
                 Ok(Ok(stream)) => proxy.serve_hijacked(target, stream).await,
                 Ok(Err(error)) => info!(
                     "a client does not finish the TLS handshake for {}: {error}; does it trust our CA (SSL_CERT_FILE)?",
@@ -101,14 +110,21 @@ impl Proxy {
     }
 
     /// Makes sure that the origin is who it should be, or that its clients can do without it.
-    async fn verify(&self, target: &Authority) -> Result<(), ConnectError> {
+    async fn verify(&self, target: &Authority) -> Result<(), Arc<ConnectError>> {
         if self.is_verified(target) {
             return Ok(());
         }
         let _turn = self.inner.verifying.take(target.clone()).await;
-        // Of many clients that come at once one has verified the origin for all.
+        // Of many clients that come at once one has verified the origin for all, or failed to.
         if self.is_verified(target) {
             return Ok(());
+        }
+        if let Some(error) = self.failed_lately(target) {
+            return if self.inner.access.has_grace(target) && !is_untrusted(&error) {
+                Ok(())
+            } else {
+                Err(error)
+            };
         }
         let verify = self.origin().verify(target);
         tokio::pin!(verify);
@@ -127,26 +143,34 @@ impl Proxy {
                 verified.insert(target.clone(), Instant::now());
                 Ok(())
             }
-            Err(error @ (ConnectError::Tls { .. } | ConnectError::Forbidden { .. })) => {
-                warn!("refused a connection: {error}");
-                Err(error)
-            }
-            Err(error) if self.inner.access.has_grace(target) => {
-                info!("{error}; going on with what is stored");
-                Ok(())
-            }
             Err(error) => {
+                let error = Arc::new(error);
+                let mut unverified = self.inner.unverified.lock();
+                unverified.retain(|_, (at, _)| at.elapsed() < FAILED_FOR);
+                unverified.insert(target.clone(), (Instant::now(), Arc::clone(&error)));
+                drop(unverified);
+                if !is_untrusted(&error) && self.inner.access.has_grace(target) {
+                    info!("{error}; going on with what is stored");
+                    return Ok(());
+                }
                 warn!("no connection: {error}");
                 Err(error)
             }
         }
     }
 
+    /// Why the origin could not be verified a moment ago: those who waited need not try again.
+    fn failed_lately(&self, target: &Authority) -> Option<Arc<ConnectError>> {
+        let unverified = self.inner.unverified.lock();
+        let (at, error) = unverified.get(target)?;
+        (at.elapsed() < FAILED_FOR).then(|| Arc::clone(error))
+    }
+
     fn is_verified(&self, target: &Authority) -> bool {
         self.inner.verified.lock().get(target).is_some_and(|at| at.elapsed() < VERIFIED_FOR)
     }
 
-    async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), ConnectError> {
+    async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), Arc<ConnectError>> {
         self.say_tunnelled(&target);
         let mut origin = self.origin().tunnel(&target).await?;
         let metrics = self.metrics().clone();
@@ -186,6 +210,11 @@ impl std::fmt::Debug for Hijack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hijack").field("hosts", &self.hosts).finish_non_exhaustive()
     }
+}
+
+/// Whether the origin answered, but is not to be trusted.
+const fn is_untrusted(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Tls { .. } | ConnectError::Forbidden { .. })
 }
 
 fn no_leaf(target: &Authority, reason: &str) -> ConnectError {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dfget_core::{Authority, Rule, UrlFilter, decide};
-use dfget_origin::OriginClient;
+use dfget_origin::{ConnectError, OriginClient};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
 use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
@@ -60,6 +60,8 @@ pub(crate) struct Inner {
     /// Origins whose certificate was found good, and when.
     pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
     pub(crate) verifying: Turns<Authority>,
+    /// Origins that could not be verified a moment ago, and why.
+    pub(crate) unverified: Mutex<HashMap<Authority, (Instant, Arc<ConnectError>)>>,
     /// Hosts of which it was said already that they are tunnelled.
     pub(crate) tunnelled: Mutex<HashSet<String>>,
     pub(crate) tracker: TaskTracker,
@@ -77,6 +79,7 @@ impl Proxy {
             access,
             verified: Mutex::default(),
             verifying: Turns::default(),
+            unverified: Mutex::default(),
             tunnelled: Mutex::default(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -116,6 +119,12 @@ impl Proxy {
                  serving as a registry mirror is not supported yet",
             );
         };
+        if !url.username().is_empty() || url.password().is_some() {
+            return respond::text(
+                StatusCode::BAD_REQUEST,
+                "the URL holds a user or a password; send them as a header instead",
+            );
+        }
         if !self.inner.options.admission.admits_target(&authority) {
             return respond::target_refused(&authority);
         }

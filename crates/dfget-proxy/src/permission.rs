@@ -3,10 +3,10 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
-use dfget_core::{Authority, Digest, TaskId, UrlFilter};
+use dfget_core::{Authority, ContentKey};
 use dfget_origin::Identity;
+use dfget_origin::headers::is_impersonal;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, COOKIE};
 use url::Url;
 
 /// Names one permission: this credential, at this authority, for this content in this place.
@@ -20,9 +20,9 @@ pub(crate) struct Permission(pub(crate) [u8; 32]);
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// A digest in a repository: a right to one repository opens nothing of another.
-    Named { repository: String, digest: Digest },
+    Named { repository: String, key: ContentKey },
     /// A URL without a digest, at the version that its validators tell.
-    Unnamed { id: TaskId, validator: String },
+    Unnamed { key: ContentKey, validator: String },
 }
 
 /// Makes permissions.
@@ -33,9 +33,9 @@ pub(crate) struct Permissions {
 // === impl Content ===
 
 impl Content {
-    pub(crate) fn unnamed(id: &TaskId, identity: &Identity) -> Self {
+    pub(crate) fn unnamed(key: ContentKey, identity: &Identity) -> Self {
         let validator = identity.etag.clone().or_else(|| identity.last_modified.clone());
-        Self::Unnamed { id: id.clone(), validator: validator.unwrap_or_default() }
+        Self::Unnamed { key, validator: validator.unwrap_or_default() }
     }
 }
 
@@ -46,40 +46,36 @@ impl Permissions {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
-    /// The permission of a client that sent `headers` and asked for `url`. The credential is
-    /// every `Authorization` and `Cookie`, and every query parameter that `filter` drops.
+    /// The permission of a client that sent `headers` (of a request for a content) and `url`.
     pub(crate) fn of(
         &self,
         authority: &Authority,
         content: &Content,
         headers: &HeaderMap,
         url: &Url,
-        filter: &UrlFilter,
     ) -> Permission {
         let mut fields = Fields::new(&self.key, "permission");
         fields.add(authority.to_string().as_bytes());
         match content {
-            Content::Named { repository, digest } => {
+            Content::Named { repository, key } => {
                 fields.add(b"named");
                 fields.add(repository.as_bytes());
-                fields.add(digest.to_string().as_bytes());
+                fields.add(key.as_str().as_bytes());
             }
-            Content::Unnamed { id, validator } => {
+            Content::Unnamed { key, validator } => {
                 fields.add(b"unnamed");
-                fields.add(id.as_str().as_bytes());
+                fields.add(key.as_str().as_bytes());
                 fields.add(validator.as_bytes());
             }
         }
-        for name in [AUTHORIZATION, COOKIE] {
-            for value in headers.get_all(&name) {
-                fields.add(name.as_str().as_bytes());
-                fields.add(value.as_bytes());
-            }
-        }
-        for (key, value) in filter.dropped(url.query().unwrap_or_default()) {
-            fields.add(key.as_bytes());
-            fields.add(value.as_bytes());
-        }
+        add_credential(&mut fields, headers, url);
+        fields.finish()
+    }
+
+    /// Stands for the credential alone.
+    pub(crate) fn credential(&self, headers: &HeaderMap, url: &Url) -> Permission {
+        let mut fields = Fields::new(&self.key, "credential");
+        add_credential(&mut fields, headers, url);
         fields.finish()
     }
 
@@ -88,6 +84,23 @@ impl Permissions {
         let mut fields = Fields::new(&self.key, "authority");
         fields.add(authority.to_string().as_bytes());
         fields.finish()
+    }
+}
+
+/// Whatever may say who asks: every header that is not known to be impersonal, and the whole
+/// query, where pre-signed URLs and many registries have their tokens. Only containerd's `ns` is
+/// left out: it names the registry, which the authority does as well.
+fn add_credential(fields: &mut Fields, headers: &HeaderMap, url: &Url) {
+    let mut personal: Vec<_> = headers.iter().filter(|(name, _)| !is_impersonal(name)).collect();
+    personal.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in personal {
+        fields.add(name.as_str().as_bytes());
+        fields.add(value.as_bytes());
+    }
+    let query = url.query().unwrap_or_default();
+    for segment in query.split('&').filter(|segment| !segment.is_empty() && !segment.starts_with("ns=")) {
+        fields.add(b"?");
+        fields.add(segment.as_bytes());
     }
 }
 
@@ -122,10 +135,18 @@ impl fmt::Debug for Permission {
     }
 }
 
+impl Permission {
+    /// As text, for what is kept beside a content.
+    pub(crate) fn to_hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use dfget_core::Scheme;
+    use dfget_core::{Digest, ReferenceKind, Scheme};
     use http::HeaderValue;
+    use http::header::AUTHORIZATION;
 
     use super::*;
 
@@ -133,37 +154,55 @@ mod tests {
         authority: &str,
         repository: &str,
         content: &[u8],
-        authorization: &str,
+        header: (&'static str, &str),
         query: &str,
     ) -> Permission {
         let permissions = Permissions::new(b"key");
         let authority = Authority::parse(Scheme::Https, authority).expect("an authority");
-        let content = Content::Named { repository: repository.to_owned(), digest: Digest::sha256(content) };
+        let key = ContentKey::named(ReferenceKind::Blob, &Digest::sha256(content));
+        let content = Content::Named { repository: repository.to_owned(), key };
         let mut headers = HeaderMap::new();
-        if !authorization.is_empty() {
-            headers.insert(AUTHORIZATION, HeaderValue::from_str(authorization).expect("a value"));
+        if !header.1.is_empty() {
+            headers.insert(header.0, HeaderValue::from_str(header.1).expect("a value"));
         }
         headers.insert("user-agent", HeaderValue::from_static("any"));
         let url = Url::parse(&format!("https://r.test/x?{query}")).expect("a URL");
-        permissions.of(&authority, &content, &headers, &url, &UrlFilter::parse("Signature"))
+        permissions.of(&authority, &content, &headers, &url)
     }
 
     #[test]
     fn each_part_of_a_permission_counts() {
-        let base = made("r.test", "a/b", b"1", "Bearer x", "Signature=s&k=v");
-        assert_eq!(base, made("R.test:443", "a/b", b"1", "Bearer x", "k=w&Signature=s"));
+        let bearer = ("authorization", "Bearer x");
+        let base = made("r.test", "a/b", b"1", bearer, "sig=s");
+        assert_eq!(base, made("R.test:443", "a/b", b"1", bearer, "sig=s&ns=r.test"));
         let others = [
-            made("s.test", "a/b", b"1", "Bearer x", "Signature=s"),
-            made("r.test", "a/c", b"1", "Bearer x", "Signature=s"),
-            made("r.test", "a/b", b"2", "Bearer x", "Signature=s"),
-            made("r.test", "a/b", b"1", "Bearer y", "Signature=s"),
-            made("r.test", "a/b", b"1", "", "Signature=s"),
-            made("r.test", "a/b", b"1", "Bearer x", "Signature=t"),
-            made("r.test", "a/b", b"1", "Bearer x", ""),
+            made("s.test", "a/b", b"1", bearer, "sig=s"),
+            made("r.test", "a/c", b"1", bearer, "sig=s"),
+            made("r.test", "a/b", b"2", bearer, "sig=s"),
+            made("r.test", "a/b", b"1", ("authorization", "Bearer y"), "sig=s"),
+            made("r.test", "a/b", b"1", ("authorization", ""), "sig=s"),
+            made("r.test", "a/b", b"1", ("cookie", "Bearer x"), "sig=s"),
+            made("r.test", "a/b", b"1", ("private-token", "Bearer x"), "sig=s"),
+            made("r.test", "a/b", b"1", bearer, "sig=t"),
+            made("r.test", "a/b", b"1", bearer, ""),
         ];
         for (at, other) in others.iter().enumerate() {
             assert_ne!(base, *other, "case {at}");
         }
+    }
+
+    #[test]
+    fn what_says_nothing_of_the_client_does_not_count() {
+        let permissions = Permissions::new(b"key");
+        let url = Url::parse("https://r.test/x").expect("a URL");
+        let with = |name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+            headers.insert(name, HeaderValue::from_static("1"));
+            permissions.credential(&headers, &url)
+        };
+        assert_eq!(with("accept"), with("traceparent"));
+        assert_ne!(with("accept"), with("x-auth-token"));
     }
 
     #[test]

@@ -51,6 +51,12 @@ impl Stored {
         self.meta.identity(Some(self.total))
     }
 
+    /// Whether the credential of `request` may be asked about at all.
+    #[must_use]
+    pub fn admits(&self, request: &TaskRequest) -> bool {
+        self.meta.admits(request)
+    }
+
     /// Whether `authority` has delivered this content to this node, or proved to have it.
     #[must_use]
     pub fn is_known_to(&self, authority: &Authority) -> bool {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use dfget_core::{ByteRange, RangeHeader, RangeSpec};
-use dfget_origin::headers::{content_length, representation};
+use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry};
-use http::header::{HeaderName, HeaderValue, RANGE};
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RANGE, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -16,8 +16,8 @@ use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, partial_key};
-use crate::task::{Seat, Task};
-use crate::tasks::Tasks;
+use crate::task::{OnEnd, Seat, Task};
+use crate::tasks::{Answered, Tasks};
 
 /// The right and duty to ask the origin for a content. Others wait until it is used or dropped.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Lead {
     key: RunKey,
     settled: bool,
     /// Dropped with the lead: that is what wakes those who wait.
-    _done: watch::Sender<()>,
+    done: watch::Sender<Answered>,
 }
 
 /// What the origin's answer led to.
@@ -56,13 +56,14 @@ pub enum Begun {
 }
 
 impl Lead {
-    pub(crate) const fn new(tasks: Tasks, key: RunKey, done: watch::Sender<()>) -> Self {
-        Self { tasks, key, settled: false, _done: done }
+    pub(crate) const fn new(tasks: Tasks, key: RunKey, done: watch::Sender<Answered>) -> Self {
+        Self { tasks, key, settled: false, done }
     }
 
     /// Asks the origin with the client's own request, unless `carried` is its answer already, for
-    /// the whole content. `accepted` is told once the origin has
-    /// begun to give the content to the client, before anybody else sees that it is there.
+    /// the whole content. `accepted` is told once the origin has begun to give the content to the
+    /// client, before anybody else sees that it is there; what it returns is told whether it was
+    /// the right content.
     ///
     /// # Errors
     /// [`ContentError`] if there is no answer, or one that contradicts itself.
@@ -73,11 +74,17 @@ impl Lead {
         mut self,
         request: &TaskRequest,
         carried: Option<Answer>,
-        accepted: impl FnOnce(&Identity),
+        accepted: impl FnOnce(&Identity) -> OnEnd,
     ) -> Result<Begun, ContentError> {
         let (answer, asked) = match carried {
             Some(answer) => (answer, None),
-            None => self.ask(request).await?,
+            None => match self.ask(request).await {
+                Ok(asked) => asked,
+                Err(error) => {
+                    self.done.send_replace(Answered);
+                    return Err(error);
+                }
+            },
         };
         let Answer { response, redirected } = answer;
         if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
@@ -89,9 +96,9 @@ impl Lead {
         let stream =
             ContentStream::new(origin, request.fetch.clone(), response, asked, request.digest.is_some())
                 .map_err(|source| ContentError::Fetch { origin: self.key.authority.to_string(), source })?;
-        accepted(stream.identity());
-        let meta = self.describe(request, &headers, &stream);
-        let Some(entry) = self.store(request, &meta, &stream).await else {
+        let on_end = accepted(stream.identity());
+        let meta = TaskMeta::describing(request, &headers, stream.identity());
+        let Some(entry) = self.store(request, &meta, &headers, &stream).await else {
             if asked.is_some() {
                 return Ok(Begun::Unstored);
             }
@@ -100,10 +107,12 @@ impl Lead {
         };
         let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);
         self.tasks.metrics().task_started();
+        task.when_ended(on_end);
+        let seat = Seat::take(&task);
+        let fetch = task.reserve(&stream);
         self.tasks.run(&self.key, &task);
         self.settled = true;
-        let seat = Seat::take(&task);
-        task.begin_with(stream);
+        task.spawn_fetch(fetch, stream);
         Ok(Begun::Task { task: seat, own_headers: (!redirected).then_some(headers) })
     }
 
@@ -148,28 +157,18 @@ impl Lead {
         Ok((answer, Some(aligned)))
     }
 
-    fn describe(&self, request: &TaskRequest, headers: &HeaderMap, stream: &ContentStream) -> TaskMeta {
-        let identity = stream.identity();
-        let mut meta = TaskMeta {
-            digest: request.digest.map(|digest| digest.to_string()),
-            etag: identity.etag.clone(),
-            last_modified: identity.last_modified.clone(),
-            ..TaskMeta::default()
-        };
-        meta.add_origin(&self.key.authority, &representation(headers));
-        meta
-    }
-
     /// A place in the store for the content; `None` where it cannot or must not be stored: an
     /// unnamed content without a validator could never be told from another one.
     async fn store(
         &self,
         request: &TaskRequest,
         meta: &TaskMeta,
+        headers: &HeaderMap,
         stream: &ContentStream,
     ) -> Option<Arc<Entry>> {
         let store = self.tasks.inner.store.clone()?;
-        if request.digest.is_none() && meta.etag.is_none() && meta.last_modified.is_none() {
+        let validated = meta.etag.is_some() || meta.last_modified.is_some();
+        if request.digest.is_none() && !(validated && is_shareable(headers)) {
             return None;
         }
         let (key, total) = (partial_key(&self.key), stream.identity().total);
@@ -179,7 +178,7 @@ impl Lead {
         match created {
             Ok(Ok(entry)) => Some(entry),
             Ok(Err(error)) => {
-                warn!(task = %self.key.id, "streaming without the store: {error}");
+                warn!(task = %request.id, "streaming without the store: {error}");
                 None
             }
             Err(_) => None,
@@ -195,10 +194,47 @@ impl Drop for Lead {
     }
 }
 
+/// Whether an answer that no digest names may be kept at all (RFC 9111, sections 4.1 and 5.2.2).
+fn is_shareable(headers: &HeaderMap) -> bool {
+    let tokens = |name| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .map(|token| token.trim().to_ascii_lowercase())
+            .collect::<Vec<_>>()
+    };
+    let private = |token: &String| token == "no-store" || token.starts_with("private");
+    let harmless = |token: &String| matches!(token.as_str(), "accept-encoding" | "origin" | "");
+    !tokens(CACHE_CONTROL).iter().any(private) && tokens(VARY).iter().all(harmless)
+}
+
 fn total_of(headers: &HeaderMap) -> Option<u64> {
     let value = dfget_origin::headers::text(headers, &http::header::CONTENT_RANGE);
     match value {
         Some(value) => dfget_core::ContentRange::parse(value)?.total,
         None => content_length(headers),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_one_clients_own_is_not_kept() {
+        let shareable = |pairs: &[(&'static str, &'static str)]| {
+            let header = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            is_shareable(&pairs.iter().map(header).collect())
+        };
+        assert!(
+            shareable(&[])
+                && shareable(&[("cache-control", "max-age=60, public"), ("vary", "Accept-Encoding")])
+        );
+        for private in ["no-store", "max-age=0, Private", "private=\"x\""] {
+            assert!(!shareable(&[("cache-control", private)]), "{private}");
+        }
+        assert!(!shareable(&[("vary", "Accept-Encoding, Cookie")]) && !shareable(&[("vary", "*")]));
     }
 }

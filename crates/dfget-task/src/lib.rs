@@ -35,5 +35,5 @@ pub use lead::{Begun, Lead};
 pub use meta::TaskMeta;
 pub use reader::Reader;
 pub use request::TaskRequest;
-pub use task::{Seat, Task};
+pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use dfget_core::Authority;
 use dfget_origin::Identity;
+use dfget_origin::headers::representation;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+
+use crate::request::TaskRequest;
 
 /// Facts about a stored content. Holds no credential and no query of a URL.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -16,6 +19,10 @@ pub struct TaskMeta {
     pub etag: Option<String>,
     /// Its `Last-Modified`.
     pub last_modified: Option<String>,
+    /// The only credential that may have this content again: one of which no strong validator
+    /// tells whether another credential would be given the same.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// The authorities that have delivered this content, or proved to have it, each with the
     /// headers that it describes the content by.
     pub origins: BTreeMap<String, Vec<(String, String)>>,
@@ -32,6 +39,27 @@ impl TaskMeta {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What an answer says of the content that `request` asks for.
+    #[must_use]
+    pub(crate) fn describing(request: &TaskRequest, headers: &HeaderMap, identity: &Identity) -> Self {
+        let shared = request.digest.is_some() || identity.etag.is_some();
+        let mut meta = Self {
+            digest: request.digest.map(|digest| digest.to_string()),
+            etag: identity.etag.clone(),
+            last_modified: identity.last_modified.clone(),
+            owner: (!shared).then(|| request.credential.as_ref().to_owned()),
+            ..Self::default()
+        };
+        meta.add_origin(&request.authority, &representation(headers));
+        meta
+    }
+
+    /// Whether the credential of `request` may be asked about at all.
+    #[must_use]
+    pub fn admits(&self, request: &TaskRequest) -> bool {
+        self.owner.as_deref().is_none_or(|owner| owner == &*request.credential)
     }
 
     /// Notes that `authority` has this content and describes it by `headers`.

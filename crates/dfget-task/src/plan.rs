@@ -40,6 +40,18 @@ pub(crate) fn fetches(
     begun
 }
 
+/// Adds a range to a list of ranges that neither overlap nor touch.
+pub(crate) fn merge(ranges: &mut Vec<Range<u64>>, mut range: Range<u64>) {
+    ranges.retain(|other| {
+        let apart = other.end < range.start || range.end < other.start;
+        if !apart {
+            range = range.start.min(other.start)..range.end.max(other.end);
+        }
+        apart
+    });
+    ranges.push(range);
+}
+
 /// What is left of `range` when all of `taken` is cut out of it.
 fn without(range: Range<u64>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
     taken.iter().fold(vec![range], |left, cut| {
@@ -84,6 +96,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn merged_ranges_cover_the_same_and_stay_apart(list in prop::collection::vec((0..100_u64, 1..20_u64), 0..20)) {
+            let mut merged = Vec::new();
+            for &(start, len) in &list {
+                merge(&mut merged, start..start + len);
+            }
+            for at in 0..130 {
+                let within = list.iter().any(|&(start, len)| (start..start + len).contains(&at));
+                prop_assert_eq!(merged.iter().filter(|range| range.contains(&at)).count(), usize::from(within));
+            }
+            merged.sort_by_key(|range| range.start);
+            prop_assert!(merged.windows(2).all(|pair| pair[0].end < pair[1].start));
+        }
+
         #[test]
         fn fetches_cover_what_is_wanted_and_never_overlap(
             wanted in prop::collection::vec((0..200_u64, 1..50_u64), 1..6),

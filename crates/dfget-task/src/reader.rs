@@ -6,6 +6,7 @@ use bytes::Bytes;
 use dfget_core::{ByteRange, Digest, Hasher};
 use dfget_origin::{ContentStream, Identity};
 use dfget_storage::{Entry, ReadError};
+use http::HeaderMap;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -15,7 +16,7 @@ use crate::error::ContentError;
 use crate::gate::{HOLD_WHOLE, release_limit};
 use crate::prefix::PrefixHasher;
 use crate::request::TaskRequest;
-use crate::task::{Outcome, Task};
+use crate::task::{Outcome, Snapshot, Task};
 use crate::tasks::Tasks;
 
 /// The bytes of one response, in order. It keeps its place over whatever happens below: a
@@ -33,6 +34,10 @@ pub struct Reader {
     end: Option<u64>,
     /// The response is the whole content.
     whole: bool,
+    /// The content's length as the head of the response tells it, or will.
+    promised: Option<u64>,
+    /// The content's headers, where the ones known at first turned out to be another's.
+    headers: Option<HeaderMap>,
     leads: bool,
     from_store: bool,
 }
@@ -89,8 +94,9 @@ impl Reader {
         let (entry, generation) = (snapshot.entry, snapshot.generation);
         // A range that is all of the content is held to the digest like a request without one.
         let range = range.filter(|range| range.start > 0 || Some(range.end) != entry.total());
+        let promised = entry.total();
         let following = Following { task, id, entry, generation, progress };
-        Self::new(tasks, request, Source::Following(following), range, leads)
+        Self { promised, ..Self::new(tasks, request, Source::Following(following), range, leads) }
     }
 
     fn new(
@@ -109,6 +115,8 @@ impl Reader {
             next: start,
             end: range.map(|range| range.end),
             whole: range.is_none(),
+            promised: None,
+            headers: None,
             leads,
             from_store: false,
         }
@@ -120,11 +128,17 @@ impl Reader {
         self.from_store
     }
 
-    /// Whether its request is the one that the download was begun with, whose end the download
-    /// itself reports.
+    /// Whether the end of the response is told in the log already: by the download, for the
+    /// request that it was begun with.
     #[must_use]
-    pub const fn leads(&self) -> bool {
-        self.leads
+    pub const fn is_told(&self) -> bool {
+        self.leads && matches!(self.source, Source::Stored { .. })
+    }
+
+    /// The content's headers, where those known when the reader was made turned out to be wrong.
+    #[must_use]
+    pub const fn take_headers(&mut self) -> Option<HeaderMap> {
+        self.headers.take()
     }
 
     /// The content's length, once known.
@@ -147,30 +161,56 @@ impl Reader {
             let Source::Following(following) = &mut self.source else { return Ok(()) };
             following.progress.borrow_and_update();
             let now = following.task.snapshot();
-            let present = following.entry.contiguous_from(0);
-            let held = self.whole
-                && self.request.digest.is_some()
-                && release_limit(present, following.entry.total()) == 0;
             match now.outcome {
-                Some(Outcome::Failed(error)) => return Err(shared(&error)),
-                Some(Outcome::Unstored) => {
+                Some(Outcome::Failed(error)) => return Err(ContentError::Shared(error)),
+                Some(Outcome::Unstored | Outcome::Retired) => {
                     self.go_direct().await?;
                     if let Source::Direct(direct) = &mut self.source {
                         direct.prime().await?;
                     }
                     return Ok(());
                 }
-                Some(_) => return Ok(()),
-                None if held && following.entry.total().is_none_or(|total| total <= HOLD_WHOLE) => {}
-                // Nothing is held, but a response should not begin before its first byte is there:
-                // until then a failing origin can still be told by a status.
-                None if following.entry.contiguous_from(self.next) > self.next => return Ok(()),
+                Some(Outcome::Verified) => return self.settle_on(now),
+                None if now.generation == following.generation && self.may_begin() => {
+                    self.promised = self.total();
+                    return Ok(());
+                }
                 None => {}
             }
+            let Source::Following(following) = &mut self.source else { return Ok(()) };
             if following.progress.changed().await.is_err() {
                 return Err(ContentError::Closing);
             }
         }
+    }
+
+    /// Takes the content as it was verified for what the response is about: nothing has left yet.
+    fn settle_on(&mut self, now: Snapshot) -> Result<(), ContentError> {
+        let Source::Following(following) = &mut self.source else { return Ok(()) };
+        if now.generation != following.generation {
+            if !self.whole && now.entry.total() != self.promised {
+                return Err(ContentError::Sent);
+            }
+            self.headers = Some(following.task.headers());
+            (following.entry, following.generation) = (now.entry, now.generation);
+        }
+        self.promised = following.entry.total();
+        Ok(())
+    }
+
+    /// Whether enough is here, and may leave, for the head of the response to go out: a failing
+    /// origin could not be told by a status any more.
+    fn may_begin(&self) -> bool {
+        let Source::Following(following) = &self.source else { return true };
+        let total = following.entry.total();
+        let mut present = following.entry.contiguous_from(self.next);
+        if self.whole && self.request.digest.is_some() {
+            if total.is_none_or(|total| total <= HOLD_WHOLE) && release_limit(present, total) == 0 {
+                return false;
+            }
+            present = following.entry.contiguous_from(0);
+        }
+        present > self.next
     }
 
     /// The next bytes; `None` at the end.
@@ -214,9 +254,8 @@ impl Reader {
         let now = following.task.snapshot();
         let verified = match now.outcome {
             None => false,
-            Some(Outcome::Failed(error)) => return Err(shared(&error)),
-            Some(Outcome::Retired) => return Err(ContentError::Closing),
-            Some(Outcome::Unstored) => {
+            Some(Outcome::Failed(error)) => return Err(ContentError::Shared(error)),
+            Some(Outcome::Unstored | Outcome::Retired) => {
                 self.go_direct().await?;
                 return Ok(Look::Again);
             }
@@ -226,7 +265,11 @@ impl Reader {
             if !verified {
                 return Ok(Look::Wait);
             }
-            // What has left already must be the start of what turned out to be right.
+            // What has left already must be the start of what turned out to be right, and the
+            // head must have told its length.
+            if self.promised.is_some() && self.promised != now.entry.total() {
+                return Err(ContentError::Sent);
+            }
             let sent = ByteRange { start: self.start, end: self.next };
             if !equal(Arc::clone(&following.entry), Arc::clone(&now.entry), sent).await? {
                 return Err(ContentError::Sent);
@@ -253,7 +296,11 @@ impl Reader {
             Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
             Err(ReadError::Rotten { block }) => {
                 self.tasks.metrics().rotten_block();
-                warn!(task = %self.request.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
+                warn!(
+                    task = %self.request.id,
+                    "stored bytes from {} on changed on disk; fetching them again",
+                    block.start
+                );
                 following.task.refetch(block.start);
                 Ok(Look::Again)
             }
@@ -279,12 +326,20 @@ impl Reader {
                     blocking(move || entry.repair(block.start, &fresh)).await?
                 };
                 match repaired {
-                    Ok(()) => {
+                    // The block's own check is against accidents only, and these bytes came from
+                    // whoever this client asks: the whole must agree before any of them is handed on.
+                    Ok(()) if is_right(Arc::clone(&entry), self.request.digest).await? => {
                         info!(task = %self.request.id, "bytes {} to {} are repaired", block.start, block.end);
                         return Ok(Look::Again);
                     }
+                    Ok(()) => "the repaired content has another digest".to_owned(),
                     Err(error) => error.to_string(),
                 }
+            }
+            Err(error) if !error.is_lasting() => {
+                warn!(task = %self.request.id, "this once without the stored content: {error}");
+                self.go_direct().await?;
+                return Ok(Look::Again);
             }
             Err(error) => error.to_string(),
         };
@@ -371,6 +426,12 @@ async fn hash_sent(entry: Arc<Entry>, until: u64, digest: Digest) -> Result<Hash
     Ok(prefix.into_hasher())
 }
 
+/// Whether a whole stored content is what its digest says; one without a digest has nothing to say.
+async fn is_right(entry: Arc<Entry>, digest: Option<Digest>) -> Result<bool, ContentError> {
+    let (Some(digest), Some(total)) = (digest, entry.total()) else { return Ok(true) };
+    Ok(hash_sent(entry, total, digest).await?.finish() == digest)
+}
+
 /// Whether two entries hold the same bytes in `range`.
 async fn equal(one: Arc<Entry>, other: Arc<Entry>, range: ByteRange) -> Result<bool, ContentError> {
     const STEP: u64 = 1 << 20;
@@ -390,9 +451,4 @@ async fn equal(one: Arc<Entry>, other: Arc<Entry>, range: ByteRange) -> Result<b
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ContentError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| ContentError::Internal(error.to_string()))
-}
-
-/// One failure, told to each reader.
-fn shared(error: &Arc<ContentError>) -> ContentError {
-    ContentError::Shared(Arc::clone(error))
 }

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 
-use dfget_core::{Authority, Digest, RangeHeader, TaskId};
+use dfget_core::{Authority, ContentKey, Digest, RangeHeader, TaskId};
 use dfget_origin::FetchRequest;
 use dfget_storage::EntryKey;
 
 /// What a client asks for, as far as a task is concerned.
 #[derive(Clone, Debug)]
 pub struct TaskRequest {
-    /// The content's identity.
+    /// The content's name in the cluster and in the log.
     pub id: TaskId,
+    /// The content's name on this node.
+    pub key: ContentKey,
     /// What the content must hash to, where the URL says so.
     pub digest: Option<Digest>,
     /// Where the client wants it from.
     pub authority: Authority,
     /// URL and the client's own headers: what the origin is asked with on its behalf.
     pub fetch: FetchRequest,
+    /// Stands for the client's credential, and tells nothing of it.
+    pub credential: Arc<str>,
     /// The part wanted.
     pub range: RangeHeader,
     /// This attempt's name in the log.
@@ -27,16 +31,16 @@ pub struct TaskRequest {
 /// verified, what one authority sends is nothing that another's clients should get.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct RunKey {
-    pub(crate) id: TaskId,
+    pub(crate) key: ContentKey,
     pub(crate) authority: Authority,
 }
 
 /// The key of a verified content.
-pub(crate) fn final_key(id: &TaskId) -> EntryKey {
-    EntryKey::new(id.as_str())
+pub(crate) fn final_key(key: &ContentKey) -> EntryKey {
+    EntryKey::new(key.as_str())
 }
 
 /// The key of a content that is being fetched from one authority.
 pub(crate) fn partial_key(key: &RunKey) -> EntryKey {
-    EntryKey::new(format!("{}@{}", key.id, key.authority))
+    EntryKey::new(format!("{}@{}", key.key, key.authority))
 }

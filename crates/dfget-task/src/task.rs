@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use dfget_core::{ByteRange, Digest, RangeError, RangeHeader};
+use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Identity};
 use dfget_storage::{Entry, Pin};
 use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
-use crate::plan::{Situation, fetches};
+use crate::plan::{Situation, fetches, merge};
 use crate::prefix::PrefixHasher;
 use crate::reader::Reader;
 use crate::request::{RunKey, TaskRequest};
@@ -28,9 +29,11 @@ const MOST_SOURCES: usize = 16;
 /// A running download. Readers join it; it ends verified, failed or retired.
 pub struct Task {
     pub(crate) tasks: Tasks,
+    pub(crate) id: TaskId,
     pub(crate) key: RunKey,
     pub(crate) digest: Option<Digest>,
-    pub(crate) meta: TaskMeta,
+    /// The request that the task was begun with.
+    pub(crate) first: TaskRequest,
     pub(crate) peer: Arc<str>,
     pub(crate) started: Instant,
     pub(crate) prefix: Mutex<Option<PrefixHasher>>,
@@ -38,11 +41,18 @@ pub struct Task {
     pub(crate) state: Mutex<State>,
     progress: watch::Sender<()>,
     next_id: AtomicU64,
+    on_end: Mutex<Option<OnEnd>>,
 }
+
+/// Told once whether the content turned out to be right (`true`) or wrong; not at all if nobody
+/// came to know.
+pub type OnEnd = Box<dyn FnOnce(bool) + Send>;
 
 /// What changes while a task runs. Locked for moments only, never over I/O.
 pub(crate) struct State {
     pub(crate) entry: Arc<Entry>,
+    /// What the answer that fills the entry says of the content.
+    pub(crate) meta: Arc<TaskMeta>,
     /// The entry is not evicted while it is written.
     pub(crate) pin: Option<Pin>,
     /// 0 at first; 1 after a mismatch made everything be fetched anew.
@@ -88,6 +98,32 @@ pub(crate) struct Snapshot {
     pub(crate) outcome: Option<Outcome>,
 }
 
+// === impl State ===
+
+impl State {
+    /// Sets how the task ends; returns whether it had not ended before.
+    fn finish(&mut self, outcome: Outcome) -> bool {
+        let first = self.outcome.is_none();
+        self.settling = false;
+        self.pin = None;
+        self.outcome.get_or_insert(outcome);
+        first
+    }
+
+    fn add_source(&mut self, source: &FetchRequest) {
+        if self.sources.contains(source) {
+            return;
+        }
+        if self.sources.len() >= MOST_SOURCES {
+            // The oldest credential is the first to expire.
+            self.sources.remove(0);
+        }
+        self.sources.push(source.clone());
+    }
+}
+
+// === impl Task ===
+
 impl Task {
     /// A task over `entry`, nothing of which is being fetched yet.
     pub(crate) fn new(
@@ -100,6 +136,7 @@ impl Task {
         let state = State {
             pin: Some(entry.pin()),
             entry,
+            meta: Arc::new(meta),
             generation: 0,
             wanted: HashMap::new(),
             seats: 0,
@@ -114,9 +151,10 @@ impl Task {
         let cancel = tasks.inner.closing.child_token();
         Arc::new(Self {
             tasks,
+            id: request.id.clone(),
             key,
             digest: request.digest,
-            meta,
+            first: request.clone(),
             peer: Arc::clone(&request.peer),
             started: Instant::now(),
             prefix: Mutex::new(prefix),
@@ -124,19 +162,50 @@ impl Task {
             state: Mutex::new(state),
             progress: watch::Sender::new(()),
             next_id: AtomicU64::new(0),
+            on_end: Mutex::default(),
         })
     }
 
     /// The headers that describe the content.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
-        self.meta.headers(&self.key.authority)
+        let meta = Arc::clone(&self.state.lock().meta);
+        meta.headers(&self.key.authority)
     }
 
     /// What tells this content from another.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        self.meta.identity(self.state.lock().entry.total())
+        let state = self.state.lock();
+        state.meta.identity(state.entry.total())
+    }
+
+    /// Whether the credential of `request` may be asked about at all.
+    #[must_use]
+    pub fn admits(&self, request: &TaskRequest) -> bool {
+        self.state.lock().meta.admits(request)
+    }
+
+    /// Has `action` told how the content turned out.
+    pub(crate) fn when_ended(&self, action: OnEnd) {
+        *self.on_end.lock() = Some(action);
+    }
+
+    /// Makes room for another version of the content, unless somebody still reads or fetches this one.
+    #[must_use]
+    pub fn supersede(self: &Arc<Self>) -> bool {
+        let (entry, superseded) = {
+            let mut state = self.state.lock();
+            let used = !state.wanted.is_empty() || !state.flying.is_empty() || state.settling;
+            (Arc::clone(&state.entry), !used && state.finish(Outcome::Retired))
+        };
+        if superseded {
+            if let Some(store) = self.tasks.store() {
+                store.remove(&entry);
+            }
+            self.has_ended();
+        }
+        superseded
     }
 
     /// The bytes that a request's range means, once the content's length is known: waits for
@@ -187,26 +256,22 @@ impl Task {
             let wanted = whole
                 .map_or_else(|| 0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
             state.wanted.insert(id, wanted);
-            if state.sources.len() < MOST_SOURCES {
-                state.sources.push(request.fetch.clone());
-            }
+            state.add_source(&request.fetch);
         }
         self.advance();
         Some(Reader::following(Arc::clone(self), id, request.clone(), range, leads))
     }
 
-    /// Begins the first fetch, whose answer is there already.
-    pub(crate) fn begin_with(self: &Arc<Self>, stream: ContentStream) {
+    /// Notes the first fetch, whose answer is there already, so that nobody begins another.
+    pub(crate) fn reserve(&self, stream: &ContentStream) -> u64 {
         let range = stream.position()..stream.end().unwrap_or(u64::MAX);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut state = self.state.lock();
-            if self.tasks.inner.options.finish_abandoned {
-                state.kept.push(range.clone());
-            }
-            state.flying.insert(id, range);
+        let mut state = self.state.lock();
+        if self.tasks.inner.options.finish_abandoned {
+            merge(&mut state.kept, range.clone());
         }
-        self.spawn_fetch(id, stream);
+        state.flying.insert(id, range);
+        id
     }
 
     /// Begins whatever has to be fetched now, or the last check if nothing has.
@@ -217,15 +282,13 @@ impl Task {
             if state.outcome.is_some() || state.settling {
                 return;
             }
+            let entry = Arc::clone(&state.entry);
+            state.kept.retain(|range| !entry.gaps(range.clone()).is_empty());
             for range in self.next_fetches(&state) {
                 let Some(source) = state.sources.last().cloned() else { break };
                 let id = self.next_id.fetch_add(1, Ordering::Relaxed);
                 let end = (range.end != u64::MAX).then_some(range.end);
-                let identity = if state.generation == 0 {
-                    self.meta.identity(state.entry.total())
-                } else {
-                    Identity { named: true, ..Identity::default() }
-                };
+                let identity = state.meta.identity(state.entry.total());
                 let origin = self.tasks.origin().clone();
                 streams.push((id, ContentStream::lazy(origin, source, range.start, end, identity)));
                 state.flying.insert(id, range);
@@ -264,7 +327,7 @@ impl Task {
             if let Some(wanted) = wanted
                 && !state.entry.gaps(wanted.clone()).is_empty()
             {
-                state.kept.push(wanted);
+                merge(&mut state.kept, wanted);
             }
         }
         self.left();
@@ -283,9 +346,11 @@ impl Task {
 
     /// Somebody has gone: the download stops if that was the last and it is not to be finished.
     fn left(self: &Arc<Self>) {
-        if !self.tasks.inner.options.finish_abandoned {
+        {
             let state = self.state.lock();
-            if state.wanted.is_empty() && state.seats == 0 && state.outcome.is_none() {
+            let alone = state.wanted.is_empty() && state.seats == 0 && state.outcome.is_none();
+            if alone && !self.tasks.inner.options.finish_abandoned {
+                // What is under way sees it and ends the task; if nothing is, that is done below.
                 self.cancel.cancel();
             }
         }
@@ -294,39 +359,58 @@ impl Task {
 
     /// Ends the task if nobody is there, nothing is under way and nothing is left to do.
     pub(crate) fn retire_if_idle(self: &Arc<Self>) {
-        let idle = {
-            let state = self.state.lock();
-            let busy =
-                !state.flying.is_empty() || state.settling || !state.wanted.is_empty() || state.seats > 0;
+        let retired = {
+            let mut state = self.state.lock();
+            let held = !state.wanted.is_empty() || (state.seats > 0 && !self.cancel.is_cancelled());
+            let busy = !state.flying.is_empty() || state.settling || held;
             let more = !self.cancel.is_cancelled() && !self.next_fetches(&state).is_empty();
-            state.outcome.is_none() && !busy && !more
+            state.outcome.is_none() && !busy && !more && state.finish(Outcome::Retired)
         };
-        if idle {
-            self.end(Outcome::Retired);
+        if retired {
+            self.has_ended();
         }
     }
 
     /// Ends the task, once; readers see how.
     pub(crate) fn end(self: &Arc<Self>, outcome: Outcome) {
-        {
-            let mut state = self.state.lock();
-            state.settling = false;
-            if state.outcome.is_none() {
-                state.outcome = Some(outcome);
-            }
-            state.pin = None;
+        if self.state.lock().finish(outcome) {
+            self.has_ended();
+        }
+    }
+
+    fn has_ended(self: &Arc<Self>) {
+        let right = match &self.state.lock().outcome {
+            Some(Outcome::Verified) => Some(true),
+            Some(Outcome::Failed(_)) => Some(false),
+            _ => None,
+        };
+        if let (Some(right), Some(action)) = (right, self.on_end.lock().take()) {
+            action(right);
         }
         self.cancel.cancel();
         self.tasks.retire(&self.key, self);
         self.bump();
     }
 
-    /// A block of a download turned out to have changed on disk: it is fetched again.
+    /// A block of a download turned out to have changed on disk: it is fetched again, and hashed
+    /// again as well.
     pub(crate) fn refetch(self: &Arc<Self>, block_start: u64) {
         let entry = Arc::clone(&self.state.lock().entry);
-        if entry.drop_block(block_start).is_ok() {
-            self.advance();
+        if let Err(error) = entry.drop_block(block_start) {
+            warn!(task = %self.id, "streaming on without the store: {error}");
+            return self.end(Outcome::Unstored);
         }
+        let task = Arc::clone(self);
+        // Whoever hashes now may hold the hash for long.
+        self.tasks.inner.tracker.spawn_blocking(move || {
+            {
+                let mut prefix = task.prefix.lock();
+                if prefix.as_ref().is_some_and(|prefix| block_start < prefix.hashed()) {
+                    *prefix = task.digest.as_ref().map(PrefixHasher::like);
+                }
+            }
+            task.advance();
+        });
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

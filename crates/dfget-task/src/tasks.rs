@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dfget_core::{Authority, TaskId};
+use dfget_core::{Authority, ContentKey};
 use dfget_origin::OriginClient;
 use dfget_storage::Store;
 use dfget_telemetry::Metrics;
@@ -48,10 +48,15 @@ pub(crate) struct Inner {
 }
 
 enum Slot {
-    /// A request is at the origin; the channel closes when its answer is there.
-    Leading(watch::Receiver<()>),
+    /// A request is at the origin; the channel closes when its answer is there, and says before
+    /// if there is none.
+    Leading(watch::Receiver<Answered>),
     Running(Arc<Task>),
 }
+
+/// What a leader's channel carries: only that something was sent on it counts.
+#[derive(Debug)]
+pub(crate) struct Answered;
 
 /// Where a content stands.
 #[derive(Debug)]
@@ -60,6 +65,9 @@ pub enum Found {
     Stored(Stored),
     /// Being fetched, or partly here from before.
     Running(Seat),
+    /// Nowhere, and the request that was sent for it got no answer: whoever waited for that asks
+    /// for itself rather than that all wait one after another.
+    Unanswered,
     /// Nowhere; whoever holds this is the one to ask the origin, and others wait for the outcome.
     Absent(Lead),
 }
@@ -102,7 +110,7 @@ impl Tasks {
 
     /// Finds out where a content stands. Waits while another request for it is at the origin.
     pub async fn find(&self, request: &TaskRequest) -> Found {
-        let key = RunKey { id: request.id.clone(), authority: request.authority.clone() };
+        let key = RunKey { key: request.key.clone(), authority: request.authority.clone() };
         loop {
             if let Some(stored) = self.stored(request) {
                 return Found::Stored(stored);
@@ -112,27 +120,33 @@ impl Tasks {
                 match running.get(&key) {
                     Some(Slot::Running(task)) => return Found::Running(Seat::take(task)),
                     Some(Slot::Leading(done)) => done.clone(),
+                    // It may have been finished since.
                     None => {
+                        if let Some(stored) = self.stored(request) {
+                            return Found::Stored(stored);
+                        }
                         if let Some(task) = self.resumed(&key, request) {
                             let seat = Seat::take(&task);
                             running.insert(key, Slot::Running(task));
                             return Found::Running(seat);
                         }
-                        let (done, waiting) = watch::channel(());
+                        let (done, waiting) = watch::channel(Answered);
                         running.insert(key.clone(), Slot::Leading(waiting));
                         return Found::Absent(Lead::new(self.clone(), key, done));
                     }
                 }
             };
-            // Nothing is ever sent: the wait ends when the leader drops its end.
-            let _ = leading.changed().await;
+            // The wait ends when the leader says that it got no answer, or drops its end.
+            if leading.changed().await.is_ok() {
+                return Found::Unanswered;
+            }
         }
     }
 
-    /// Notes that `authority` has just delivered the whole content that is stored as `id`.
-    pub fn note_origin(&self, id: &TaskId, authority: &Authority, headers: &http::HeaderMap) {
+    /// Notes that `authority` has just delivered the whole content that is stored as `key`.
+    pub fn note_origin(&self, key: &ContentKey, authority: &Authority, headers: &http::HeaderMap) {
         if let Some(store) = &self.inner.store
-            && let Some(entry) = store.get(&final_key(id)).filter(|entry| entry.is_complete())
+            && let Some(entry) = store.get(&final_key(key)).filter(|entry| entry.is_complete())
             && let Some(mut meta) = TaskMeta::from_bytes(&entry.meta())
         {
             meta.add_origin(authority, headers);
@@ -155,7 +169,7 @@ impl Tasks {
 
     fn stored(&self, request: &TaskRequest) -> Option<Stored> {
         let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
-        let entry = store.get(&final_key(&request.id)).filter(|entry| entry.is_complete())?;
+        let entry = store.get(&final_key(&request.key)).filter(|entry| entry.is_complete())?;
         Stored::new(self.clone(), entry)
     }
 

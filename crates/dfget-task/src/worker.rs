@@ -1,8 +1,8 @@
 //! What a task does in the background: fetch, write, hash, check.
 //!
-//! Each fetch is two loops joined by a short queue: one reads the origin, the other writes to
-//! the store and hashes, on a thread where it may block. So the network does not wait for the
-//! disk, nor the runtime for either.
+//! What a fetch reads is written and hashed in batches, each on a thread where it may block,
+//! while the next batch is read. So the network does not wait for the disk, nor the runtime for
+//! either, and a fetch that waits for its origin holds no thread.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,18 +10,29 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use dfget_core::{Digest, piece_count, piece_length};
 use dfget_origin::{ContentStream, FetchError, FetchRequest};
-use dfget_storage::{ReadError, WriteError};
+use dfget_storage::{Entry, ReadError, WriteError};
 use dfget_telemetry::TaskFailure;
-use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::error::ContentError;
+use crate::meta::TaskMeta;
 use crate::prefix::PrefixHasher;
 use crate::request::final_key;
 use crate::task::{Outcome, Task};
 
-/// Chunks that may wait between the network and the disk.
-const QUEUE: usize = 16;
+/// Bytes that may wait for the disk; then the network waits too.
+const BATCH: usize = 1 << 20;
+
+/// Bytes that were read and not written yet.
+#[derive(Default)]
+struct Batch {
+    chunks: Vec<(u64, Bytes)>,
+    len: usize,
+}
+
+/// The batch that is being written, if one is.
+type Writing = Option<JoinHandle<Result<(), WriteError>>>;
 
 /// A fetch that ended before its end.
 struct Ended {
@@ -47,66 +58,76 @@ impl Task {
     }
 
     async fn run_fetch(self: &Arc<Self>, mut stream: ContentStream) -> Result<(), Box<Ended>> {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let task = Arc::clone(self);
-        let writer = self.tasks.inner.tracker.spawn_blocking(move || task.write(receiver));
-        let fetched = loop {
+        let (mut batch, mut writing, mut fetched): (_, Writing, _) = (Batch::default(), None, None);
+        let broken = loop {
+            if writing.is_none() && batch.len > 0 {
+                writing = Some(self.spawn_write(std::mem::take(&mut batch)));
+            }
+            if writing.is_none()
+                && let Some(fetched) = fetched.take()
+            {
+                match fetched {
+                    Ok(()) => return Ok(()),
+                    Err(broken) => break broken,
+                }
+            }
             let position = stream.position();
-            let next = tokio::select! {
-                () = self.cancel.cancelled() => break Err(Broken::Cancelled),
-                next = stream.next() => next,
-            };
-            match next {
-                // A queue that is closed has its reason told by the writer.
-                Ok(Some(bytes)) => {
-                    if let Err(error) = self.learn_total(&stream) {
-                        warn!(task = %self.key.id, "{error}");
-                    }
-                    if sender.send((position, bytes)).await.is_err() {
-                        break Ok(());
+            tokio::select! {
+                written = ended(&mut writing), if writing.is_some() => {
+                    writing = None;
+                    if let Err(error) = written {
+                        break Broken::Write(error);
                     }
                 }
-                Ok(None) => break Ok(()),
-                Err(error) => break Err(Broken::Fetch(error)),
+                () = self.cancel.cancelled(), if fetched.is_none() => fetched = Some(Err(Broken::Cancelled)),
+                next = stream.next(), if fetched.is_none() && batch.len < BATCH => match next {
+                    Ok(Some(bytes)) => {
+                        batch.len += bytes.len();
+                        batch.chunks.push((position, bytes));
+                    }
+                    Ok(None) => fetched = Some(Ok(())),
+                    Err(error) => fetched = Some(Err(Broken::Fetch(error))),
+                },
             }
-            if stream.is_whole_only() {
-                self.state.lock().whole_only = true;
+            if let Err(error) = self.learn(&stream) {
+                break Broken::Write(error);
             }
-        };
-        drop(sender);
-        let written = match writer.await {
-            Ok(written) => written,
-            Err(panicked) => Err(WriteError::Io(std::io::Error::other(panicked))),
-        };
-        let broken = match (written, fetched) {
-            (Err(error), _) => Broken::Write(error),
-            (Ok(()), Err(broken)) => broken,
-            (Ok(()), Ok(())) => match self.learn_total(&stream) {
-                Ok(()) => return Ok(()),
-                Err(error) => Broken::Write(error),
-            },
         };
         Err(Box::new(Ended { broken, source: stream.request().clone() }))
     }
 
-    fn write(&self, mut chunks: mpsc::Receiver<(u64, Bytes)>) -> Result<(), WriteError> {
+    fn spawn_write(self: &Arc<Self>, batch: Batch) -> JoinHandle<Result<(), WriteError>> {
+        let task = Arc::clone(self);
+        self.tasks.inner.tracker.spawn_blocking(move || task.write(batch))
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), WriteError> {
         let entry = Arc::clone(&self.state.lock().entry);
-        while let Some((offset, bytes)) = chunks.blocking_recv() {
+        for (offset, bytes) in batch.chunks {
+            // What is there already is not written again, and must not be hashed from here.
+            let known = entry.contiguous_from(offset) - offset;
             entry.append(offset, &bytes)?;
+            let fresh =
+                usize::try_from(known).map_or(&[][..], |known| bytes.get(known..).unwrap_or_default());
             // Somebody else may be reading on in the store; then these bytes are read there too.
             if let Some(mut prefix) = self.prefix.try_lock()
                 && let Some(prefix) = prefix.as_mut()
             {
-                prefix.feed(offset, &bytes);
+                prefix.feed(offset + known, fresh);
             }
-            self.bump();
         }
+        self.bump();
         Ok(())
     }
 
-    /// A content whose first answer had no length may have one later, at its end at the latest.
-    fn learn_total(&self, stream: &ContentStream) -> Result<(), WriteError> {
-        let entry = Arc::clone(&self.state.lock().entry);
+    /// Notes what the stream has shown of the origin. A content whose first answer had no length
+    /// may have one later, at its end at the latest.
+    fn learn(&self, stream: &ContentStream) -> Result<(), WriteError> {
+        let entry = {
+            let mut state = self.state.lock();
+            state.whole_only |= stream.is_whole_only();
+            Arc::clone(&state.entry)
+        };
         match (entry.total(), stream.identity().total) {
             (None, Some(total)) => {
                 entry.set_total(total).map_err(|error| WriteError::Io(std::io::Error::other(error)))
@@ -122,15 +143,19 @@ impl Task {
             match ended.map_err(|ended| *ended) {
                 Ok(()) => None,
                 Err(Ended { broken: Broken::Fetch(FetchError::Denied(status)), source }) => {
-                    state.sources.retain(|other| other.headers != source.headers);
+                    state.sources.retain(|other| *other != source);
                     let denied = FetchError::Denied(status);
                     state.sources.is_empty().then(|| Outcome::Failed(Arc::new(self.fetch_failed(denied))))
                 }
                 Err(Ended { broken: Broken::Fetch(error), .. }) => {
+                    if let (true, Some(store)) = (is_lasting(&error), self.tasks.store()) {
+                        // What is here belongs to another content: the next client begins anew.
+                        store.remove(&state.entry);
+                    }
                     Some(Outcome::Failed(Arc::new(self.fetch_failed(error))))
                 }
                 Err(Ended { broken: Broken::Write(error), .. }) => {
-                    warn!(task = %self.key.id, "streaming on without the store: {error}");
+                    warn!(task = %self.id, "streaming on without the store: {error}");
                     Some(Outcome::Unstored)
                 }
                 Err(_) if self.tasks.inner.closing.is_cancelled() => {
@@ -175,11 +200,11 @@ impl Task {
             (Err(ReadError::Rotten { block }), _) => {
                 self.state.lock().settling = false;
                 self.tasks.metrics().rotten_block();
-                warn!(task = %self.key.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
+                warn!(task = %self.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
                 self.refetch(block.start);
             }
             (Err(error), _) => {
-                warn!(task = %self.key.id, "streaming on without the store: {error}");
+                warn!(task = %self.id, "streaming on without the store: {error}");
                 self.end(Outcome::Unstored);
             }
         }
@@ -189,18 +214,18 @@ impl Task {
     fn publish(self: &Arc<Self>) {
         let entry = Arc::clone(&self.state.lock().entry);
         if let Some(store) = self.tasks.store() {
-            let key = final_key(&self.key.id);
+            let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.to_bytes());
             if self.digest.is_none()
                 && let Some(older) = store.get(&key)
             {
                 store.remove(&older);
             }
-            match store.publish(&entry, key, self.meta.to_bytes()) {
+            match store.publish(&entry, key, meta) {
                 Ok(published) if Arc::ptr_eq(&published, &entry) => {}
                 // It was there already, from another authority: now this one is known to have it.
-                Ok(_) => self.tasks.note_origin(&self.key.id, &self.key.authority, &self.headers()),
+                Ok(_) => self.tasks.note_origin(&self.key.key, &self.key.authority, &self.headers()),
                 // Readers have all bytes, and they are right; only the next client has to fetch again.
-                Err(error) => warn!(task = %self.key.id, "not kept: {error}"),
+                Err(error) => warn!(task = %self.id, "not kept: {error}"),
             }
         }
         self.end_logged(Outcome::Verified);
@@ -210,36 +235,66 @@ impl Task {
     fn mismatched(self: &Arc<Self>, expected: Digest, actual: Digest) {
         let origin = self.key.authority.to_string();
         let mismatch = ContentError::Mismatch { origin, expected, actual };
-        warn!(task = %self.key.id, "{mismatch}");
-        let old = Arc::clone(&self.state.lock().entry);
-        let again = self.state.lock().generation == 0;
-        let fresh =
-            self.tasks.store().filter(|_| again).and_then(|store| {
-                store.create(old.key(), self.meta.to_bytes(), None, SystemTime::now()).ok()
-            });
-        let Some(fresh) = fresh else {
-            if let Some(store) = self.tasks.store() {
-                store.remove(&old);
-            }
-            return self.end_logged(Outcome::Failed(Arc::new(mismatch)));
+        warn!(task = %self.id, "{mismatch}");
+        let (old, again) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.entry), state.generation == 0)
         };
-        *self.prefix.lock() = Some(PrefixHasher::like(&expected));
+        if again {
+            let task = Arc::clone(self);
+            self.tasks.inner.tracker.spawn(async move { task.begin_again(old, mismatch).await });
+        } else {
+            self.give_up(&old, mismatch);
+        }
+    }
+
+    fn give_up(self: &Arc<Self>, entry: &Entry, reason: ContentError) {
+        if let Some(store) = self.tasks.store() {
+            store.remove(entry);
+        }
+        self.end_logged(Outcome::Failed(Arc::new(reason)));
+    }
+
+    /// Fetches everything anew, with the credential that the task was begun with: what it is
+    /// given now is what it may have.
+    async fn begin_again(self: &Arc<Self>, old: Arc<Entry>, mismatch: ContentError) {
+        let again = tokio::select! {
+            () = self.cancel.cancelled() => None,
+            again = self.fetch_again(&old) => again,
+        };
+        let Some((fresh, meta, stream)) = again else { return self.give_up(&old, mismatch) };
+        *self.prefix.lock() = self.digest.as_ref().map(PrefixHasher::like);
         {
             let mut state = self.state.lock();
             state.pin = Some(fresh.pin());
             state.entry = fresh;
+            state.meta = Arc::new(meta);
             state.generation = 1;
             state.settling = false;
+            state.whole_only = false;
             state.wanted.values_mut().for_each(|wanted| *wanted = 0..u64::MAX);
             state.kept.clear();
-            state.kept.push(0..u64::MAX);
         }
+        let fetch = self.reserve(&stream);
         self.bump();
-        self.advance();
+        self.spawn_fetch(fetch, stream);
+    }
+
+    async fn fetch_again(&self, old: &Entry) -> Option<(Arc<Entry>, TaskMeta, ContentStream)> {
+        let (origin, request) = (self.tasks.origin().clone(), &self.first);
+        let answer = origin.fetch(&request.fetch, &[]).await.ok()?.response;
+        let headers = answer.headers().clone();
+        let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, true).ok()?;
+        let meta = TaskMeta::describing(request, &headers, stream.identity());
+        let (store, key) = (self.tasks.store()?.clone(), old.key());
+        let (bytes, total) = (meta.to_bytes(), stream.identity().total);
+        let create = move || store.create(key, bytes, total, SystemTime::now());
+        let fresh = tokio::task::spawn_blocking(create).await.ok()?.ok()?;
+        Some((fresh, meta, stream))
     }
 
     fn end_logged(self: &Arc<Self>, outcome: Outcome) {
-        let (task, peer) = (self.key.id.as_str(), &*self.peer);
+        let (task, peer) = (self.id.as_str(), &*self.peer);
         match &outcome {
             Outcome::Verified => {
                 let total = self.state.lock().entry.total().unwrap_or(0);
@@ -263,4 +318,19 @@ impl Task {
         }
         self.end(outcome);
     }
+}
+
+/// Waits for the batch that is being written.
+async fn ended(writing: &mut Writing) -> Result<(), WriteError> {
+    match writing {
+        Some(writing) => {
+            writing.await.unwrap_or_else(|lost| Err(WriteError::Io(std::io::Error::other(lost))))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a failure says that what is here cannot be continued, now or later.
+const fn is_lasting(error: &FetchError) -> bool {
+    matches!(error, FetchError::Changed(_) | FetchError::Unusable(_))
 }
