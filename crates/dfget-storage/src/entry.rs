@@ -260,7 +260,11 @@ impl Entry {
         let Some(shared) = self.shared.upgrade() else {
             return Err(StoreError::Removed { key: self.key() });
         };
-        let opened = Arc::new(shared.files.open(self.id)?);
+        let opened = match shared.files.open(self.id) {
+            Ok(opened) => Arc::new(opened),
+            // who unlinks the file of an entry in use leaves it open here first
+            Err(error) => return self.file.lock().clone().ok_or(error),
+        };
         Ok(Arc::clone(self.file.lock().get_or_insert(opened)))
     }
 
