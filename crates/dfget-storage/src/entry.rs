@@ -41,6 +41,8 @@ pub struct Entry {
     pins: AtomicUsize,
     /// Bytes on disk.
     pub(crate) allocated: AtomicU64,
+    /// Bytes of other entries that left to make room for this one.
+    pub(crate) taken: AtomicU64,
     file: Mutex<Option<Arc<DataFile>>>,
     state: Mutex<State>,
     /// Signalled when a writer has left a block.
@@ -100,6 +102,7 @@ impl Entry {
             accessed: row.accessed.into(),
             pins: AtomicUsize::new(0),
             allocated: allocated.into(),
+            taken: AtomicU64::new(0),
             file: Mutex::new(None),
             state: Mutex::new(State {
                 key: row.key,
@@ -136,6 +139,10 @@ impl Entry {
     }
 
     /// Makes the length known.
+    ///
+    /// One that can never fit on the disk is no error here, since what has come so far may be read
+    /// on. The append that finds no space is [`WriteError::Full`](crate::WriteError::Full) then,
+    /// and no other entry leaves for it.
     ///
     /// # Errors
     /// [`StoreError::Total`] if another length is known or more bytes are here already;
@@ -263,9 +270,20 @@ impl Entry {
         let opened = match shared.files.open(self.id) {
             Ok(opened) => Arc::new(opened),
             // who unlinks the file of an entry in use leaves it open here first
-            Err(error) => return self.file.lock().clone().ok_or(error),
+            Err(error) => return self.open_file().ok_or(error),
         };
         Ok(Arc::clone(self.file.lock().get_or_insert(opened)))
+    }
+
+    /// The data file, if it is open.
+    pub(crate) fn open_file(&self) -> Option<Arc<DataFile>> {
+        self.file.lock().clone()
+    }
+
+    /// Bytes that are still to come, if the length is known.
+    pub(crate) fn missing_bytes(&self) -> Option<u64> {
+        let state = self.state.lock();
+        Some(state.blocks.total()?.saturating_sub(state.blocks.present()))
     }
 
     /// Tells the next group commit of a change, after `written` new bytes.

@@ -97,6 +97,18 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The content is larger than the quota, or than what is free on the disk and what may be
+    /// evicted for it. Nothing was.
+    #[error(
+        "a content of {total} bytes is too large for the store, which has room for {room}; free some \
+         on the disk of `dataDir`, or raise `diskGCThreshold` if that is set"
+    )]
+    TooLarge {
+        /// The length of the content.
+        total: u64,
+        /// The greatest length that would have been taken.
+        room: u64,
+    },
     /// The entry was evicted, replaced or removed meanwhile; begin a new one.
     #[error("{key} was removed from the store meanwhile")]
     Removed {
@@ -129,7 +141,8 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
-    /// No space, quota of the user or file size limit, even after old entries were evicted.
+    /// No space, quota of the user or file size limit: old entries were evicted and it was not
+    /// enough, or none were, because all that may leave for one content would not have been.
     #[error(
         "no space for the store ({0}); free some on its disk, or lower `diskGCThreshold` so that \
          old entries leave earlier"

@@ -14,11 +14,12 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use rustix::{
     fs::OFlags,
     io::{Errno, ReadWriteFlags},
@@ -31,6 +32,8 @@ use crate::{error::StoreError, home, key::FileId};
 pub(crate) struct Files {
     root: PathBuf,
     open: Arc<AtomicUsize>,
+    /// Files without a name that were open when they lost it, and the bytes they take.
+    unlinked: Mutex<Vec<(Weak<DataFile>, u64)>>,
 }
 
 /// An open data file. It can be read for as long as it is open, unlinked or not.
@@ -60,7 +63,7 @@ impl Files {
             }
         }
         sync_dir(&root).map_err(StoreError::io("flush", &root))?;
-        Ok(Self { root, open: Arc::default() })
+        Ok(Self { root, open: Arc::default(), unlinked: Mutex::default() })
     }
 
     /// Files that are open at this moment.
@@ -100,6 +103,21 @@ impl Files {
     /// The directory cannot be written.
     pub(crate) fn unlink(&self, id: FileId) -> Result<(), StoreError> {
         remove(&self.path(id))
+    }
+
+    /// Notes that `file` was unlinked: its `bytes` are free when its last user has closed it.
+    pub(crate) fn note_unlinked(&self, file: &Arc<DataFile>, bytes: u64) {
+        let mut unlinked = self.unlinked.lock();
+        unlinked.retain(|(file, _)| file.strong_count() > 0);
+        unlinked.push((Arc::downgrade(file), bytes));
+    }
+
+    /// Bytes that are going to be free without anybody's doing: those of unlinked files that are
+    /// still open.
+    pub(crate) fn freeing_bytes(&self) -> u64 {
+        let unlinked = self.unlinked.lock();
+        let open = unlinked.iter().filter(|(file, _)| file.strong_count() > 0);
+        open.map(|(_, bytes)| bytes).sum()
     }
 
     /// Makes the name of a new file durable.

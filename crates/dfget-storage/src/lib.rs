@@ -11,8 +11,9 @@
 //!   speaks only of bytes that are on the disk by then. What came later is fetched again.
 //! - **No reader is disturbed.** An entry that is evicted, replaced or removed is read to its end
 //!   by those who hold it. No call of a reader or writer waits for a flush.
-//! - **A full or broken disk stops no pull.** [`WriteError::Full`] says so after old entries were
-//!   evicted in vain; the caller streams on without the store.
+//! - **A full or broken disk stops no pull.** [`StoreError::TooLarge`] says beforehand, and
+//!   [`WriteError::Full`] later, that old entries cannot or did not make room; the caller streams on
+//!   without the store.
 //!
 //! What it leaves to its users: digests (a CRC finds rot, it proves nothing about the origin),
 //! who may read what, and the meaning of names and [`Entry::meta`].
@@ -33,6 +34,7 @@ mod key;
 mod open;
 mod queue;
 mod shared;
+mod space;
 mod store;
 mod time;
 mod transfer;
@@ -45,7 +47,7 @@ pub use self::{
     home::OpenWarning,
     key::EntryKey,
     open::{OpenReport, Rebuilt},
-    shared::Evicted,
+    space::Evicted,
     store::{Options, Store, SweepReport, Usage},
 };
 

@@ -18,7 +18,8 @@ use crate::{
     index::EntryRow,
     key::EntryKey,
     open::{self, OpenReport},
-    shared::{Evicted, Shared},
+    shared::Shared,
+    space::Evicted,
     time::{from_unix, to_unix},
 };
 
@@ -42,7 +43,7 @@ pub struct Options {
 pub struct SweepReport {
     /// The entries that left.
     pub evicted: Vec<Evicted>,
-    /// Bytes still above the quota: running downloads, or one entry larger than it.
+    /// Bytes still above the quota: running downloads, or the image used last.
     pub over_quota_bytes: u64,
 }
 
@@ -124,7 +125,8 @@ impl Store {
     /// Makes a new partial entry. An older one of that name is removed; its readers read on.
     ///
     /// # Errors
-    /// [`StoreError::Io`] if no file can be made.
+    /// [`StoreError::TooLarge`] if `total` bytes can never fit: nothing is evicted for them, and
+    /// the older entry stays. [`StoreError::Io`] if no file can be made.
     pub fn create(
         &self,
         key: EntryKey,
@@ -133,8 +135,11 @@ impl Store {
         now: SystemTime,
     ) -> Result<Arc<Entry>, StoreError> {
         let shared = self.shared();
-        let (id, file) = shared.files.create()?;
         let now = to_unix(now);
+        if let Some(total) = total {
+            shared.check_room(total, now, shared.free_bytes())?;
+        }
+        let (id, file) = shared.files.create()?;
         let row = EntryRow {
             id,
             key: key.clone(),
@@ -161,7 +166,7 @@ impl Store {
     }
 
     /// Marks `entry` complete and gives it its final name and meta. It is found there at once; it
-    /// is durable, as a whole or not at all, with the next group commit.
+    /// is durable, as a whole or not at all, with the next group commit. It counts as used now.
     ///
     /// If a complete entry has that name already, that one stays and is returned, and `entry` is
     /// removed. A partial one of that name is removed.
@@ -174,6 +179,20 @@ impl Store {
         entry: &Arc<Entry>,
         key: EntryKey,
         meta: Vec<u8>,
+    ) -> Result<Arc<Entry>, StoreError> {
+        self.publish_at(entry, key, meta, SystemTime::now())
+    }
+
+    /// As [`Self::publish`], but with the time of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_at(
+        &self,
+        entry: &Arc<Entry>,
+        key: EntryKey,
+        meta: Vec<u8>,
+        now: SystemTime,
     ) -> Result<Arc<Entry>, StoreError> {
         let shared = self.shared();
         drop(entry.loaded()?);
@@ -214,6 +233,8 @@ impl Store {
         if let Some(loser) = loser {
             shared.forget(&loser, true);
         }
+        // a download may take longer than others stay
+        winner.touch(to_unix(now));
         shared.queue.mark(&winner, 0);
         Ok(winner)
     }
@@ -234,7 +255,7 @@ impl Store {
                 None
             }
         });
-        let evicted = shared.evict(limits, disk, to_unix(now));
+        let evicted = shared.sweep(disk, to_unix(now));
         shared.rest_idle();
         let held = self.usage().bytes;
         let over_quota_bytes = limits.quota_bytes.map_or(0, |quota| held.saturating_sub(quota));

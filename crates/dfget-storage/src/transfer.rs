@@ -99,11 +99,12 @@ impl Entry {
     pub fn repair(self: &Arc<Self>, block_start: u64, data: &[u8]) -> Result<(), RepairError> {
         let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
         let file = self.file().map_err(write_error)?;
+        let _not_evicted_for_its_own_bytes = self.pin();
         let view = self.full_block(block_start)?;
         if data.len() as u64 != view.filled || crc32fast::hash(data) != view.crc {
             return Err(RepairError::Mismatch { block_start });
         }
-        write_or_evict(&shared, &file, data, block_start)?;
+        self.write_at(&shared, &file, data, block_start)?;
         self.state().blocks.mark_changed([block_start / crate::blocks::STRETCH]);
         self.mark_dirty(view.filled);
         Ok(())
@@ -155,13 +156,22 @@ impl Entry {
     ) -> Result<(), WriteError> {
         let claim = Claimed { entry: self, claim: Some(claim) };
         let (at, data, crc) = claim.split(data);
-        write_or_evict(shared, file, data, at)?;
+        self.write_at(shared, file, data, at)?;
         let mut hasher = crc32fast::Hasher::new_with_initial(crc);
         hasher.update(data);
         claim.finish(hasher.finalize());
         self.allocated.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.mark_dirty(data.len() as u64);
         Ok(())
+    }
+
+    /// Writes; where the disk is full, old entries may leave for it.
+    fn write_at(&self, shared: &Shared, file: &DataFile, data: &[u8], offset: u64) -> Result<(), WriteError> {
+        let write = || file.write_all_at(data, offset);
+        shared.write_with_room(self, data.len() as u64, write).map_err(|error| {
+            let kind = if is_full(error) { WriteError::Full } else { WriteError::Io };
+            kind(error.into())
+        })
     }
 
     fn full_block(&self, block_start: u64) -> Result<View, RepairError> {
@@ -205,20 +215,6 @@ impl Drop for Claimed<'_> {
             self.entry.block_left.notify_all();
         }
     }
-}
-
-/// Writes; on a full disk evicts what was not used for longest and tries once more.
-fn write_or_evict(shared: &Shared, file: &DataFile, data: &[u8], offset: u64) -> Result<(), WriteError> {
-    let written = match file.write_all_at(data, offset) {
-        Err(Errno::NOSPC | Errno::DQUOT) if shared.make_room(data.len() as u64) => {
-            file.write_all_at(data, offset)
-        }
-        done => done,
-    };
-    written.map_err(|error| {
-        let kind = if is_full(error) { WriteError::Full } else { WriteError::Io };
-        kind(error.into())
-    })
 }
 
 /// No space, no quota, or a limit on the size of a file (`ulimit -f`). The last is not cured by

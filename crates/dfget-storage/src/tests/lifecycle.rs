@@ -21,7 +21,7 @@ fn create(store: &Store, name: &str, total: Option<u64>) -> Arc<Entry> {
 fn published(store: &Store, name: &str, seed: u64, len: u64) -> Arc<Entry> {
     let entry = create(store, name, Some(len));
     entry.append(0, &content(seed, 0, len)).unwrap();
-    store.publish(&entry, key(name), Vec::new()).unwrap()
+    store.publish_at(&entry, key(name), Vec::new(), at(0)).unwrap()
 }
 
 fn read_all(entry: &Entry, from: u64, to: u64) -> Vec<u8> {
@@ -257,6 +257,20 @@ fn a_sweep_evicts_what_was_not_used_for_longest() {
     drop(pin);
     assert_eq!(store.sweep(at(10)).evicted, []);
     assert_eq!(store.usage(), Usage { bytes: 2 * BLOCK, entries: 2 });
+}
+
+#[test]
+fn a_content_is_as_old_as_the_end_of_its_download() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open_with(crate::Options { expire: Some(Duration::from_secs(100)), ..options(dir.path()) });
+    let slow = create(&store, "slow", Some(10));
+    let pin = slow.pin();
+    slow.append(0, &[1; 10]).unwrap();
+    store.publish_at(&slow, key("slow"), Vec::new(), at(1_200)).unwrap();
+    drop(pin);
+    assert_eq!(slow.accessed(), at(1_200));
+    assert_eq!(store.sweep(at(1_299)).evicted, []);
+    assert_eq!(store.sweep(at(1_300)).evicted.len(), 1);
 }
 
 #[test]

@@ -87,11 +87,11 @@ impl Model {
         }
     }
 
-    fn publish(&mut self, store: &Store, name: u64) {
+    fn publish(&mut self, store: &Store, name: u64, now: u64) {
         let Some(known) = self.entries.get_mut(&name) else { return };
         let entry = store.get(&key(name)).expect("known");
         let whole = (0..BLOCKS).all(|block| known.written[block as usize] == block_len(block));
-        let published = store.publish(&entry, key(name), vec![1]);
+        let published = store.publish_at(&entry, key(name), vec![1], at(now));
         assert_eq!(published.is_ok(), whole);
         known.complete = whole;
     }
@@ -197,7 +197,7 @@ fn apply(model: &mut Model, store: Store, options: &Options, op: Op, now: u64) -
             model.entries.insert(name, known);
         }
         Op::Append { name, block, len } => model.append(&store, name, block, len),
-        Op::Publish { name } => model.publish(&store, name),
+        Op::Publish { name } => model.publish(&store, name, now),
         Op::Drop { name, block } => model.drop_block(&store, name, block),
         Op::Touch { name } => {
             if let Some(entry) = store.get(&key(name)) {

@@ -26,7 +26,7 @@ fn eviction_never_tears_a_read() {
                 let entry = store.create(key.clone(), vec![], Some(LEN), at(n)).unwrap();
                 let _pin = entry.pin();
                 entry.append(0, &contents[(n % 4) as usize]).unwrap();
-                store.publish(&entry, key, vec![]).unwrap();
+                store.publish_at(&entry, key, vec![], at(n)).unwrap();
             }
             done.store(true, Ordering::SeqCst);
         });

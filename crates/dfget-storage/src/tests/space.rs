@@ -7,9 +7,8 @@ use rustix::process::geteuid;
 use super::{at, child, child_dir, content, open, options};
 use crate::{BLOCK, Entry, EntryKey, Store, StoreError, WriteError, index::EntryRow};
 
-/// Appends until the store is full; the bytes that were taken.
-fn fill(store: &Store, name: &str, total: u64) -> u64 {
-    let entry = store.create(EntryKey::from(name), vec![], Some(total), at(0)).unwrap();
+/// Appends up to `total` bytes until the store is full; the bytes that were taken.
+fn fill(entry: &Arc<Entry>, total: u64) -> u64 {
     let mut taken = 0;
     while taken < total {
         let part = content(1, taken, 50_000.min(total - taken));
@@ -52,7 +51,8 @@ fn writer_under_a_limit() {
     let small = store.create(EntryKey::from("small"), vec![], Some(10), at(0)).unwrap();
     small.append(0, &[1; 10]).unwrap();
     store.publish(&small, EntryKey::from("small"), vec![]).unwrap();
-    let end = fill(&store, "large", 8 << 20);
+    let large = store.create(EntryKey::from("large"), vec![], Some(8 << 20), at(0)).unwrap();
+    let end = fill(&large, 8 << 20);
     assert!(end <= 8123 * 512 && end > 8123 * 512 - 50_000, "{end}");
 }
 
@@ -77,7 +77,7 @@ fn writer_on_a_small_disk() {
         let key = EntryKey::from(n.to_string());
         let entry = store.create(key.clone(), vec![], Some(LEN), at(n)).unwrap();
         entry.append(0, &content(n, 0, LEN)).unwrap();
-        store.publish(&entry, key, vec![]).unwrap();
+        store.publish_at(&entry, key, vec![], at(n)).unwrap();
     }
     let mut kept: Vec<u64> =
         store.entries().iter().map(|entry| entry.key().as_str().parse().unwrap()).collect();
@@ -86,13 +86,28 @@ fn writer_on_a_small_disk() {
     assert_eq!(kept, (first..=20).collect::<Vec<_>>(), "the last ones, without a hole");
     assert!((2..=7).contains(&kept.len()), "{kept:?}");
 
-    // running downloads stay, and the one that does not fit is told so
+    // what can never fit is told so before or when its length is known, and costs nobody anything
+    let never = 100 << 20;
+    let refused = store.create(EntryKey::from("never"), vec![], Some(never), at(30)).unwrap_err();
+    assert!(
+        matches!(refused, StoreError::TooLarge { total, room } if total == never && room < 24 << 20),
+        "{refused}"
+    );
+    let late = store.create(EntryKey::from("late"), vec![], None, at(30)).unwrap();
+    late.set_total(never).unwrap();
+    assert!(fill(&late, never) < 24 << 20);
+    assert_eq!(store.entries().len(), kept.len() + 1, "none left for it");
+    store.remove(&late);
+    drop(late);
+
+    // nor do running downloads leave for a content of unknown length
     let pins: Vec<_> = store.entries().iter().map(|entry| entry.pin()).collect();
-    let end = fill(&store, "large", 100 << 20);
-    assert!(end < 24 << 20);
+    let endless = store.create(EntryKey::from("endless"), vec![], None, at(31)).unwrap();
+    assert!(fill(&endless, never) < 24 << 20);
     assert_eq!(store.entries().len(), kept.len() + 1);
     drop(pins);
-    store.remove(&store.get(&EntryKey::from("large")).unwrap());
+    store.remove(&endless);
+    drop(endless);
     store.flush().unwrap();
 }
 
