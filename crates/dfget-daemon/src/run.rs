@@ -176,11 +176,11 @@ fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
         listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
     };
     let proxy = shown(&listeners.proxy);
-    info!("serve proxy at tcp://{proxy}");
     info!("serve health and metrics at tcp://{}", shown(&listeners.admin));
     if let Some(metrics) = &listeners.metrics {
         info!("started metrics server at tcp://{}", shown(metrics));
     }
+    info!("serve proxy at tcp://{proxy}");
     announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
     if let Some(log_dir) = &config.paths.log_dir {
         announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));

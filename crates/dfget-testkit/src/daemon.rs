@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use tempfile::TempDir;
 
 use crate::ca::TestCa;
@@ -235,8 +236,13 @@ impl Daemon {
 
     /// Asks the daemon to end (SIGTERM) and does not wait.
     pub fn terminate(&self) {
+        self.send(Signal::TERM);
+    }
+
+    /// Sends a signal and does not wait.
+    pub fn send(&self, signal: Signal) {
         if let Some(child) = &self.child {
-            let _ = kill_process(Pid::from_child(child), Signal::TERM);
+            let _ = kill_process(Pid::from_child(child), signal);
         }
     }
 
