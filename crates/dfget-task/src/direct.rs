@@ -5,7 +5,7 @@ use bytes::Bytes;
 use dfget_core::{Digest, Hasher};
 use dfget_origin::ContentStream;
 
-use crate::ContentError;
+use crate::error::{ContentError, Mismatch};
 use crate::gate::{HOLD_WHOLE, Holdback};
 
 /// The stream of one client, verified like any other: a whole content named by a digest passes
@@ -114,7 +114,7 @@ impl Direct {
                     let actual = check.hasher.clone().finish();
                     if actual != check.expected {
                         let (origin, expected) = (self.origin.clone(), check.expected);
-                        return Err(ContentError::Mismatch { origin, expected, actual });
+                        return Err(ContentError::Mismatch(Box::new(Mismatch { origin, expected, actual })));
                     }
                     if let Some(Verified(action)) = self.verified.take() {
                         action();

@@ -22,15 +22,8 @@ pub enum ContentError {
         source: FetchError,
     },
     /// What came is not what the digest names.
-    #[error("{origin} delivered content with digest {actual} for {expected}; nothing of it was kept")]
-    Mismatch {
-        /// The origin's authority.
-        origin: String,
-        /// The digest in the request.
-        expected: Digest,
-        /// The digest of what came.
-        actual: Digest,
-    },
+    #[error("{0}")]
+    Mismatch(Box<Mismatch>),
     /// Bytes that had left before a mismatch was found are not those of the right content.
     #[error("bytes sent before the mismatch was found differ from the verified content")]
     Sent,
@@ -49,6 +42,18 @@ pub enum ContentError {
     /// Part of the daemon failed in an unforeseen way.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+/// A content that is not what its digest says.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{origin} delivered content with digest {actual} for {expected}; nothing of it was kept")]
+pub struct Mismatch {
+    /// The origin's authority.
+    pub origin: String,
+    /// The digest in the request.
+    pub expected: Digest,
+    /// The digest of what came.
+    pub actual: Digest,
 }
 
 impl ContentError {

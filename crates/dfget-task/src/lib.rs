@@ -29,7 +29,7 @@ mod worker;
 
 pub use content::Stored;
 pub use direct::Direct;
-pub use error::ContentError;
+pub use error::{ContentError, Mismatch};
 pub use gate::{HOLD_TAIL, HOLD_WHOLE};
 pub use lead::{Begun, Lead};
 pub use meta::TaskMeta;

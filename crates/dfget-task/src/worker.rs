@@ -15,7 +15,7 @@ use dfget_telemetry::TaskFailure;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::error::ContentError;
+use crate::error::{ContentError, Mismatch};
 use crate::meta::TaskMeta;
 use crate::prefix::PrefixHasher;
 use crate::request::final_key;
@@ -234,7 +234,7 @@ impl Task {
     /// The content is not what its digest says: nothing of it is kept, and it is fetched once more.
     fn mismatched(self: &Arc<Self>, expected: Digest, actual: Digest) {
         let origin = self.key.authority.to_string();
-        let mismatch = ContentError::Mismatch { origin, expected, actual };
+        let mismatch = ContentError::Mismatch(Box::new(Mismatch { origin, expected, actual }));
         warn!(task = %self.id, "{mismatch}");
         let (old, again) = {
             let state = self.state.lock();

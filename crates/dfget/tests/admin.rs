@@ -1,5 +1,7 @@
 //! The admin port: health, and what the counters say after pulls.
 
+#![expect(clippy::panic, reason = "a helper of a test may fail the test")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -11,9 +13,11 @@ const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 fn ask(stage: &Stage, marker: &str, path: &str) -> (String, String) {
     let log = stage.daemon.log();
     let (_, rest) = log.split_once(marker).expect("the log names the address");
-    let address = rest.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next().expect("an address");
+    let address =
+        rest.split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).next().expect("an address");
     let mut stream = TcpStream::connect(address).expect("the port is open");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it is taken");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")
+        .expect("it is taken");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
@@ -24,7 +28,8 @@ const ADMIN: &str = "serve health and metrics at tcp://";
 
 /// The value of a sample in the text of `/metrics`.
 fn sample(metrics: &str, name: &str) -> u64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
+    let line =
+        metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}"));
     line.trim().parse().unwrap_or_else(|_| panic!("{name} is {line}"))
 }
 
