@@ -8,7 +8,9 @@ export DFGET_BUILD_DIR ?= $(CURDIR)/build
 CLIENTS := $(DFGET_BUILD_DIR)/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients demo test lint fmt-check clippy doc deny packages root
+.PHONY: help build clients demo test lint fmt-check clippy doc deny packages test-packages root
+# Packages are installed by one at a time.
+.NOTPARALLEL:
 
 help: ## Show this text
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +22,9 @@ help: ## Show this text
 packages:
 	@tests/real-clients/host-packages build
 	@command -v cargo >/dev/null || { echo "make: cargo is not there; install Rust as https://rustup.rs says" >&2; exit 1; }
+
+test-packages:
+	@tests/real-clients/host-packages test
 
 # Said before anything is built, and with the one command that keeps a user's Rust in reach.
 root:
@@ -36,7 +41,7 @@ clients: root ## Put the real clients and registries into build/clients
 demo: root build clients ## Pull a real image through dfget, cold and warm
 	@demo/run "$$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)/dfget" $(CLIENTS)
 
-test: packages $(if $(filter 1,$(DFGET_WITHOUT_ROOT)),,clients) ## Run all tests, those with real clients included
+test: packages test-packages $(if $(filter 1,$(DFGET_WITHOUT_ROOT)),,clients) ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast
 
 lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies
