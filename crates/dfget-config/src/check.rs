@@ -1,7 +1,7 @@
 //! What is said about keys without looking at their effect: unknown ones, and those that have none
 //! yet.
 //!
-//! Walks the tree along the table of [`options`](crate::options). Values of keys that work are left
+//! Walks the tree along the table of `options`. Values of keys that work are left
 //! to whoever reads them; values of keys without effect are checked here, so that a file which is
 //! right today stays right when the key starts to work.
 

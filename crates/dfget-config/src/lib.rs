@@ -1,7 +1,7 @@
 //! `dfget.yaml` into one typed, complete [`Config`].
 //!
 //! The crate owns the file's two layouts, its scalar formats, every key with its default, and the
-//! words of each error and warning. [`load`] reads; what it gives holds nothing left to check.
+//! words of each error and warning. [`load()`] reads; what it gives holds nothing left to check.
 //! Everything that is wrong is said at once, each with file, line, column, key and remedy; secrets
 //! are in no message. It opens no port and writes no file. Certificates are judged by a [`PemCheck`]
 //! that the caller brings.

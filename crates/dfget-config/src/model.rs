@@ -1,6 +1,6 @@
 //! The configuration as the daemon sees it: complete, typed, nothing left to check.
 //!
-//! Owns the types and their defaults. A [`Config`] comes out of [`load`](crate::load) only when the
+//! Owns the types and their defaults. A [`Config`] comes out of [`load`](crate::load()) only when the
 //! file holds no error, so every pattern is compiled, every number is within its bounds, and every
 //! file of the hijack was readable at load. Names of fields follow the keys of `dfget.yaml`; a value
 //! that the file writes as "0 = off" is an `Option` here.

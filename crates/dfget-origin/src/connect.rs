@@ -5,9 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use dfget_core::{Authority, Scheme};
 use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{error::Elapsed, timeout};
@@ -16,6 +18,9 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::Timeouts;
 use crate::{AddressClass, ConnectError, Trust};
+
+/// A connection on which nothing came for so long is probed.
+const VANISHED_AFTER: Duration = Duration::from_secs(60);
 
 /// A byte stream to an origin.
 #[derive(Debug)]
@@ -52,8 +57,7 @@ pub(crate) async fn tcp(
         }
         match timeout(timeouts.connect, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                // A request's head must not wait for more to send; failing to say so only costs time.
-                let _ = stream.set_nodelay(true);
+                keep_alive(&stream);
                 return Ok((stream, address.ip()));
             }
             Ok(Err(error)) => last = error,
@@ -66,6 +70,14 @@ pub(crate) async fn tcp(
         None if last.kind() == io::ErrorKind::TimedOut => timed_out(authority, timeouts),
         None => ConnectError::Connect { host_port, source: last },
     })
+}
+
+/// Sets a connection up for requests: what is sent leaves at once, and a peer that has vanished is
+/// noticed within minutes, so that its descriptor is not held for ever.
+pub fn keep_alive(stream: &TcpStream) {
+    // Neither is needed for a right answer; a system that refuses only costs time.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(VANISHED_AFTER));
 }
 
 /// Puts TLS on a TCP connection, where the authority's scheme has it, and verifies the origin.

@@ -21,6 +21,7 @@ mod resume;
 
 pub use address::AddressClass;
 pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
+pub use connect::keep_alive;
 pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};
 pub use redirect::RedirectError;

@@ -6,6 +6,7 @@ use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use dfget_core::Authority;
+use dfget_origin::keep_alive;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -35,8 +36,7 @@ impl Proxy {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    // Failing to say so only costs time.
-                    let _ = stream.set_nodelay(true);
+                    keep_alive(&stream);
                     let proxy = self.clone();
                     self.inner.tracker.spawn(async move { proxy.serve_client(stream).await });
                 }

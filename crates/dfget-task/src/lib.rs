@@ -3,7 +3,7 @@
 //! A task is one content being fetched: its writers append what the origin sends to the store,
 //! and every response, one or a thousand, is a reader that follows what has been written. No
 //! client is waited for and none holds a copy in memory. What must be fetched next is decided in
-//! pure code ([`plan`]), and so is what a response may already release ([`gate`]).
+//! pure code (`plan`), and so is what a response may already release (`gate`).
 //!
 //! States: leading (one client's request is at the origin, others for the same content wait for
 //! its answer) → running → verified and published, or failed, or retired (nobody wants more; what

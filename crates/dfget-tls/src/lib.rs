@@ -3,7 +3,7 @@
 //! Towards clients: the site's certificate authority ([`CertificateAuthority`], the `cert` and
 //! `key` of `hijackHTTPS`) and the short-lived certificates it signs, one for each host
 //! ([`LeafCache`]). Towards origins: whom to believe ([`Roots`], [`OriginTrust`]) and why a
-//! handshake failed, in plain words ([`describe`]).
+//! handshake failed, in plain words ([`describe()`]).
 //!
 //! The crate opens no socket and reads no clock: where time matters, the caller passes `now`. All
 //! cryptography is aws-lc-rs, handed to rustls explicitly; nothing is installed for the process.
