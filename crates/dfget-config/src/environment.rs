@@ -109,8 +109,7 @@ impl Files for SystemFiles {
 }
 
 /// The variables that matter.
-const VARIABLES: &[&str] =
-    &["DFGET_CONFIG", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"];
+const VARIABLES: &[&str] = &["DFGET_CONFIG", "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME"];
 
 #[cfg(test)]
 mod tests {

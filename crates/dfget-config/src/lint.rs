@@ -48,8 +48,7 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
 /// Secrets in a file that others can read, and files that others can change.
 pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environment, report: &mut Report) {
     let inline = |hijack: &crate::Hijack| matches!(hijack.key, crate::PemSource::Inline(_));
-    let holds_secret =
-        config.proxy.basic_auth.is_some() || config.proxy.hijack.as_ref().is_some_and(inline);
+    let holds_secret = config.proxy.basic_auth.is_some() || config.proxy.hijack.as_ref().is_some_and(inline);
     for subject in files {
         let Some(path) = &subject.file else { continue };
         let Ok(mode) = environment.files.mode(&environment.working_directory.join(path)) else { continue };

@@ -107,10 +107,7 @@ pub(crate) fn place(source: &PemSource) -> String {
     }
 }
 
-fn extra_roots(
-    index: usize,
-    host: &HijackHost,
-) -> Result<Vec<CertificateDer<'static>>, RunError> {
+fn extra_roots(index: usize, host: &HijackHost) -> Result<Vec<CertificateDer<'static>>, RunError> {
     let mut roots = Vec::new();
     for source in &host.certs {
         roots.extend(match source {
@@ -149,7 +146,10 @@ mod tests {
              && update-ca-certificates)"
         );
         let inline = hint(&PemSource::Inline(Secret::new("-----BEGIN CERTIFICATE-----".to_owned())), proxy);
-        assert!(inline.contains("save its text to a file first, for example /etc/dragonfly/ca.crt"), "{inline}");
+        assert!(
+            inline.contains("save its text to a file first, for example /etc/dragonfly/ca.crt"),
+            "{inline}"
+        );
         assert!(inline.contains(": set SSL_CERT_FILE=/etc/dragonfly/ca.crt beside"), "{inline}");
     }
 }

@@ -248,9 +248,7 @@ fn end(runtime: Runtime, daemon: &Daemon, config: &Config) -> Result<(), RunErro
                 store.remove(&entry);
             }
         }
-        store
-            .flush()
-            .map_err(|source| RunError::Flush { dir: config.paths.data_dir.clone(), source })?;
+        store.flush().map_err(|source| RunError::Flush { dir: config.paths.data_dir.clone(), source })?;
     }
     info!("the daemon has ended");
     Ok(())

@@ -295,7 +295,8 @@ mod tests {
     fn lines_of_many_threads_stay_whole() {
         let directory = TempDir::new().expect("a directory");
         let options = LogOptions { dir: Some(directory.path().to_owned()), verbose: false };
-        let dispatch = tracing::Dispatch::new(subscriber(Output::of(&options).expect("an output"), options.verbose));
+        let dispatch =
+            tracing::Dispatch::new(subscriber(Output::of(&options).expect("an output"), options.verbose));
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let dispatch = dispatch.clone();

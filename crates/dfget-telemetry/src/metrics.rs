@@ -101,7 +101,8 @@ impl Metrics {
             counter(own, "origin_insecure", "Requests sent to origins whose certificate is not verified");
         let store_bytes = gauge(own, "store_bytes", "Bytes of stored pieces");
         let store_tasks = gauge(own, "store_tasks", "Tasks in the store");
-        let store_open = gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
+        let store_open =
+            gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
         let evicted_bytes = counter(own, "evicted_bytes", "Bytes removed to stay within the quota");
         let rotten_blocks = counter(own, "rotten_blocks", "Blocks found changed on disk and fetched again");
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");

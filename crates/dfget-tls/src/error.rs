@@ -309,8 +309,8 @@ mod tests {
     #[test]
     fn the_key_is_blamed_for_the_key_alone() {
         for error in all() {
-            let about_key = error.to_string().starts_with("the key")
-                || error.to_string().contains("private key");
+            let about_key =
+                error.to_string().starts_with("the key") || error.to_string().contains("private key");
             assert_eq!(error.is_about_key(), about_key, "{error}");
         }
     }

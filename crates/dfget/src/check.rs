@@ -6,9 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use dfget_config::{
-    ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load,
-};
+use dfget_config::{ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load};
 use serde_json::{Value, json};
 
 use crate::{

@@ -1,5 +1,6 @@
 //! `dfget config check`, by the real binary.
 
+
 use std::{
     path::Path,
     process::{Command, Output},
@@ -13,14 +14,14 @@ hijackHTTPS: {cert: ca.crt, key: ca.key, hosts: [{regx: '^r\.example:443$'}]}
 
 /// A directory with a key pair and this `dfget.yaml`.
 fn site(yaml: &str) -> tempfile::TempDir {
-    let directory = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("written");
     let authority = dfget_testkit::TestCa::new("authority of a site");
     write("ca.crt", &authority.certificate_pem());
     write("ca.key", &authority.key_pem());
     write("dfget.yaml", yaml);
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(directory.path().join("ca.key"), mode).unwrap();
+    std::fs::set_permissions(directory.path().join("ca.key"), mode).expect("closed");
     directory
 }
 
@@ -32,11 +33,11 @@ fn dfget(directory: &Path, arguments: &[&str]) -> Output {
         .env_clear()
         .env("HOME", directory)
         .output()
-        .unwrap()
+        .expect("the binary is there")
 }
 
 fn texts(output: &Output) -> (Option<i32>, String, String) {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 

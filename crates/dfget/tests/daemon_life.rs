@@ -85,9 +85,8 @@ fn a_second_signal_ends_the_drain_and_what_came_is_kept() {
 
 #[test]
 fn what_nobody_reads_for_the_expire_time_is_forgotten() {
-    let stage = Stage::with(DFGET, |options| {
-        options.extra("gcInterval: 50ms\nstorage: {taskExpireTime: 1ms}")
-    });
+    let stage =
+        Stage::with(DFGET, |options| options.extra("gcInterval: 50ms\nstorage: {taskExpireTime: 1ms}"));
     let blob = Blob::random(300_000, 5);
     let url = stage.registry.put(IMAGE, &blob);
     assert!(stage.get(&url).body == blob.bytes[..]);

@@ -1,17 +1,18 @@
 //! `dfget daemon` with a configuration it cannot run on, by the real binary.
 
+
 use std::process::{Command, Output};
 
 fn daemon(yaml: &str) -> Output {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("dfget.yaml"), yaml).unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("dfget.yaml"), yaml).expect("written");
     Command::new(env!("CARGO_BIN_EXE_dfget"))
         .args(["daemon", "--config", "dfget.yaml"])
         .current_dir(directory.path())
         .env_clear()
         .env("HOME", directory.path())
         .output()
-        .unwrap()
+        .expect("the binary is there")
 }
 
 #[test]

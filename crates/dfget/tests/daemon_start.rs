@@ -102,16 +102,22 @@ impl Site {
 impl Running {
     fn of(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary is there");
-        let mut stderr = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut said = String::new();
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut daemon = Self { child, said: String::new(), proxy: nowhere, admin: nowhere, stderr };
+        (daemon.proxy, daemon.admin) = daemon.wait_for_addresses();
+        daemon
+    }
+
+    /// Reads what is printed up to the line with the addresses.
+    fn wait_for_addresses(&mut self) -> (SocketAddr, SocketAddr) {
         loop {
-            let start = said.len();
-            let read = stderr.read_line(&mut said).expect("text");
-            assert!(read > 0, "the daemon ended; it said:\n{said}");
-            if let Some(addresses) = said[start..].strip_prefix("dfget daemon: proxy on ") {
+            let start = self.said.len();
+            let read = self.stderr.read_line(&mut self.said).expect("text");
+            assert!(read > 0, "the daemon ended; it said:\n{}", self.said);
+            if let Some(addresses) = self.said[start..].strip_prefix("dfget daemon: proxy on ") {
                 let (proxy, admin) = addresses.trim().split_once(", admin on ").expect("both addresses");
-                let parse = |text: &str| text.parse().expect("an address");
-                return Self { proxy: parse(proxy), admin: parse(admin), child, stderr, said };
+                return (proxy.parse().expect("an address"), admin.parse().expect("an address"));
             }
         }
     }
@@ -144,7 +150,7 @@ impl Drop for Running {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).permissions().mode() & 0o777
+    fs::metadata(path).expect("it was made").permissions().mode() & 0o777
 }
 
 /// Starts the daemon as somebody who may write nothing but the site's home.
@@ -271,7 +277,7 @@ fn a_store_that_cannot_be_opened_is_said_aloud_and_pulls_go_on() {
     let (code, said) = daemon.stop();
     assert_eq!(code, Some(0));
     let line = said.lines().find(|line| line.starts_with("warning: no cache, pulls stream through: "));
-    let line = line.unwrap_or_else(|| panic!("no word of it:\n{said}"));
+    let line = line.expect("it is said");
     assert!(line.contains("ca.crt/data") && line.ends_with("then restart"), "{line}");
 }
 
@@ -282,7 +288,7 @@ fn a_variable_that_is_meant_for_clients_is_told_and_our_authority_vouches_for_no
     let mut command = site.command(DFGET, &["daemon", "--config", "dfget.yaml"]);
     let daemon = Running::of(command.env("SSL_CERT_FILE", &ca).stdout(Stdio::null()));
     let url = site.registry.put(IMAGE, &Blob::random(1000, 9));
-    let refusal = site.client(&daemon).open(&url).expect("an answer").err().expect("an origin without roots");
+    let refusal = site.client(&daemon).open(&url).expect("an answer").expect_err("an origin without roots");
     assert_eq!(refusal.status, 502);
     assert!(daemon.metrics().contains("\ndfget_store_open 1\n"));
     let (_, said) = daemon.stop();

@@ -37,18 +37,12 @@ pub(super) fn roots(field: &Field<'_>, context: &mut Context<'_>) -> Option<PemS
 }
 
 /// The certificate of an authority; whether it is one is found out with its key.
-pub(super) fn certificate<'f, 'a>(
-    field: &'f Field<'a>,
-    context: &mut Context<'_>,
-) -> Option<Pem<'f, 'a>> {
+pub(super) fn certificate<'f, 'a>(field: &'f Field<'a>, context: &mut Context<'_>) -> Option<Pem<'f, 'a>> {
     read(field, context)
 }
 
 /// A private key: others must not be able to read it.
-pub(super) fn private_key<'f, 'a>(
-    field: &'f Field<'a>,
-    context: &mut Context<'_>,
-) -> Option<Pem<'f, 'a>> {
+pub(super) fn private_key<'f, 'a>(field: &'f Field<'a>, context: &mut Context<'_>) -> Option<Pem<'f, 'a>> {
     let pem = read(field, context)?;
     if let PemSource::File(path) = &pem.source
         && let Ok(mode) = context.environment.files.mode(path)

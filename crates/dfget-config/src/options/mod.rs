@@ -156,7 +156,12 @@ pub(crate) const TOP: &[Opt] = &[
         "address of a second listener for `/metrics` alone; `:8000` is loopback",
     ),
     Opt::later("workHome", Kind::Path, "where the socket lies", "there is no socket yet"),
-    Opt::later("cacheDir", Kind::Path, "what can be made again", "nothing is kept but in `dataDir` and `logDir`"),
+    Opt::later(
+        "cacheDir",
+        Kind::Path,
+        "what can be made again",
+        "nothing is kept but in `dataDir` and `logDir`",
+    ),
     Opt::full(
         "logDir",
         Kind::Path,

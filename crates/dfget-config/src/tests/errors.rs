@@ -306,8 +306,7 @@ fn a_text_that_is_no_yaml_is_one_error() {
 
 #[test]
 fn without_a_home_the_directories_must_be_named() {
-    let files =
-        FakeFiles::default().with("/etc/dragonfly/dfget.yaml", "proxies: [{regx: a}]\nlogDir: /b\n");
+    let files = FakeFiles::default().with("/etc/dragonfly/dfget.yaml", "proxies: [{regx: a}]\nlogDir: /b\n");
     assert_eq!(
         said(load_files(files)).first().map(String::as_str),
         Some(

@@ -229,7 +229,8 @@ fn roots_with(variables: &HashMap<&str, std::path::PathBuf>) -> String {
 #[test]
 #[ignore = "run by the test below in a process of its own, for its environment"]
 fn roots_of_a_process() {
-    let own = std::env::var_os("OWN_AUTHORITY").map(|path| read_certificates(path.as_ref()).expect("certificates"));
+    let own =
+        std::env::var_os("OWN_AUTHORITY").map(|path| read_certificates(path.as_ref()).expect("certificates"));
     let (roots, warnings) = Roots::load(own.as_ref().and_then(|certificates| certificates.first()));
     println!("{roots:?} {warnings:?}");
     roots.client_config(&OriginTrust::default()).expect("never fatal");
