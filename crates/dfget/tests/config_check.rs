@@ -1,6 +1,5 @@
 //! `dfget config check`, by the real binary.
 
-
 use std::{
     path::Path,
     process::{Command, Output},

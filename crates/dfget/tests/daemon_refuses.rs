@@ -1,6 +1,5 @@
 //! `dfget daemon` with a configuration it cannot run on, by the real binary.
 
-
 use std::process::{Command, Output};
 
 fn daemon(yaml: &str) -> Output {
