@@ -161,14 +161,34 @@ fn a_registry_that_refuses_head_is_asked_for_one_byte() {
 }
 
 #[test]
-fn a_redirect_in_answer_to_the_check_is_a_yes_and_is_not_followed() {
+fn a_redirect_in_answer_to_the_check_is_followed_for_one_byte_of_the_content() {
     let lab = Lab::new();
     let elsewhere = Registry::https(&lab.stage.ca);
     lab.stage.registry.redirect_blobs_to(Some(elsewhere.origin.url("")));
+    elsewhere.put(SECRET, &lab.blob);
     lab.assert_served(&lab.get(&lab.url, ALICE));
-    assert!(elsewhere.origin.journal().is_empty());
+    let asked = elsewhere.origin.journal();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!((asked[0].method.as_str(), asked[0].range(), asked[0].sent), ("GET", Some("bytes=0-0"), 1));
+    assert_eq!(lab.downloads(), 1);
     assert_eq!(lab.get(&lab.url, "").status, 401);
     assert_eq!(lab.get(&lab.url, BOB).status, 401);
+}
+
+#[test]
+fn a_redirect_to_something_of_another_length_is_no_yes() {
+    let lab = Lab::new();
+    let elsewhere = Registry::https(&lab.stage.ca);
+    lab.stage.registry.redirect_blobs_to(Some(elsewhere.origin.url("")));
+    elsewhere.put_as(SECRET, &lab.blob.digest, &Blob::random(lab.blob.len() - 1, 8).bytes);
+    // What it leads to is this client's own answer, and a wrong one.
+    if let Ok(response) = lab.stage.client().fetch(&Request::get(&lab.url).authorization(ALICE)) {
+        assert!(response.status == 502 || !response.is_complete(), "{:?}", response.end);
+        assert!(response.status == 502 || !lab.blob.bytes.starts_with(&response.body), "out of the store");
+    }
+    elsewhere.put(SECRET, &lab.blob);
+    lab.assert_served(&lab.get(&lab.url, ALICE));
+    assert_eq!(lab.downloads(), 2, "the first one, and the one that was redirected and wrong");
 }
 
 #[test]
