@@ -129,6 +129,8 @@ impl Proxy {
         }
         let verdict = match self.verdict(request, &task.identity()).await {
             Verdict::Changed(answer) if task.supersede() => return Step::Again(Some(answer)),
+            // What was begun earlier, of another length, must not stand in the way for ever.
+            Verdict::Differs if task.supersede() => return Step::Again(None),
             verdict => verdict,
         };
         if let Some(response) = self.refused(request, verdict).await {
@@ -185,7 +187,7 @@ impl Proxy {
     async fn refused(&self, request: &Accelerated, verdict: Verdict) -> Option<Response<ResponseBody>> {
         match verdict {
             Verdict::Allowed => None,
-            Verdict::Ask => Some(self.own_request(request).await),
+            Verdict::Ask | Verdict::Differs => Some(self.own_request(request).await),
             Verdict::Answer(answer) => Some(pass_on(answer)),
             Verdict::Changed(answer) => Some(self.own_answer(request, answer.response).await),
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),

@@ -56,6 +56,8 @@ pub(crate) enum Verdict {
     Allowed,
     /// The client's own request must go to the origin; its answer is the client's.
     Ask,
+    /// The same; and what is here has another length than the origin tells this client.
+    Differs,
     /// The client's own request went to the origin; this is its answer.
     Answer(Response<Incoming>),
     /// The client may have what is at the URL, but that is another content now.
@@ -83,6 +85,8 @@ pub(crate) struct Access {
 enum Word {
     Yes,
     No,
+    /// There is something, but of another length than what is here.
+    Differs,
     /// The head says nothing: a redirect may lead to the content or to a login page, and some
     /// registries know no HEAD. A byte of the content will tell.
     Unclear,
@@ -173,10 +177,10 @@ impl Access {
                 self.grant(permission, &request.authority);
                 Verdict::Allowed
             }
-            Ok(Word::No | Word::Unclear) => {
+            Ok(word @ (Word::No | Word::Unclear | Word::Differs)) => {
                 self.metrics.access_checked(AccessCheck::Denied);
                 self.withdraw(permission);
-                Verdict::Ask
+                if word == Word::Differs { Verdict::Differs } else { Verdict::Ask }
             }
             Ok(Word::Unreachable) => self.fall_back(permission, request, || Verdict::Ask),
             Err(error) if error.is_unreachable() => {
@@ -291,8 +295,11 @@ fn word_of_head(status: StatusCode, headers: &HeaderMap, digest: Option<Digest>,
     match status.as_u16() {
         200 | 206 => {
             let length = content_length(headers).filter(|_| status == StatusCode::OK);
-            let longer = matches!((total, length), (Some(total), Some(length)) if total != length);
-            if another || longer { Word::No } else { Word::Yes }
+            match (total, length) {
+                _ if another => Word::No,
+                (Some(total), Some(length)) if total != length => Word::Differs,
+                _ => Word::Yes,
+            }
         }
         201..=399 | 400 | 405 | 501 => Word::Unclear,
         status => word_of(status),
@@ -307,7 +314,10 @@ fn word_of_byte(status: StatusCode, headers: &HeaderMap, total: Option<u64>) -> 
     match status.as_u16() {
         206 => {
             let part = text(headers, &CONTENT_RANGE).and_then(ContentRange::parse);
-            yes(part.is_some_and(|part| part.range.start == 0 && agrees(part.total)))
+            match part.filter(|part| part.range.start == 0).and_then(|part| part.total) {
+                Some(there) if total.is_some_and(|total| total != there) => Word::Differs,
+                there => yes(there.is_some()),
+            }
         }
         200 => yes(total.is_some() && agrees(content_length(headers))),
         // There is such a content, and it is empty.
@@ -369,7 +379,7 @@ mod tests {
         };
         let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!(word(&[("content-length", "2"), ("docker-content-digest", digest)]), Word::Yes);
-        assert_eq!(word(&[("content-length", "3")]), Word::No);
+        assert_eq!(word(&[("content-length", "3")]), Word::Differs);
         let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
         assert_eq!(word(&[("docker-content-digest", other)]), Word::No);
     }
@@ -380,7 +390,7 @@ mod tests {
             word_of_byte(status(number), &headers(pairs), total)
         };
         assert_eq!(word(206, &[("content-range", "bytes 0-0/5")], Some(5)), Word::Yes);
-        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], Some(5)), Word::No);
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], Some(5)), Word::Differs);
         assert_eq!(word(206, &[("content-range", "bytes 0-0/*")], Some(5)), Word::No);
         assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], None), Word::Yes);
         assert_eq!(word(200, &[("content-length", "5")], Some(5)), Word::Yes);

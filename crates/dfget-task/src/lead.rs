@@ -137,7 +137,9 @@ impl Lead {
             // Only the total tells where it begins.
             RangeSpec::Suffix(_) => ByteRange { start: 0, end: 1 },
         };
-        let aligned = ByteRange { start: range.start - range.start % BLOCK, end: range.end };
+        // Whole blocks, or the rest of the last one would be asked for by a request of its own.
+        let end = range.end.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
+        let aligned = ByteRange { start: range.start - range.start % BLOCK, end };
         if aligned.start == 0 && aligned.end == u64::MAX {
             return whole_from_the_start().await;
         }

@@ -156,3 +156,28 @@ fn who_comes_just_as_the_only_reader_leaves_is_served_whole() {
         stage.registry.heal();
     }
 }
+
+#[test]
+fn a_wrong_total_told_to_one_client_does_not_keep_another_from_the_store() {
+    let stage = Stage::with(DFGET, |options| options.extra("access: {ttl: 0s}"));
+    let blob = Blob::random(LEN, 7);
+    let url = stage.registry.put(IMAGE, &blob);
+    stage.registry.next_blob(|answer| answer.replace_header("Content-Range", "bytes 0-131071/300000").into());
+    let first = stage.fetch(&Request::get(&url).range("bytes=0-131071"));
+    assert!(first.body == blob.bytes[..131_072]);
+    let bob = Request::get(&url).authorization("Bearer bob");
+    assert_whole(&stage.fetch(&bob), &blob, "from the registry");
+    let downloads = stage.registry.downloads(&blob.digest);
+    assert_whole(&stage.fetch(&bob), &blob, "again");
+    assert_eq!(stage.registry.downloads(&blob.digest), downloads, "from the store by now");
+}
+
+#[test]
+fn a_range_that_ends_in_mid_block_is_one_request() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(LEN, 8);
+    let url = stage.registry.put(IMAGE, &blob);
+    let response = stage.fetch(&Request::get(&url).range("bytes=0-9999"));
+    assert!(response.status == 206 && response.body == blob.bytes[..10_000]);
+    assert_eq!(stage.registry.origin.asked("GET", &blob.digest).len(), 1);
+}
