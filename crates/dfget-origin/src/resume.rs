@@ -86,7 +86,12 @@ impl Identity {
         self.named || self.etag.is_some() || self.last_modified.is_some()
     }
 
+    /// What a continuation is made to depend on; a content with a digest needs nothing, and may
+    /// come from replicas that give it different tags.
     fn validator(&self) -> Option<&str> {
+        if self.named {
+            return None;
+        }
         self.etag.as_deref().or(self.last_modified.as_deref())
     }
 
@@ -334,6 +339,8 @@ impl ContentStream {
             },
             200 => self.restart_with(answer),
             401 | 403 | 407 => Err(FetchError::Denied(status)),
+            // Registries that hide what is private answer a dead credential so.
+            404 | 410 if self.identity.named => Err(FetchError::Denied(status)),
             408 | 425 | 429 | 500..=599 => {
                 let pause = retry_after(answer.headers());
                 self.interrupted(&format!("the origin answers {status}"))?;

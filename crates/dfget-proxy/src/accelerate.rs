@@ -1,11 +1,13 @@
 //! Requests that become a task: found in the store, joined while running, or begun.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
 use http::header::HeaderMap;
-use http::{Response, StatusCode};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tracing::warn;
 use url::Url;
 
@@ -27,9 +29,10 @@ enum Step {
 }
 
 impl Proxy {
-    pub(crate) async fn accelerate(&self, url: Url, headers: &HeaderMap) -> Response<ResponseBody> {
+    pub(crate) async fn accelerate(&self, url: Url, request: &Request<Incoming>) -> Response<ResponseBody> {
+        let (headers, version) = (request.headers(), request.version());
         let Some(request) =
-            Accelerated::read(&self.inner.options, self.inner.access.permissions(), url, headers)
+            Accelerated::read(&self.inner.options, self.inner.access.permissions(), url, headers, version)
         else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };
@@ -63,10 +66,11 @@ impl Proxy {
     fn accepted(&self, request: &Accelerated, identity: &Identity) -> OnEnd {
         let permission = self.permission(request, &request.content(identity));
         self.inner.access.remember(permission);
+        let accepted = SystemTime::now();
         let (proxy, authority) = (self.clone(), request.task.authority.clone());
         Box::new(move |right| {
             if right {
-                proxy.inner.access.grant(permission, &authority);
+                proxy.inner.access.confirm(permission, &authority, accepted);
             } else {
                 proxy.inner.access.withdraw(permission);
             }
@@ -129,8 +133,6 @@ impl Proxy {
         }
         let verdict = match self.verdict(request, &task.identity()).await {
             Verdict::Changed(answer) if task.supersede() => return Step::Again(Some(answer)),
-            // What was begun earlier, of another length, must not stand in the way for ever.
-            Verdict::Differs if task.supersede() => return Step::Again(None),
             verdict => verdict,
         };
         if let Some(response) = self.refused(request, verdict).await {
@@ -187,7 +189,7 @@ impl Proxy {
     async fn refused(&self, request: &Accelerated, verdict: Verdict) -> Option<Response<ResponseBody>> {
         match verdict {
             Verdict::Allowed => None,
-            Verdict::Ask | Verdict::Differs => Some(self.own_request(request).await),
+            Verdict::Ask => Some(self.own_request(request).await),
             Verdict::Answer(answer) => Some(pass_on(answer)),
             Verdict::Changed(answer) => Some(self.own_answer(request, answer.response).await),
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),

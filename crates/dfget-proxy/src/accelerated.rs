@@ -8,6 +8,7 @@ use dfget_core::{
 use dfget_origin::headers::{for_content, is_strong, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;
+use http::Version;
 use http::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
 use url::Url;
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub(crate) struct Accelerated {
     /// The client's `Range` and `If-Range`.
     pub(crate) range: RangeHeader,
     pub(crate) if_range: Option<HeaderValue>,
+    /// The client speaks HTTP/1.0, which has no way to break a body off but by its length.
+    pub(crate) http_1_0: bool,
     pub(crate) started: Instant,
 }
 
@@ -33,7 +36,9 @@ impl Accelerated {
         permissions: &Permissions,
         url: Url,
         headers: &HeaderMap,
+        version: Version,
     ) -> Option<Self> {
+        let http_1_0 = version == Version::HTTP_10;
         let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let filter = ours("x-dragonfly-filter").map_or_else(|| options.filter.clone(), UrlFilter::parse);
         let parts = TaskParts {
@@ -60,7 +65,7 @@ impl Accelerated {
             fetch,
             peer: format!("{}-{}", options.peer_prefix, Uuid::new_v4()).into(),
         };
-        Some(Self { task, reference, range, if_range, started: Instant::now() })
+        Some(Self { task, reference, range, if_range, http_1_0, started: Instant::now() })
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {
@@ -68,6 +73,7 @@ impl Accelerated {
             Some(reference) => permission::Content::Named {
                 repository: reference.repository.clone(),
                 key: self.task.key.clone(),
+                total: identity.total,
             },
             None => permission::Content::unnamed(self.task.key.clone(), identity),
         }

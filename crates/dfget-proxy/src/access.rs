@@ -6,6 +6,7 @@
 //! digest, not another user's credential, not a right to another repository.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::{Authority, ContentRange, Digest};
@@ -22,6 +23,7 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::permission::{Permission, Permissions};
@@ -56,8 +58,6 @@ pub(crate) enum Verdict {
     Allowed,
     /// The client's own request must go to the origin; its answer is the client's.
     Ask,
-    /// The same; and what is here has another length than the origin tells this client.
-    Differs,
     /// The client's own request went to the origin; this is its answer.
     Answer(Response<Incoming>),
     /// The client may have what is at the URL, but that is another content now.
@@ -76,6 +76,8 @@ pub(crate) struct Access {
     allowed: Mutex<HashMap<Permission, Instant>>,
     /// One question at a time for each permission; the others wait for its answer.
     asking: Turns<Permission>,
+    /// Questions whose answer nobody waits for any more.
+    tracker: TaskTracker,
     /// Origins that did not answer lately.
     silent: Mutex<HashMap<Authority, Instant>>,
 }
@@ -85,8 +87,6 @@ pub(crate) struct Access {
 enum Word {
     Yes,
     No,
-    /// There is something, but of another length than what is here.
-    Differs,
     /// The head says nothing: a redirect may lead to the content or to a login page, and some
     /// registries know no HEAD. A byte of the content will tell.
     Unclear,
@@ -95,7 +95,7 @@ enum Word {
 }
 
 impl Access {
-    pub(crate) fn new(options: AccessOptions, tasks: &Tasks, secret: &[u8]) -> Self {
+    pub(crate) fn new(options: AccessOptions, tasks: &Tasks, secret: &[u8], tracker: TaskTracker) -> Self {
         Self {
             options,
             origin: tasks.origin().clone(),
@@ -104,6 +104,7 @@ impl Access {
             permissions: Permissions::new(secret),
             allowed: Mutex::default(),
             asking: Turns::default(),
+            tracker,
             silent: Mutex::default(),
         }
     }
@@ -134,6 +135,16 @@ impl Access {
         }
     }
 
+    /// Notes that what was given to this credential at `accepted` was the right content, unless
+    /// the origin has withdrawn the right since.
+    pub(crate) fn confirm(&self, permission: Permission, authority: &Authority, accepted: SystemTime) {
+        let stands = self.allowed.lock().contains_key(&permission);
+        if let Some(store) = self.store.as_ref().filter(|_| stands && self.options.offline_grace.is_some()) {
+            store.grant(permission.0, accepted);
+            store.grant(self.permissions.any_at(authority).0, accepted);
+        }
+    }
+
     /// Forgets a permission: what the origin gave was not the content.
     pub(crate) fn withdraw(&self, permission: Permission) {
         self.allowed.lock().remove(&permission);
@@ -150,7 +161,7 @@ impl Access {
     /// Asks, for a content named by a digest, of which `total` bytes are here if that is known,
     /// whether the client may have it: by its own request, for the head or a byte.
     pub(crate) async fn check_named(
-        &self,
+        self: &Arc<Self>,
         permission: Permission,
         request: &TaskRequest,
         total: Option<u64>,
@@ -165,30 +176,67 @@ impl Access {
         if self.is_silent(&request.authority) {
             return self.fall_back(permission, request, || Verdict::Ask);
         }
-        let asked = self.ask(request, total);
-        let answer = if self.is_granted(&permission) {
-            timeout(PATIENCE, asked).await.unwrap_or(Ok(Word::Unreachable))
-        } else {
-            asked.await
-        };
+        let answer = self.ask_on(permission, request, total).await;
         match answer {
             Ok(Word::Yes) => {
                 self.metrics.access_checked(AccessCheck::Allowed);
-                self.grant(permission, &request.authority);
                 Verdict::Allowed
             }
-            Ok(word @ (Word::No | Word::Unclear | Word::Differs)) => {
+            Ok(Word::No | Word::Unclear) => {
                 self.metrics.access_checked(AccessCheck::Denied);
-                self.withdraw(permission);
-                if word == Word::Differs { Verdict::Differs } else { Verdict::Ask }
+                Verdict::Ask
             }
             Ok(Word::Unreachable) => self.fall_back(permission, request, || Verdict::Ask),
             Err(error) if error.is_unreachable() => {
-                self.silent.lock().insert(request.authority.clone(), Instant::now());
                 self.fall_back(permission, request, || Verdict::Unreachable(error))
             }
             Err(error) => Verdict::Unreachable(error),
         }
+    }
+
+    /// Asks on behalf of a client and learns from the answer. Where the client can be served
+    /// without it, it waits for a moment only; the answer is heard all the same, and a right that
+    /// was revoked is gone then, however slow the origin is.
+    async fn ask_on(
+        self: &Arc<Self>,
+        permission: Permission,
+        request: &TaskRequest,
+        total: Option<u64>,
+    ) -> Result<Word, OriginError> {
+        let (access, request) = (Arc::clone(self), request.clone());
+        let authority = request.authority.clone();
+        let asked = async move {
+            let answer = access.ask(&request, total).await;
+            access.learn(permission, &request.authority, &answer);
+            answer
+        };
+        if !self.is_granted(&permission) {
+            return asked.await;
+        }
+        match timeout(PATIENCE, self.tracker.spawn(asked)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Ok(Word::Unreachable),
+            Err(_) => {
+                self.note_silent(&authority);
+                Ok(Word::Unreachable)
+            }
+        }
+    }
+
+    fn learn(&self, permission: Permission, authority: &Authority, answer: &Result<Word, OriginError>) {
+        match answer {
+            Ok(Word::Yes) => self.grant(permission, authority),
+            Ok(Word::No | Word::Unclear) => self.withdraw(permission),
+            Ok(Word::Unreachable) => self.note_silent(authority),
+            Err(error) if error.is_unreachable() => self.note_silent(authority),
+            Err(_) => {}
+        }
+    }
+
+    fn note_silent(&self, authority: &Authority) {
+        let mut silent = self.silent.lock();
+        silent.retain(|_, at| at.elapsed() < SILENT_FOR);
+        silent.insert(authority.clone(), Instant::now());
     }
 
     /// Asks, for a content that only its validators tell, whether it is still what it was, and
@@ -297,7 +345,7 @@ fn word_of_head(status: StatusCode, headers: &HeaderMap, digest: Option<Digest>,
             let length = content_length(headers).filter(|_| status == StatusCode::OK);
             match (total, length) {
                 _ if another => Word::No,
-                (Some(total), Some(length)) if total != length => Word::Differs,
+                (Some(total), Some(length)) if total != length => Word::No,
                 _ => Word::Yes,
             }
         }
@@ -315,7 +363,7 @@ fn word_of_byte(status: StatusCode, headers: &HeaderMap, total: Option<u64>) -> 
         206 => {
             let part = text(headers, &CONTENT_RANGE).and_then(ContentRange::parse);
             match part.filter(|part| part.range.start == 0).and_then(|part| part.total) {
-                Some(there) if total.is_some_and(|total| total != there) => Word::Differs,
+                Some(there) if total.is_some_and(|total| total != there) => Word::No,
                 there => yes(there.is_some()),
             }
         }
@@ -379,7 +427,7 @@ mod tests {
         };
         let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
         assert_eq!(word(&[("content-length", "2"), ("docker-content-digest", digest)]), Word::Yes);
-        assert_eq!(word(&[("content-length", "3")]), Word::Differs);
+        assert_eq!(word(&[("content-length", "3")]), Word::No);
         let other = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
         assert_eq!(word(&[("docker-content-digest", other)]), Word::No);
     }
@@ -390,7 +438,7 @@ mod tests {
             word_of_byte(status(number), &headers(pairs), total)
         };
         assert_eq!(word(206, &[("content-range", "bytes 0-0/5")], Some(5)), Word::Yes);
-        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], Some(5)), Word::Differs);
+        assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], Some(5)), Word::No);
         assert_eq!(word(206, &[("content-range", "bytes 0-0/*")], Some(5)), Word::No);
         assert_eq!(word(206, &[("content-range", "bytes 0-0/6")], None), Word::Yes);
         assert_eq!(word(200, &[("content-length", "5")], Some(5)), Word::Yes);

@@ -73,7 +73,11 @@ impl Proxy {
         if digest.is_some() {
             let (tasks, task) = (self.inner.tasks.clone(), request.task.clone());
             let described = representation(&headers);
-            body = body.when_verified(move || tasks.note_origin(&task.key, &task.authority, &described));
+            let total = part.map_or_else(|| body.total(), |part| part.total);
+            body = body.when_verified(move || {
+                tasks.note_origin(&task.key, &task.authority, &described);
+                tasks.contradict(&task, total);
+            });
         }
         self.respond_direct(request, body, status, headers).await
     }
@@ -157,8 +161,15 @@ fn head(
     length: Option<u64>,
     content: Content,
 ) -> Response<ResponseBody> {
-    if let Some(length) = length {
-        insert(&mut headers, CONTENT_LENGTH, &length.to_string());
+    match length {
+        Some(length) => insert(&mut headers, CONTENT_LENGTH, &length.to_string()),
+        // Such a body would end by the connection's end, whether it is whole or broken off.
+        None if request.http_1_0 => {
+            let message =
+                "the origin tells no length, and an HTTP/1.0 client could not tell the end of the content";
+            return respond::text(StatusCode::BAD_GATEWAY, message);
+        }
+        None => {}
     }
     insert(&mut headers, TASK, request.task.id.as_str());
     insert(&mut headers, PEER, &request.task.peer);

@@ -132,6 +132,8 @@ impl Proxy {
             Ok(outcome) => outcome,
             Err(_) if self.inner.access.has_grace(target) => {
                 info!("{} does not answer; going on with what is stored", target.host_port());
+                let late = ConnectError::TimedOut { host_port: target.host_port(), after: PATIENCE };
+                self.note_failed(target, &Arc::new(late));
                 return Ok(());
             }
             Err(_) => verify.await,
@@ -145,10 +147,7 @@ impl Proxy {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                let mut unverified = self.inner.unverified.lock();
-                unverified.retain(|_, (at, _)| at.elapsed() < FAILED_FOR);
-                unverified.insert(target.clone(), (Instant::now(), Arc::clone(&error)));
-                drop(unverified);
+                self.note_failed(target, &error);
                 if !is_untrusted(&error) && self.inner.access.has_grace(target) {
                     info!("{error}; going on with what is stored");
                     return Ok(());
@@ -157,6 +156,12 @@ impl Proxy {
                 Err(error)
             }
         }
+    }
+
+    fn note_failed(&self, target: &Authority, error: &Arc<ConnectError>) {
+        let mut unverified = self.inner.unverified.lock();
+        unverified.retain(|_, (at, _)| at.elapsed() < FAILED_FOR);
+        unverified.insert(target.clone(), (Instant::now(), Arc::clone(error)));
     }
 
     /// Why the origin could not be verified a moment ago: those who waited need not try again.

@@ -56,7 +56,7 @@ pub struct Proxy {
 pub(crate) struct Inner {
     pub(crate) options: ProxyOptions,
     pub(crate) tasks: Tasks,
-    pub(crate) access: Access,
+    pub(crate) access: Arc<Access>,
     /// Origins whose certificate was found good, and when.
     pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
     pub(crate) verifying: Turns<Authority>,
@@ -72,7 +72,8 @@ impl Proxy {
     /// A proxy before these tasks.
     #[must_use]
     pub fn new(options: ProxyOptions, tasks: Tasks) -> Self {
-        let access = Access::new(options.access, &tasks, &options.secret);
+        let tracker = TaskTracker::new();
+        let access = Arc::new(Access::new(options.access, &tasks, &options.secret, tracker.clone()));
         let inner = Inner {
             options,
             tasks,
@@ -81,7 +82,7 @@ impl Proxy {
             verifying: Turns::default(),
             unverified: Mutex::default(),
             tunnelled: Mutex::default(),
-            tracker: TaskTracker::new(),
+            tracker,
             closing: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
@@ -176,7 +177,7 @@ impl Proxy {
         );
         if decision.task && plain {
             self.metrics().via_dragonfly();
-            self.accelerate(decision.url, request.headers()).await
+            self.accelerate(decision.url, &request).await
         } else {
             self.metrics().not_via_dragonfly();
             self.forward(&decision.url, request).await

@@ -19,8 +19,9 @@ pub(crate) struct Permission(pub(crate) [u8; 32]);
 /// What a permission is for.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// A digest in a repository: a right to one repository opens nothing of another.
-    Named { repository: String, key: ContentKey },
+    /// A digest in a repository: a right to one repository opens nothing of another. The length
+    /// counts too: a yes for a login page under the digest's name says nothing of the content.
+    Named { repository: String, key: ContentKey, total: Option<u64> },
     /// A URL without a digest, at the version that its validators tell.
     Unnamed { key: ContentKey, validator: String },
 }
@@ -57,10 +58,12 @@ impl Permissions {
         let mut fields = Fields::new(&self.key, "permission");
         fields.add(authority.to_string().as_bytes());
         match content {
-            Content::Named { repository, key } => {
+            Content::Named { repository, key, total } => {
                 fields.add(b"named");
                 fields.add(repository.as_bytes());
                 fields.add(key.as_str().as_bytes());
+                fields.add(&total.map(u64::to_be_bytes).unwrap_or_default());
+                fields.add(&[u8::from(total.is_some())]);
             }
             Content::Unnamed { key, validator } => {
                 fields.add(b"unnamed");
@@ -160,7 +163,8 @@ mod tests {
         let permissions = Permissions::new(b"key");
         let authority = Authority::parse(Scheme::Https, authority).expect("an authority");
         let key = ContentKey::named(ReferenceKind::Blob, &Digest::sha256(content));
-        let content = Content::Named { repository: repository.to_owned(), key };
+        let content =
+            Content::Named { repository: repository.to_owned(), key, total: Some(content.len() as u64) };
         let mut headers = HeaderMap::new();
         if !header.1.is_empty() {
             headers.insert(header.0, HeaderValue::from_str(header.1).expect("a value"));

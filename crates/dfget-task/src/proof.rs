@@ -6,6 +6,7 @@
 //! client that asks: bytes at places that it cannot foresee must equal the stored ones.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfget_core::{ByteRange, ContentRange};
 use dfget_origin::OriginClient;
@@ -15,6 +16,7 @@ use http::header::{CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::time::timeout;
 
 use crate::ContentError;
 use crate::content::read_range;
@@ -49,7 +51,8 @@ pub(crate) async fn prove(
             return Ok(None);
         }
         headers = representation(answer.headers());
-        let Some(theirs) = collect(answer.into_body(), part.len()).await else { return Ok(None) };
+        let theirs = collect(answer.into_body(), part.len(), origin.timeouts().stall).await;
+        let Some(theirs) = theirs else { return Ok(None) };
         let entry = Arc::clone(entry);
         let ours = tokio::task::spawn_blocking(move || read_range(&entry, part))
             .await
@@ -84,10 +87,10 @@ fn header(range: ByteRange) -> HeaderValue {
     range.to_header().try_into().unwrap_or_else(|_| HeaderValue::from_static("bytes=0-0"))
 }
 
-/// The body if it has exactly `length` bytes.
-async fn collect(mut body: Incoming, length: u64) -> Option<Vec<u8>> {
+/// The body if it has exactly `length` bytes and never pauses for longer than `stall`.
+async fn collect(mut body: Incoming, length: u64, stall: Duration) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    while let Some(frame) = body.frame().await {
+    while let Some(frame) = timeout(stall, body.frame()).await.ok()? {
         if let Ok(bytes) = frame.ok()?.into_data() {
             out.extend_from_slice(&bytes);
         }

@@ -34,6 +34,8 @@ pub struct Reader {
     end: Option<u64>,
     /// The response is the whole content.
     whole: bool,
+    /// A range was asked for, even if it turned out to be the whole.
+    ranged: bool,
     /// The content's length as the head of the response tells it, or will.
     promised: Option<u64>,
     /// The content's headers, where the ones known at first turned out to be another's.
@@ -92,11 +94,12 @@ impl Reader {
         let tasks = task.tasks.clone();
         let progress = task.progress();
         let (entry, generation) = (snapshot.entry, snapshot.generation);
+        let ranged = range.is_some();
         // A range that is all of the content is held to the digest like a request without one.
         let range = range.filter(|range| range.start > 0 || Some(range.end) != entry.total());
         let promised = entry.total();
         let following = Following { task, id, entry, generation, progress };
-        Self { promised, ..Self::new(tasks, request, Source::Following(following), range, leads) }
+        Self { promised, ranged, ..Self::new(tasks, request, Source::Following(following), range, leads) }
     }
 
     fn new(
@@ -115,6 +118,7 @@ impl Reader {
             next: start,
             end: range.map(|range| range.end),
             whole: range.is_none(),
+            ranged: range.is_some(),
             promised: None,
             headers: None,
             leads,
@@ -188,7 +192,7 @@ impl Reader {
     fn settle_on(&mut self, now: Snapshot) -> Result<(), ContentError> {
         let Source::Following(following) = &mut self.source else { return Ok(()) };
         if now.generation != following.generation {
-            if !self.whole && now.entry.total() != self.promised {
+            if self.ranged && now.entry.total() != self.promised {
                 return Err(ContentError::Sent);
             }
             self.headers = Some(following.task.headers());
@@ -275,6 +279,10 @@ impl Reader {
                 return Err(ContentError::Sent);
             }
             (following.entry, following.generation) = (now.entry, now.generation);
+            if self.whole {
+                // The end was that of the wrong content.
+                self.end = None;
+            }
         }
         if verified {
             let identity = following.task.identity();
@@ -301,7 +309,7 @@ impl Reader {
                     "stored bytes from {} on changed on disk; fetching them again",
                     block.start
                 );
-                following.task.refetch(block.start);
+                following.task.refetch(&following.entry, block.start);
                 Ok(Look::Again)
             }
             Err(ReadError::Absent) => Ok(Look::Again),
@@ -321,19 +329,12 @@ impl Reader {
             Ok(bytes) => return Ok(Look::Bytes(self.clip(bytes, u64::MAX))),
             Err(ReadError::Rotten { block }) => {
                 let fresh = self.fetch_block(identity.clone(), block.start, block.end).await?;
-                let repaired = {
-                    let entry = Arc::clone(&entry);
-                    blocking(move || entry.repair(block.start, &fresh)).await?
-                };
-                match repaired {
-                    // The block's own check is against accidents only, and these bytes came from
-                    // whoever this client asks: the whole must agree before any of them is handed on.
-                    Ok(()) if is_right(Arc::clone(&entry), self.request.digest).await? => {
+                match repair(Arc::clone(&entry), self.request.digest, block.start, fresh).await? {
+                    Ok(()) => {
                         info!(task = %self.request.id, "bytes {} to {} are repaired", block.start, block.end);
                         return Ok(Look::Again);
                     }
-                    Ok(()) => "the repaired content has another digest".to_owned(),
-                    Err(error) => error.to_string(),
+                    Err(reason) => reason,
                 }
             }
             Err(error) if !error.is_lasting() => {
@@ -370,7 +371,14 @@ impl Reader {
     async fn go_direct(&mut self) -> Result<(), ContentError> {
         let (entry, identity) = match &self.source {
             Source::Stored { entry, identity } => (Arc::clone(entry), identity.clone()),
-            Source::Following(following) => (Arc::clone(&following.entry), following.task.identity()),
+            Source::Following(following) => {
+                let superseded = following.task.snapshot().generation != following.generation;
+                if superseded && !self.whole && self.next > self.start {
+                    // What has left is of a wrong content, and no digest will tell.
+                    return Err(ContentError::Sent);
+                }
+                (Arc::clone(&following.entry), following.task.identity())
+            }
             Source::Direct(_) => return Ok(()),
         };
         let end = self.end.or(identity.total);
@@ -426,10 +434,39 @@ async fn hash_sent(entry: Arc<Entry>, until: u64, digest: Digest) -> Result<Hash
     Ok(prefix.into_hasher())
 }
 
-/// Whether a whole stored content is what its digest says; one without a digest has nothing to say.
-async fn is_right(entry: Arc<Entry>, digest: Option<Digest>) -> Result<bool, ContentError> {
-    let (Some(digest), Some(total)) = (digest, entry.total()) else { return Ok(true) };
-    Ok(hash_sent(entry, total, digest).await?.finish() == digest)
+/// Puts a block that was fetched again in its place, if the content is right with it.
+///
+/// The block's own check is against accidents only, and the bytes came from whomever this client
+/// asks: the whole must agree before any of them is written, let alone handed on.
+async fn repair(
+    entry: Arc<Entry>,
+    digest: Option<Digest>,
+    start: u64,
+    fresh: Vec<u8>,
+) -> Result<Result<(), String>, ContentError> {
+    blocking(move || {
+        let told = |error: ReadError| error.to_string();
+        if let Some(digest) = digest {
+            let mut hasher = Hasher::like(&digest);
+            let (total, end) = (entry.total().unwrap_or(0), start + fresh.len() as u64);
+            let mut next = 0;
+            while next < total {
+                if next == start {
+                    hasher.update(&fresh);
+                    next = end;
+                    continue;
+                }
+                let bytes = entry.read(next, false).map_err(told)?;
+                next += bytes.len() as u64;
+                hasher.update(&bytes);
+            }
+            if hasher.finish() != digest {
+                return Err("with the repaired block it has another digest".to_owned());
+            }
+        }
+        entry.repair(start, &fresh).map_err(|error| error.to_string())
+    })
+    .await
 }
 
 /// Whether two entries hold the same bytes in `range`.

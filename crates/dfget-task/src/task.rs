@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Identity};
-use dfget_storage::{Entry, Pin};
+use dfget_storage::{Entry, Pin, RepairError};
 use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -264,9 +264,12 @@ impl Task {
 
     /// Notes the first fetch, whose answer is there already, so that nobody begins another.
     pub(crate) fn reserve(&self, stream: &ContentStream) -> u64 {
+        self.reserve_in(&mut self.state.lock(), stream)
+    }
+
+    pub(crate) fn reserve_in(&self, state: &mut State, stream: &ContentStream) -> u64 {
         let range = stream.position()..stream.end().unwrap_or(u64::MAX);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let mut state = self.state.lock();
         if self.tasks.inner.options.finish_abandoned {
             merge(&mut state.kept, range.clone());
         }
@@ -308,7 +311,10 @@ impl Task {
     }
 
     fn next_fetches(&self, state: &State) -> Vec<Range<u64>> {
-        let wanted: Vec<_> = state.wanted.values().chain(&state.kept).cloned().collect();
+        let mut wanted = Vec::new();
+        for range in state.wanted.values().chain(&state.kept) {
+            merge(&mut wanted, range.clone());
+        }
         let flying: Vec<_> = state.flying.values().cloned().collect();
         let situation = Situation {
             wanted: &wanted,
@@ -363,8 +369,9 @@ impl Task {
             let mut state = self.state.lock();
             let held = !state.wanted.is_empty() || (state.seats > 0 && !self.cancel.is_cancelled());
             let busy = !state.flying.is_empty() || state.settling || held;
-            let more = !self.cancel.is_cancelled() && !self.next_fetches(&state).is_empty();
-            state.outcome.is_none() && !busy && !more && state.finish(Outcome::Retired)
+            let more = || !self.cancel.is_cancelled() && !self.next_fetches(&state).is_empty();
+            let idle = state.outcome.is_none() && !busy && !more();
+            idle && state.finish(Outcome::Retired)
         };
         if retired {
             self.has_ended();
@@ -381,7 +388,7 @@ impl Task {
     fn has_ended(self: &Arc<Self>) {
         let right = match &self.state.lock().outcome {
             Some(Outcome::Verified) => Some(true),
-            Some(Outcome::Failed(_)) => Some(false),
+            Some(Outcome::Failed(error)) if matches!(**error, ContentError::Mismatch(_)) => Some(false),
             _ => None,
         };
         if let (Some(right), Some(action)) = (right, self.on_end.lock().take()) {
@@ -394,11 +401,21 @@ impl Task {
 
     /// A block of a download turned out to have changed on disk: it is fetched again, and hashed
     /// again as well.
-    pub(crate) fn refetch(self: &Arc<Self>, block_start: u64) {
+    pub(crate) fn refetch(self: &Arc<Self>, read: &Arc<Entry>, block_start: u64) {
         let entry = Arc::clone(&self.state.lock().entry);
-        if let Err(error) = entry.drop_block(block_start) {
-            warn!(task = %self.id, "streaming on without the store: {error}");
-            return self.end(Outcome::Unstored);
+        if !Arc::ptr_eq(read, &entry) {
+            return;
+        }
+        match entry.drop_block(block_start) {
+            Ok(()) => {}
+            // Whole and verified meanwhile; its readers repair what they find.
+            Err(RepairError::Complete) => return,
+            // Another reader has found it before.
+            Err(RepairError::NoBlock { .. }) if entry.contiguous_from(block_start) == block_start => return,
+            Err(error) => {
+                warn!(task = %self.id, "streaming on without the store: {error}");
+                return self.end(Outcome::Unstored);
+            }
         }
         let task = Arc::clone(self);
         // Whoever hashes now may hold the hash for long.

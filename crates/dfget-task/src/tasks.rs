@@ -154,6 +154,31 @@ impl Tasks {
         }
     }
 
+    /// Forgets what was begun of the request's content if that has another length than `total`,
+    /// which has just proved right, and nobody uses it.
+    pub fn contradict(&self, request: &TaskRequest, total: Option<u64>) {
+        let key = RunKey { key: request.key.clone(), authority: request.authority.clone() };
+        let running = match self.inner.running.lock().get(&key) {
+            Some(Slot::Running(task)) => Some(Arc::clone(task)),
+            Some(Slot::Leading(_)) => return,
+            None => None,
+        };
+        match running {
+            Some(task) if task.identity().total != total => {
+                let _ = task.supersede();
+            }
+            Some(_) => {}
+            None => {
+                let entry = self.inner.store.as_ref().and_then(|store| store.get(&partial_key(&key)));
+                if let (Some(store), Some(entry)) =
+                    (&self.inner.store, entry.filter(|entry| entry.total() != total))
+                {
+                    store.remove(&entry);
+                }
+            }
+        }
+    }
+
     /// Stops all downloads and waits until what they wrote is in the store's hands.
     pub async fn close(&self) {
         self.inner.closing.cancel();

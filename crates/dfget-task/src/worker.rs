@@ -104,16 +104,15 @@ impl Task {
     fn write(&self, batch: Batch) -> Result<(), WriteError> {
         let entry = Arc::clone(&self.state.lock().entry);
         for (offset, bytes) in batch.chunks {
-            // What is there already is not written again, and must not be hashed from here.
-            let known = entry.contiguous_from(offset) - offset;
+            let fresh = entry.contiguous_from(offset) == offset;
             entry.append(offset, &bytes)?;
-            let fresh =
-                usize::try_from(known).map_or(&[][..], |known| bytes.get(known..).unwrap_or_default());
-            // Somebody else may be reading on in the store; then these bytes are read there too.
-            if let Some(mut prefix) = self.prefix.try_lock()
+            // What was there already is not written again, and must not be hashed from here. And
+            // somebody else may be reading on in the store; then these bytes are read there too.
+            if fresh
+                && let Some(mut prefix) = self.prefix.try_lock()
                 && let Some(prefix) = prefix.as_mut()
             {
-                prefix.feed(offset + known, fresh);
+                prefix.feed(offset, &bytes);
             }
         }
         self.bump();
@@ -194,6 +193,11 @@ impl Task {
                 Some(Err(error)) => Err(error),
             }
         };
+        if digest.is_ok() && !entry.gaps(0..total).is_empty() {
+            // A block that rotted was dropped meanwhile: the content is not whole after all.
+            self.state.lock().settling = false;
+            return self.advance();
+        }
         match (digest, self.digest) {
             (Ok(Some(actual)), Some(expected)) if actual != expected => self.mismatched(expected, actual),
             (Ok(_), _) => self.publish(),
@@ -201,7 +205,7 @@ impl Task {
                 self.state.lock().settling = false;
                 self.tasks.metrics().rotten_block();
                 warn!(task = %self.id, "stored bytes from {} on changed on disk; fetching them again", block.start);
-                self.refetch(block.start);
+                self.refetch(&entry, block.start);
             }
             (Err(error), _) => {
                 warn!(task = %self.id, "streaming on without the store: {error}");
@@ -264,6 +268,7 @@ impl Task {
         };
         let Some((fresh, meta, stream)) = again else { return self.give_up(&old, mismatch) };
         *self.prefix.lock() = self.digest.as_ref().map(PrefixHasher::like);
+        let fetch;
         {
             let mut state = self.state.lock();
             state.pin = Some(fresh.pin());
@@ -274,8 +279,8 @@ impl Task {
             state.whole_only = false;
             state.wanted.values_mut().for_each(|wanted| *wanted = 0..u64::MAX);
             state.kept.clear();
+            fetch = self.reserve_in(&mut state, &stream);
         }
-        let fetch = self.reserve(&stream);
         self.bump();
         self.spawn_fetch(fetch, stream);
     }

@@ -119,6 +119,39 @@ fn who_is_sent_to_a_login_page_gets_no_byte_of_the_blob() {
 }
 
 #[test]
+fn a_yes_for_a_login_page_opens_nothing_once_the_blob_is_there() {
+    let stage = Stage::with(DFGET, |options| options.extra("access: {ttl: 10m}"));
+    let blob = Blob::random(200_000, 4);
+    let registry = registry_with_login(&stage, &blob);
+    let url = registry.url(&format!("/v2/{IMAGE}/blobs/{}", blob.digest));
+    // Each of these is a credential of its own, and joins what the others began.
+    let mallory = |number: usize| Request::get(&url).header("x-n", number.to_string());
+    let all = || {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = (0..8)
+                .map(|number| {
+                    scope.spawn({
+                        let (stage, request) = (&stage, mallory(number));
+                        move || stage.fetch(&request).status
+                    })
+                })
+                .collect();
+            asked.into_iter().map(|asked| asked.join().expect("an answer")).collect::<Vec<_>>()
+        })
+    };
+    let refused = |statuses: Vec<u16>| assert!(statuses.iter().all(|&status| status >= 500), "{statuses:?}");
+    refused(all());
+    for number in 0..8 {
+        let part = stage.fetch(&mallory(number).range("bytes=0-0"));
+        assert!(part.body.len() <= 1, "a byte of the login page at most");
+    }
+    assert_served(&stage.fetch(&Request::get(&url).authorization(ALICE)), &blob.bytes, "Alice");
+    refused(all());
+    registry.go_down();
+    refused(all());
+}
+
+#[test]
 fn a_credential_counts_wherever_it_stands() {
     let stage = remembering_stage();
     for (seed, place) in (10..).zip(["query", "PRIVATE-TOKEN", "X-JFrog-Art-Api"]) {

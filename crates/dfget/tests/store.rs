@@ -82,6 +82,21 @@ fn a_byte_that_rotted_on_disk_is_not_served_and_is_fetched_again() {
 }
 
 #[test]
+fn many_rotten_places_at_once_cost_no_pull() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(9 * MIB, 11);
+    let url = stage.registry.put(IMAGE, &blob);
+    assert!(stage.get(&url).body == blob.bytes[..]);
+    for place in [0, 4 * MIB, 8 * MIB + 5] {
+        flip_stored_byte(&stage.daemon.data_dir(), &blob, place);
+    }
+    for turn in ["rotten", "and again"] {
+        let response = stage.get(&url);
+        assert!(response.is_complete() && response.body == blob.bytes[..], "{turn}: {:?}", response.end);
+    }
+}
+
+#[test]
 fn the_store_is_for_its_owner_only() {
     let stage = Stage::new(DFGET);
     let url = stage.registry.put(IMAGE, &Blob::random(MIB, 9));
