@@ -86,11 +86,11 @@ fn refuse(fault: &str, half: PemHalf, text: &[u8]) -> Result<(), PemFault> {
     Ok(())
 }
 
-/// An environment in `/work`.
+/// An environment in `/site`.
 pub(crate) fn environment(files: FakeFiles, variables: &[(&str, &str)]) -> Environment {
     Environment {
         variables: variables.iter().map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
-        working_directory: "/work".into(),
+        working_directory: "/site".into(),
         files: Arc::new(files),
         pem: Arc::new(FakePem),
     }

@@ -231,7 +231,7 @@ mod tests {
     fn times_are_local() {
         let output = std::process::Command::new(std::env::current_exe().expect("this test"))
             .args(["logging::tests::a_line_of_a_process", "--exact", "--ignored", "--nocapture"])
-            .env("TZ", "XXX-05:45")
+            .env("TZ", "NPT-05:45")
             .output()
             .expect("this test runs");
         let text = String::from_utf8_lossy(&output.stdout);

@@ -36,7 +36,7 @@ fn setting_every_key_to_its_default_changes_nothing() {
 #[test]
 fn without_a_home_the_named_directories_are_enough() {
     let load = |text: &str, console| {
-        let files = FakeFiles::default().with("/work/c.yaml", format!("proxies: [{{regx: a}}]\n{text}"));
+        let files = FakeFiles::default().with("/site/c.yaml", format!("proxies: [{{regx: a}}]\n{text}"));
         let options = LoadOptions { config: Some("c.yaml".into()), console, ..LoadOptions::default() };
         load(&options, &environment(files, &[])).unwrap().config.paths
     };
@@ -50,7 +50,7 @@ fn without_a_home_the_named_directories_are_enough() {
 fn zero_means_off_and_the_command_line_overrides_the_file() {
     let text = "access: {ttl: 0, offlineGrace: 0s}\nstorage: {taskExpireTime: 0, diskGCThreshold: 2Ki, \
                 diskGCThresholdPercent: 0}\naliveTime: 5m\nconsole: false\nproxies: [{regx: a}]\n";
-    let files = FakeFiles::default().writable("/").with("/work/c.json", text);
+    let files = FakeFiles::default().writable("/").with("/site/c.json", text);
     let options = LoadOptions { config: Some("c.json".into()), console: true, verbose: true };
     let config = load(&options, &environment(files, &[])).unwrap().config;
     assert!(config.access.ttl.is_zero());

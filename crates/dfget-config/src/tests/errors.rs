@@ -167,7 +167,7 @@ fn a_hijack_without_its_files_is_refused_with_the_places_looked_at() {
     assert_eq!(
         hijack(&format!("{{cert: no.crt, key: /no/ca.key, {hosts}}}")),
         [
-            "2:21: hijackHTTPS.cert: there is no such file (looked for /etc/dragonfly/no.crt, then /work/no.crt); \
+            "2:21: hijackHTTPS.cert: there is no such file (looked for /etc/dragonfly/no.crt, then /site/no.crt); \
              put the file there, or write its absolute name, for example `cert: /etc/dragonfly/no.crt`",
             "2:34: hijackHTTPS.key: there is no such file (looked for /no/ca.key); \
              put the file there, or write its absolute name, for example `key: /etc/dragonfly/ca.key`",
@@ -184,7 +184,7 @@ fn a_hijack_without_its_files_is_refused_with_the_places_looked_at() {
     assert_eq!(
         hijack("{cert: ca.crt, key: ca.key, hosts: [{regx: '^r:443$', certs: [here.crt, gone.crt]}]}"),
         ["2:86: hijackHTTPS.hosts[0].certs[1]: there is no such file \
-          (looked for /etc/dragonfly/gone.crt, then /work/gone.crt); \
+          (looked for /etc/dragonfly/gone.crt, then /site/gone.crt); \
           put the file there, or write its absolute name, for example `- /etc/dragonfly/gone.crt`"]
     );
     assert_eq!(

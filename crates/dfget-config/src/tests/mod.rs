@@ -15,13 +15,13 @@ use crate::{
 const CERT: &str = "-----BEGIN CERTIFICATE-----\n";
 const KEY: &str = "-----BEGIN RSA PRIVATE KEY-----\n";
 
-/// A machine with `/etc/dragonfly/{ca.crt,ca.key}` and `/work/here.crt`.
+/// A machine with `/etc/dragonfly/{ca.crt,ca.key}` and `/site/here.crt`.
 fn machine() -> FakeFiles {
     FakeFiles::default()
         .writable("/")
         .with("/etc/dragonfly/ca.crt", CERT)
         .with("/etc/dragonfly/ca.key", KEY)
-        .with("/work/here.crt", CERT)
+        .with("/site/here.crt", CERT)
 }
 
 /// Loads this text as `/etc/dragonfly/dfget.yaml`.

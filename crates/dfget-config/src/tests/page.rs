@@ -94,13 +94,13 @@ fn the_key_pair_is_found_in_the_working_directory_too() {
     let files = crate::testing::FakeFiles::default()
         .with("/etc/dragonfly/dfget.yaml", PAGE)
         .writable("/")
-        .with("/work/ca.crt", super::CERT)
-        .with("/work/ca.key", super::KEY);
+        .with("/site/ca.crt", super::CERT)
+        .with("/site/ca.key", super::KEY);
     let hijack = load_files(files).unwrap().config.proxy.hijack.unwrap();
-    assert_eq!(hijack.cert, PemSource::File("/work/ca.crt".into()));
+    assert_eq!(hijack.cert, PemSource::File("/site/ca.crt".into()));
 
     // Next to the configuration comes first.
-    let both = machine().with("/etc/dragonfly/dfget.yaml", PAGE).with("/work/ca.crt", super::CERT);
+    let both = machine().with("/etc/dragonfly/dfget.yaml", PAGE).with("/site/ca.crt", super::CERT);
     let hijack = load_files(both).unwrap().config.proxy.hijack.unwrap();
     assert_eq!(hijack.cert, PemSource::File("/etc/dragonfly/ca.crt".into()));
 }

@@ -117,7 +117,7 @@ fn values_that_are_seldom_meant_are_said() {
     assert_eq!(
         good_and("dataDir: cache"),
         ["3:10: dataDir: a relative name depends on where the daemon is started (got `cache`); \
-          write `dataDir: /work/cache`"]
+          write `dataDir: /site/cache`"]
     );
 }
 
@@ -137,7 +137,7 @@ fn keys_are_the_same_in_any_case_also_in_lists() {
     assert_eq!(proxy.white_list[0].ports, [443, 5000]);
     let host = &proxy.hijack.as_ref().unwrap().hosts[0];
     assert!(host.insecure);
-    assert_eq!(host.certs, [PemSource::File("/work/here.crt".into())]);
+    assert_eq!(host.certs, [PemSource::File("/site/here.crt".into())]);
     assert_eq!(said(Ok(loaded)), [""; 0]);
 }
 
