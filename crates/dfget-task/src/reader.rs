@@ -42,6 +42,8 @@ pub struct Reader {
     headers: Option<HeaderMap>,
     leads: bool,
     from_store: bool,
+    /// The block that was fetched again last: a disk that spoils it at once is not tried twice.
+    mended: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,7 @@ impl Reader {
             headers: None,
             leads,
             from_store: false,
+            mended: None,
         }
     }
 
@@ -302,7 +305,7 @@ impl Reader {
         }
         match read(&following.entry, self.next).await {
             Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
-            Err(ReadError::Rotten { block }) => {
+            Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {
                 self.tasks.metrics().rotten_block();
                 warn!(
                     task = %self.request.id,
@@ -327,7 +330,7 @@ impl Reader {
         let entry = Arc::clone(entry);
         let failed = match read(&entry, self.next).await {
             Ok(bytes) => return Ok(Look::Bytes(self.clip(bytes, u64::MAX))),
-            Err(ReadError::Rotten { block }) => {
+            Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {
                 let fresh = self.fetch_block(identity.clone(), block.start, block.end).await?;
                 match repair(Arc::clone(&entry), self.request.digest, block.start, fresh).await? {
                     Ok(()) => {
