@@ -2,7 +2,7 @@
 //! wrong on disk in either case.
 
 use dfget_testkit::answer::Framing;
-use dfget_testkit::{Blob, End, Request, Stage};
+use dfget_testkit::{Blob, End, Gate, Registry, Request, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -131,4 +131,24 @@ fn a_manifest_by_digest_is_verified_too() {
     assert_eq!(response.status, 200);
     assert!(response.body == manifest.bytes[..]);
     assert_eq!(response.header("content-type"), Some("application/vnd.oci.image.manifest.v1+json"));
+}
+
+#[test]
+fn an_http_1_0_client_gets_no_content_whose_end_it_could_not_tell() {
+    let stage = Stage::new(DFGET);
+    let registry = Registry::plain();
+    let blob = Blob::random(100_000, 5);
+    let url = registry.put(IMAGE, &blob);
+    let ask = || {
+        let request = format!("GET {url} HTTP/1.0\r\nHost: {}\r\n\r\n", registry.origin.authority());
+        stage.client().ask_raw(&request).expect("an answer")
+    };
+    let gate = Gate::new();
+    let held = gate.clone();
+    registry.next_blob(move |answer| answer.framing(Framing::Chunked).hold_after(90_000, &held).into());
+    let answer = ask();
+    assert!(answer[..16].windows(5).any(|part| part == b" 502 "), "its length is not known yet");
+    gate.open();
+    stage.daemon.wait_for_log("peer task done");
+    assert!(ask().ends_with(&blob.bytes[..]), "now it is");
 }
