@@ -8,7 +8,7 @@ use http::header::{
 };
 
 /// Prefix of the headers that speak to a Dragonfly daemon, not to the origin.
-pub const DRAGONFLY_PREFIX: &str = "x-dragonfly-";
+const DRAGONFLY_PREFIX: &str = "x-dragonfly-";
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1), whether or not
 /// `Connection` names them.
@@ -42,6 +42,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes the headers that speak to a Dragonfly daemon.
+pub fn strip_dragonfly(headers: &mut HeaderMap) {
+    let ours: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with(DRAGONFLY_PREFIX)).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
 /// The headers of a request that fetches a content for a task: the client's own, without what
 /// names a part of the content, its coding, or its framing.
 ///
@@ -54,11 +63,7 @@ pub fn for_content(client: &HeaderMap) -> HeaderMap {
     for name in [RANGE, IF_RANGE, HOST, EXPECT, CONTENT_LENGTH] {
         headers.remove(name);
     }
-    let ours: Vec<_> =
-        headers.keys().filter(|name| name.as_str().starts_with(DRAGONFLY_PREFIX)).cloned().collect();
-    for name in ours {
-        headers.remove(name);
-    }
+    strip_dragonfly(&mut headers);
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }

@@ -5,17 +5,16 @@ use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
-use http::header::HeaderMap;
+use http::header::{HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tracing::warn;
 use url::Url;
 
 use crate::accelerated::Accelerated;
 use crate::access::Verdict;
-use crate::answer::{failed, own, unsatisfiable};
+use crate::answer::{failed, own, refuse_or_pass_on, unsatisfiable};
 use crate::body::ResponseBody;
-use crate::forward::pass_on;
 use crate::handler::Proxy;
 use crate::permission::{self, Permission};
 use crate::respond;
@@ -29,13 +28,24 @@ enum Step {
 }
 
 impl Proxy {
-    pub(crate) async fn accelerate(&self, url: Url, request: &Request<Incoming>) -> Response<ResponseBody> {
-        let (headers, version) = (request.headers(), request.version());
-        let Some(request) =
-            Accelerated::read(&self.inner.options, self.inner.access.permissions(), url, headers, version)
-        else {
+    /// Answers a GET that a rule makes a task.
+    pub(crate) async fn accelerate(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
+        let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
+        let read = Accelerated::read(options, permissions, url.clone(), request.headers(), request.version());
+        let Some(accelerated) = read else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };
+        let conditional = is_conditional(request.headers());
+        if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
+            // What such a request means is for the origin to decide.
+            return self.forward(&url, request).await;
+        }
+        self.metrics().via_dragonfly();
+        let request = accelerated;
+        if conditional {
+            // The same, but what comes of it must have the digest all the same.
+            return self.own_request(&request).await;
+        }
         let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
@@ -164,7 +174,7 @@ impl Proxy {
                 self.respond_direct(request, *body, status, headers).await
             }
             Ok(Begun::Unstored) => self.own_request(request).await,
-            Ok(Begun::Answer(answer)) => pass_on(answer),
+            Ok(Begun::Answer(answer)) => refuse_or_pass_on(request, answer),
             Err(error) => failed(request, &error),
         }
     }
@@ -190,9 +200,16 @@ impl Proxy {
         match verdict {
             Verdict::Allowed => None,
             Verdict::Ask => Some(self.own_request(request).await),
-            Verdict::Answer(answer) => Some(pass_on(answer)),
+            Verdict::Answer(answer) => Some(refuse_or_pass_on(request, answer)),
             Verdict::Changed(answer) => Some(self.own_answer(request, answer.response).await),
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),
         }
     }
+}
+
+/// Whether the answer depends on what the client has already.
+fn is_conditional(headers: &HeaderMap) -> bool {
+    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE]
+        .iter()
+        .any(|name| headers.contains_key(name))
 }

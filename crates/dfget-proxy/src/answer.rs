@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use dfget_core::{ByteRange, ContentRange, RangeError, RangeHeader};
-use dfget_origin::ContentStream;
 use dfget_origin::headers::{representation, strip_hop_by_hop, text};
+use dfget_origin::{ContentStream, FetchError};
 use dfget_task::{ContentError, Direct, Reader};
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
@@ -52,10 +52,10 @@ impl Proxy {
             StatusCode::PARTIAL_CONTENT => {
                 match text(&headers, &CONTENT_RANGE).and_then(ContentRange::parse) {
                     Some(part) => Some(part),
-                    None => return pass_on(answer),
+                    None => return refuse_or_pass_on(request, answer),
                 }
             }
-            _ => return pass_on(answer),
+            _ => return refuse_or_pass_on(request, answer),
         };
         let (origin, fetch) = (self.origin().clone(), request.task.fetch.clone());
         let range = part.map(|part| part.range);
@@ -181,6 +181,17 @@ fn head(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Hands on an answer that is not the content. For a content with a digest no such answer may
+/// look like one: of a success without the content's own status nothing could be verified.
+pub(crate) fn refuse_or_pass_on(request: &Accelerated, answer: Response<Incoming>) -> Response<ResponseBody> {
+    if request.task.digest.is_none() || !answer.status().is_success() {
+        return pass_on(answer);
+    }
+    let reason = format!("the origin answered {} to a request for the content", answer.status());
+    let (origin, source) = (request.task.authority.to_string(), FetchError::Unusable(reason));
+    failed(request, &ContentError::Fetch { origin, source })
 }
 
 /// The answer to a request whose content cannot be had, and the line in the log.

@@ -1,6 +1,6 @@
 //! Requests that are no task: on to the origin and back, streaming both ways, unchanged.
 
-use dfget_origin::headers::{DRAGONFLY_PREFIX, strip_hop_by_hop};
+use dfget_origin::headers::{strip_dragonfly, strip_hop_by_hop};
 use http::header::{EXPECT, HOST};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -14,6 +14,7 @@ use crate::respond;
 
 impl Proxy {
     pub(crate) async fn forward(&self, url: &Url, request: Request<Incoming>) -> Response<ResponseBody> {
+        self.metrics().not_via_dragonfly();
         let (mut parts, body) = request.into_parts();
         let Ok(uri) = url.as_str().parse() else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL cannot be sent on");
@@ -23,15 +24,7 @@ impl Proxy {
         // The body is sent on as it comes, so the client is told to continue when it is read.
         parts.headers.remove(EXPECT);
         parts.headers.remove(HOST);
-        let ours: Vec<_> = parts
-            .headers
-            .keys()
-            .filter(|name| name.as_str().starts_with(DRAGONFLY_PREFIX))
-            .cloned()
-            .collect();
-        for name in ours {
-            parts.headers.remove(name);
-        }
+        strip_dragonfly(&mut parts.headers);
         parts.extensions.clear();
         let request = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
         match self.origin().send(request).await {

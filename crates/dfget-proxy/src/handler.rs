@@ -8,9 +8,9 @@ use dfget_core::{Authority, Rule, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
-use http::header::{EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
-use hyper::body::{Body as _, Incoming};
+use http::header::HOST;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -167,19 +167,16 @@ impl Proxy {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };
-        let plain = !is_conditional(request.headers()) && request.body().is_end_stream();
         debug!(
             rule = decision.rule,
-            task = decision.task && plain,
+            task = decision.task,
             "{} {}",
             request.method(),
             redact_url(url.as_str())
         );
-        if decision.task && plain {
-            self.metrics().via_dragonfly();
-            self.accelerate(decision.url, &request).await
+        if decision.task {
+            self.accelerate(decision.url, request).await
         } else {
-            self.metrics().not_via_dragonfly();
             self.forward(&decision.url, request).await
         }
     }
@@ -189,11 +186,4 @@ impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Proxy").field("options", &self.inner.options).finish_non_exhaustive()
     }
-}
-
-/// Whether the answer depends on what the client has already: that is for the origin to decide.
-fn is_conditional(headers: &HeaderMap) -> bool {
-    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE, EXPECT]
-        .iter()
-        .any(|name| headers.contains_key(name))
 }

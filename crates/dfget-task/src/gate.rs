@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 /// Bodies up to this length are held whole, head included: 64 KiB.
-pub const HOLD_WHOLE: u64 = 64 << 10;
+pub(crate) const HOLD_WHOLE: u64 = 64 << 10;
 
 /// Of longer bodies so many last bytes are held: 16 KiB.
-pub const HOLD_TAIL: u64 = 16 << 10;
+pub(crate) const HOLD_TAIL: u64 = 16 << 10;
 
 /// The offset up to which bytes may leave of a content that is not verified yet, of which
 /// `present` bytes from its start are here.

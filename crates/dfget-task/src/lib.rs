@@ -30,7 +30,6 @@ mod worker;
 pub use content::Stored;
 pub use direct::Direct;
 pub use error::{ContentError, Mismatch};
-pub use gate::{HOLD_TAIL, HOLD_WHOLE};
 pub use lead::{Begun, Lead};
 pub use meta::TaskMeta;
 pub use reader::Reader;

@@ -317,6 +317,7 @@ impl Task {
             }
             Outcome::Failed(reason) => {
                 self.tasks.metrics().task_failed(TaskFailure::Source);
+                self.tasks.metrics().piece_failed();
                 error!(peer, task, component = "PeerTask", "peer task failed, code: 4008, reason: {reason}");
             }
             Outcome::Unstored | Outcome::Retired => {}

@@ -2,7 +2,7 @@
 //! wrong on disk in either case.
 
 use dfget_testkit::answer::Framing;
-use dfget_testkit::{Blob, End, Gate, Registry, Request, Stage};
+use dfget_testkit::{Answer, Blob, End, Gate, Registry, Request, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -151,4 +151,33 @@ fn an_http_1_0_client_gets_no_content_whose_end_it_could_not_tell() {
     gate.open();
     stage.daemon.wait_for_log("peer task done");
     assert!(ask().ends_with(&blob.bytes[..]), "now it is");
+}
+
+#[test]
+fn a_condition_in_the_request_does_not_open_the_gate() {
+    let stage = Stage::new(DFGET);
+    for len in [1000, 300_000] {
+        let blob = Blob::random(len, 6);
+        let url = stage.registry.put_as(IMAGE, &blob.digest, &blob.with_flipped_byte(5));
+        for (name, value) in [("If-None-Match", "\"other\""), ("Expect", "100-continue")] {
+            let response = stage.fetch(&Request::get(&url).header(name, value));
+            assert!(
+                response.status == 502 || !response.is_complete(),
+                "{len} bytes, {name}: {}",
+                response.status
+            );
+        }
+    }
+}
+
+#[test]
+fn a_success_that_is_not_the_content_is_a_502() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(1000, 7);
+    let url = stage.registry.put(IMAGE, &blob);
+    for status in [201, 203] {
+        stage.registry.next_blob(move |_| Answer::new(status).body(vec![b'<'; 1000]).into());
+        assert_eq!(stage.get(&url).status, 502, "{status}");
+    }
+    assert!(stage.get(&url).body == blob.bytes[..]);
 }
