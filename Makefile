@@ -55,10 +55,11 @@ clippy: packages
 doc: packages
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
-# Advisories are left to those who have the network for them: cargo deny check advisories
+# Crates of other systems are looked at too, so all are fetched. Advisories are left to those who have the network
+# for them: cargo deny check advisories
 deny:
 	@if command -v cargo-deny >/dev/null; then \
-	    cargo deny --offline check bans licenses sources; \
+	    cargo fetch --locked --quiet && cargo deny --offline check bans licenses sources; \
 	else \
 	    echo "make: licences and dependencies are not checked, for cargo-deny is not there; type: cargo install cargo-deny --locked"; \
 	fi

@@ -66,7 +66,8 @@ impl Direct {
     }
 
     /// Reads as much as must be known before the head of the response goes out: all of a short
-    /// content that is to be checked, or enough to know that it is not short.
+    /// content that is to be checked, or enough to know that it is not short, and the first bytes
+    /// of any.
     ///
     /// # Errors
     /// As [`Self::next`]; no byte has left then.
@@ -77,6 +78,9 @@ impl Direct {
             && short(self.stream.identity().total)
             && self.stream.position() <= HOLD_WHOLE
         {
+            self.step().await?;
+        }
+        if self.gate.is_empty() && !self.ended {
             self.step().await?;
         }
         Ok(())

