@@ -1,12 +1,13 @@
 //! One life of the daemon.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dfget_config::{Config, Listen, Loaded};
 use dfget_console::Console;
 use dfget_origin::{OriginClient, OriginOptions};
-use dfget_proxy::{Hijack, Proxy};
+use dfget_proxy::{Entrance, Hijack, Proxy};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
 use dfget_telemetry::logging::{self, LogOptions};
@@ -70,15 +71,17 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let origin = OriginClient::new(OriginOptions {
         trust: Box::new(move |authority| trust.of(authority)),
         timeouts: settings::timeouts(config),
+        upstream: None,
         observe: Box::new(move |insecure| counted.origin_request(insecure)),
     });
     let hosts = hosts.iter().map(|host| host.regx.clone()).collect();
-    let hijack = leaves.map(|leaves| Hijack { leaves, hosts });
+    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(hosts, leaves)));
     // Without a store permissions live as long as the process, and so does their key.
     let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
     let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
     let daemon = Daemon {
-        proxy: Proxy::new(settings::proxy(config, proxy, hijack, secret), tasks.clone()),
+        proxy: Proxy::new(settings::proxy(config, proxy, secret), tasks.clone()),
+        entrance: Arc::new(settings::entrance(proxy, hijack)),
         tasks,
         store,
         metrics,
@@ -92,6 +95,7 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
 /// The parts that live while the daemon serves.
 struct Daemon {
     proxy: Proxy,
+    entrance: Arc<Entrance>,
     tasks: Tasks,
     store: Option<Store>,
     metrics: Metrics,
@@ -125,7 +129,7 @@ impl Daemon {
         let listener = TcpListener::from_std(listeners.proxy)?;
         let mut signals = Signals::new()?;
         tokio::select! {
-            () = self.proxy.serve(listener) => {}
+            () = self.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
             () = signals.end() => {}
             () = self.idle(config) => {}
         }

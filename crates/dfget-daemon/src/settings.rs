@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process;
+use std::sync::Arc;
 
 use dfget_config::{Config, Proxy};
 use dfget_origin::Timeouts;
-use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Hijack, ProxyLogin, ProxyOptions};
+use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
 use dfget_storage::Options;
 use dfget_task::TaskOptions;
 
@@ -41,12 +42,8 @@ pub(crate) fn timeouts(config: &Config) -> Timeouts {
     Timeouts { stall, head: stall * 2, ..Timeouts::default() }
 }
 
-pub(crate) fn proxy(
-    config: &Config,
-    proxy: &Proxy,
-    hijack: Option<Hijack>,
-    secret: [u8; 32],
-) -> ProxyOptions {
+/// The entrance by the port of the configuration.
+pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
     let login =
         proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
     let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
@@ -54,13 +51,19 @@ pub(crate) fn proxy(
         regx: entry.regx.clone(),
         ports: entry.ports.clone(),
     });
-    ProxyOptions {
+    Entrance {
         rules: proxy.rules.clone(),
+        admission: Admission { login, targets: targets.collect() },
+        hijack,
+        ..Entrance::default()
+    }
+}
+
+pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOptions {
+    ProxyOptions {
         filter: proxy.default_filter.clone(),
         tag: proxy.default_tag.clone().unwrap_or_default(),
         application: proxy.default_application.clone().unwrap_or_default(),
-        admission: Admission { login, targets: targets.collect() },
-        hijack,
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
         peer_prefix: format!("{}-{}", address(), process::id()),
         secret,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{Authority, Scheme};
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::connect::{secure, tcp};
+use crate::connect::{Reached, reach, secure};
 use crate::error::cause;
 use crate::pool::{Connection, Pool};
-use crate::{AddressClass, ConnectError, OriginError};
+use crate::{AddressClass, ConnectError, OriginError, Upstream};
 
 /// Any error that a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -55,6 +55,8 @@ pub struct OriginOptions {
     pub trust: Box<dyn Fn(&Authority) -> Trust + Send + Sync>,
     /// Limits on waiting.
     pub timeouts: Timeouts,
+    /// The proxy of the site; `None` = origins are reached directly.
+    pub upstream: Option<Upstream>,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
     pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -122,7 +124,9 @@ impl OriginClient {
     /// # Errors
     /// [`ConnectError`] if none can be had.
     pub async fn tunnel(&self, authority: &Authority) -> Result<TcpStream, ConnectError> {
-        tcp(authority, None, self.timeouts()).await.map(|(stream, _)| stream)
+        // A tunnel is asked for by CONNECT, whatever goes through it.
+        let authority = Authority { scheme: Scheme::Https, ..authority.clone() };
+        self.reach(&authority, None).await.map(|reached| reached.stream)
     }
 
     /// Sends one request and returns the head of its answer with the body to come, whatever
@@ -150,7 +154,7 @@ impl OriginClient {
         let again = bodiless.then(|| repeat(&request));
         let head_limit = bodiless.then_some(self.timeouts().head);
         if let Some(connection) = self.inner.pool.take(&authority, registry) {
-            let class = AddressClass::of(connection.address);
+            let class = connection.class;
             let refused = match self.exchange(&authority, connection, request, head_limit).await {
                 Ok(response) => return Ok((response, class)),
                 Err(refused) => *refused,
@@ -162,7 +166,7 @@ impl OriginClient {
             };
         }
         let connection = self.connect(&authority, registry).await?;
-        let class = AddressClass::of(connection.address);
+        let class = connection.class;
         let answer = self.exchange(&authority, connection, request, head_limit).await;
         answer.map(|response| (response, class)).map_err(|refused| refused.error)
     }
@@ -183,7 +187,7 @@ impl OriginClient {
             return Err(ConnectError::Closing);
         }
         let trust = (self.inner.options.trust)(authority);
-        let (stream, address) = tcp(authority, registry, self.timeouts()).await?;
+        let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
         let wire = secure(stream, authority, &trust, self.timeouts()).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) =
@@ -199,16 +203,29 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        Ok(Connection::new(sender, address, insecure))
+        let mut connection = Connection::new(sender, class, insecure);
+        connection.upstream = upstream.map(|via| via.login);
+        Ok(connection)
+    }
+
+    async fn reach(
+        &self,
+        authority: &Authority,
+        registry: Option<AddressClass>,
+    ) -> Result<Reached, ConnectError> {
+        reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
     }
 
     async fn exchange(
         &self,
         authority: &Authority,
         mut connection: Connection,
-        request: Request<Body>,
+        mut request: Request<Body>,
         head_limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Box<Refused>> {
+        if let Some(login) = &connection.upstream {
+            address_to_proxy(&mut request, authority, login.as_ref());
+        }
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
         let used = std::mem::replace(&mut connection.used, true);
@@ -275,6 +292,17 @@ fn prepare(request: &mut Request<Body>) -> Result<Authority, OriginError> {
     *request.version_mut() = http::Version::HTTP_11;
     request.headers_mut().insert(HOST, host);
     Ok(authority)
+}
+
+/// Brings a request into the form that a proxy takes (RFC 9112, section 3.2.2).
+fn address_to_proxy(request: &mut Request<Body>, authority: &Authority, login: Option<&HeaderValue>) {
+    let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    if let Ok(absolute) = format!("http://{}{target}", authority.host_header()).parse() {
+        *request.uri_mut() = absolute;
+    }
+    if let Some(login) = login {
+        request.headers_mut().insert(PROXY_AUTHORIZATION, login.clone());
+    }
 }
 
 /// Whether a login by NTLM or Negotiate is under way, which is for a connection, not a request.

@@ -17,7 +17,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::Timeouts;
-use crate::{AddressClass, ConnectError, Trust};
+use crate::upstream::Via;
+use crate::{AddressClass, ConnectError, Trust, Upstream};
 
 /// A connection on which nothing came for so long is probed.
 const VANISHED_AFTER: Duration = Duration::from_secs(60);
@@ -29,11 +30,56 @@ pub(crate) enum Wire {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// A TCP connection on the way to an origin.
+pub(crate) struct Reached {
+    pub(crate) stream: TcpStream,
+    /// The class of the origin's address; what a proxy resolves counts as the network's.
+    pub(crate) class: AddressClass,
+    /// The proxy at the other end, where that takes requests as they are.
+    pub(crate) upstream: Option<Via>,
+}
+
+/// Opens a connection to `authority`: by TCP, or through the site's proxy.
+///
+/// # Errors
+/// As [`tcp`]; what the proxy refuses is told in its words.
+pub(crate) async fn reach(
+    authority: &Authority,
+    registry: Option<AddressClass>,
+    timeouts: &Timeouts,
+    upstream: Option<&Upstream>,
+) -> Result<Reached, ConnectError> {
+    let Some(via) = upstream.and_then(|upstream| upstream.via(authority)) else {
+        let (stream, address) = tcp(authority, registry, timeouts).await?;
+        return Ok(Reached { stream, class: AddressClass::of(address), upstream: None });
+    };
+    let class = match authority.host.parse::<IpAddr>() {
+        Ok(address) => {
+            let class = AddressClass::of(address);
+            if registry.is_some_and(|registry| !class.may_follow(registry)) {
+                return Err(ConnectError::Forbidden { host_port: authority.host_port(), address });
+            }
+            class
+        }
+        Err(_) => AddressClass::Network,
+    };
+    let proxy = Authority { scheme: Scheme::Http, host: via.host.clone(), port: via.port };
+    let (mut stream, _) = tcp(&proxy, None, timeouts).await?;
+    if Via::takes_requests(authority) {
+        return Ok(Reached { stream, class, upstream: Some(via) });
+    }
+    match timeout(timeouts.connect, via.open(&mut stream, authority)).await {
+        Err(_) => Err(timed_out(authority, timeouts)),
+        Ok(Err(source)) => Err(ConnectError::Connect { host_port: authority.host_port(), source }),
+        Ok(Ok(())) => Ok(Reached { stream, class, upstream: None }),
+    }
+}
+
 /// Opens a TCP connection to `authority`.
 ///
 /// `registry` is the class of the address that the request first went to, when this connection
 /// is for a redirect of it; only addresses that such a redirect may lead to are tried then.
-pub(crate) async fn tcp(
+async fn tcp(
     authority: &Authority,
     registry: Option<AddressClass>,
     timeouts: &Timeouts,

@@ -18,6 +18,7 @@ pub mod headers;
 mod pool;
 mod redirect;
 mod resume;
+mod upstream;
 
 pub use address::AddressClass;
 pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
@@ -26,3 +27,4 @@ pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};
 pub use redirect::RedirectError;
 pub use resume::{ContentStream, Identity};
+pub use upstream::{Upstream, UpstreamError};

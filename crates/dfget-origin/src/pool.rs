@@ -1,10 +1,10 @@
 //! Idle connections, kept for the next request to the same authority.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use dfget_core::Authority;
+use http::HeaderValue;
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 
@@ -22,8 +22,10 @@ const MOST_IDLE: usize = 32;
 pub(crate) struct Connection {
     /// Sends requests down the connection.
     pub(crate) sender: SendRequest<Body>,
-    /// The origin's address.
-    pub(crate) address: IpAddr,
+    /// The class of the origin's address.
+    pub(crate) class: AddressClass,
+    /// The proxy that requests are given to as they are; its login.
+    pub(crate) upstream: Option<Option<HeaderValue>>,
     /// Whether a request has gone over it before.
     pub(crate) used: bool,
     /// Whether the origin's certificate was left unverified.
@@ -43,8 +45,8 @@ pub(crate) struct Pool {
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, address: IpAddr, insecure: bool) -> Self {
-        Self { sender, address, used: false, insecure, since: Instant::now() }
+    pub(crate) fn new(sender: SendRequest<Body>, class: AddressClass, insecure: bool) -> Self {
+        Self { sender, class, upstream: None, used: false, insecure, since: Instant::now() }
     }
 }
 
@@ -59,7 +61,7 @@ impl Pool {
         connections.retain(alive);
         let fits = |connection: &Connection| {
             connection.sender.is_ready()
-                && registry.is_none_or(|registry| AddressClass::of(connection.address).may_follow(registry))
+                && registry.is_none_or(|registry| connection.class.may_follow(registry))
         };
         let place = connections.iter().rposition(fits);
         let taken = place.map(|place| connections.remove(place));

@@ -16,6 +16,7 @@ use tracing::error;
 
 use crate::accelerated::Accelerated;
 use crate::body::{Content, Report, ResponseBody, empty, serving};
+use crate::entrance::Spared;
 use crate::forward::pass_on;
 use crate::handler::Proxy;
 use crate::respond;
@@ -174,10 +175,13 @@ fn head(
     insert(&mut headers, TASK, request.task.id.as_str());
     insert(&mut headers, PEER, &request.task.peer);
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
-    let source = content.source();
+    let (source, spared) = (content.source(), content.is_spared());
     let report = Report { task, peer, started: request.started, length };
     let mut response = Response::new(serving(content, report));
     response.extensions_mut().insert(source);
+    if spared {
+        response.extensions_mut().insert(Spared);
+    }
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

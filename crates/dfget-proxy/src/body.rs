@@ -17,6 +17,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
+use crate::entrance::{Entrance, Spared};
+
 /// The body of every response of the proxy.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -57,13 +59,22 @@ pub(crate) fn counted(
     mut response: Response<ResponseBody>,
     request: RunningRequest,
     metrics: &Metrics,
+    entrance: &Arc<Entrance>,
 ) -> Response<ResponseBody> {
     let source = response.extensions_mut().remove::<Source>();
+    let spared = response.extensions_mut().remove::<Spared>().is_some();
     if let Some(source) = source {
         metrics.served(source);
+        if is_task(source) {
+            entrance.tally.count_task(spared);
+        }
     }
-    let metrics = metrics.clone();
-    response.map(|body| Counted { body, request, metrics, source }.boxed_unsync())
+    let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
+    response.map(|body| Counted { body, request, metrics, source, spared, entrance }.boxed_unsync())
+}
+
+const fn is_task(source: Source) -> bool {
+    matches!(source, Source::Cache | Source::Origin)
 }
 
 struct Counted {
@@ -71,6 +82,8 @@ struct Counted {
     request: RunningRequest,
     metrics: Metrics,
     source: Option<Source>,
+    spared: bool,
+    entrance: Arc<Entrance>,
 }
 
 /// A body without a byte.
@@ -95,6 +108,11 @@ pub(crate) fn serving(content: Content, report: Report) -> ResponseBody {
 // === impl Content ===
 
 impl Content {
+    /// Whether the bytes were not fetched for this response.
+    pub(crate) const fn is_spared(&self) -> bool {
+        matches!(self, Self::Reader(reader) if reader.is_spared())
+    }
+
     /// Where the bytes come from, for the log and the counters.
     pub(crate) const fn source(&self) -> Source {
         match self {
@@ -160,6 +178,9 @@ impl Body for Counted {
             self.request.add_bytes(bytes);
             if let Some(source) = self.source {
                 self.metrics.served_bytes(source, bytes);
+                if is_task(source) {
+                    self.entrance.tally.count_bytes(bytes, self.spared);
+                }
             }
         }
         polled

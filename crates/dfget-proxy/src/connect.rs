@@ -15,12 +15,12 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use regex::Regex;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use crate::body::{ResponseBody, empty};
+use crate::entrance::Entrance;
 use crate::handler::Proxy;
 use crate::respond;
 
@@ -43,17 +43,13 @@ const TUNNEL_END: Duration = Duration::from_secs(5);
 /// Names of hosts remembered, for saying once what happens to each.
 const MOST_NAMES: usize = 1000;
 
-/// `hijackHTTPS`.
-pub struct Hijack {
-    /// Certificates for the hosts.
-    pub leaves: LeafCache,
-    /// `hosts[].regx`, searched in `host:port`.
-    pub hosts: Vec<Regex>,
-}
-
 impl Proxy {
     /// Answers a CONNECT; what happens inside of it goes on afterwards.
-    pub(crate) async fn connect(&self, mut request: Request<Incoming>) -> Response<ResponseBody> {
+    pub(crate) async fn connect(
+        &self,
+        entrance: &Arc<Entrance>,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let target = request.uri().authority().map_or("", http::uri::Authority::as_str);
         let target = match Authority::parse(Scheme::Https, target) {
             Ok(target) => target,
@@ -62,34 +58,41 @@ impl Proxy {
                 return respond::refusal(StatusCode::BAD_REQUEST, &message);
             }
         };
-        if !self.inner.options.admission.admits_target(&target) {
+        if !entrance.admission.admits_target(&target) {
             return respond::target_refused(&target);
         }
         let upgrade = hyper::upgrade::on(&mut request);
-        let answered = if self.hijacks(&target) {
-            self.hijack(target, upgrade).await
-        } else {
-            self.tunnel(target, upgrade).await
+        let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
+        let answered = match leaves {
+            Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
+                self.hijack(entrance, &leaves, target, upgrade).await
+            }
+            Some(_) => self.tunnel(entrance, target, upgrade).await,
+            None => {
+                self.say_tunnelled(entrance, &target);
+                self.tunnel(entrance, target, upgrade).await
+            }
         };
         answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
     }
 
-    fn hijacks(&self, target: &Authority) -> bool {
-        let name = target.host_port();
-        let hijack = self.inner.options.hijack.as_ref();
-        hijack.is_some_and(|hijack| hijack.hosts.iter().any(|regx| regx.is_match(&name)))
-    }
-
-    async fn hijack(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), Arc<ConnectError>> {
-        self.verify(&target).await?;
-        let leaves = self.inner.options.hijack.as_ref().map(|hijack| &hijack.leaves);
-        let config = leaves.map(|leaves| leaves.server_config(&target.host, SystemTime::now()));
-        let config = match config {
-            Some(Ok(config)) => config,
-            Some(Err(error)) => return Err(no_leaf(&target, &error.to_string()).into()),
-            None => return Err(no_leaf(&target, "no certificate authority").into()),
-        };
-        let proxy = self.clone();
+    async fn hijack(
+        &self,
+        entrance: &Arc<Entrance>,
+        leaves: &LeafCache,
+        target: Authority,
+        upgrade: OnUpgrade,
+    ) -> Result<(), Arc<ConnectError>> {
+        match self.verify(&target).await {
+            Err(error) if entrance.lenient && is_untrusted(&error) => {
+                info!("{error}: tunnelled, for its client to judge");
+                return self.tunnel(entrance, target, upgrade).await;
+            }
+            verified => verified?,
+        }
+        let config = leaves.server_config(&target.host, SystemTime::now());
+        let config = config.map_err(|error| no_leaf(&target, &error.to_string()))?;
+        let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
         self.inner.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let accept = TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
@@ -98,11 +101,8 @@ impl Proxy {
                 () = proxy.inner.closing.cancelled() => return,
             };
             match accepted {
-                Ok(Ok(stream)) => proxy.serve_hijacked(target, stream).await,
-                Ok(Err(error)) => info!(
-                    "a client does not finish the TLS handshake for {}: {error}; does it trust our CA (SSL_CERT_FILE)?",
-                    target.host_port()
-                ),
+                Ok(Ok(stream)) => proxy.serve_hijacked(&entrance, target, stream).await,
+                Ok(Err(error)) => entrance.handshake_refused(&target, &error),
                 Err(_) => debug!("a client began no TLS handshake for {}", target.host_port()),
             }
         });
@@ -175,18 +175,29 @@ impl Proxy {
         self.inner.verified.lock().get(target).is_some_and(|at| at.elapsed() < VERIFIED_FOR)
     }
 
-    async fn tunnel(&self, target: Authority, upgrade: OnUpgrade) -> Result<(), Arc<ConnectError>> {
-        self.say_tunnelled(&target);
+    async fn tunnel(
+        &self,
+        entrance: &Entrance,
+        target: Authority,
+        upgrade: OnUpgrade,
+    ) -> Result<(), Arc<ConnectError>> {
         let mut origin = self.origin().tunnel(&target).await?;
         let metrics = self.metrics().clone();
         metrics.served(Source::Tunnelled);
-        let closing = self.inner.closing.clone();
+        let (closing, leaving) = (self.inner.closing.clone(), entrance.closing.clone());
+        let closing = async move {
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = leaving.cancelled() => {}
+            }
+            tokio::time::sleep(TUNNEL_END).await;
+        };
         self.inner.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
             let mut client = TokioIo::new(upgraded);
             let copied = tokio::select! {
                 copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
-                () = async { closing.cancelled().await; tokio::time::sleep(TUNNEL_END).await } => return,
+                () = closing => return,
             };
             match copied {
                 Ok((_, down)) => metrics.served_bytes(Source::Tunnelled, down),
@@ -197,7 +208,10 @@ impl Proxy {
     }
 
     /// Says once for each host that its pulls are not accelerated, and what would change that.
-    fn say_tunnelled(&self, target: &Authority) {
+    fn say_tunnelled(&self, entrance: &Entrance, target: &Authority) {
+        if entrance.lenient {
+            return;
+        }
         let name = target.host_port();
         let mut said = self.inner.tunnelled.lock();
         if said.len() >= MOST_NAMES {
@@ -208,12 +222,6 @@ impl Proxy {
                 "{name} matches no hijackHTTPS.hosts[].regx: its connections are tunnelled, nothing of them is cached"
             );
         }
-    }
-}
-
-impl std::fmt::Debug for Hijack {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hijack").field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use dfget_core::{Authority, Rule, UrlFilter, decide};
+use dfget_core::{Authority, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
@@ -18,27 +18,20 @@ use tracing::debug;
 use url::Url;
 
 use crate::access::{Access, AccessOptions};
-use crate::admission::Admission;
 use crate::body::{ResponseBody, counted};
-use crate::connect::Hijack;
+use crate::entrance::Entrance;
 use crate::respond;
 use crate::turns::Turns;
 
 /// What the proxy is to do.
 #[derive(Debug)]
 pub struct ProxyOptions {
-    /// `proxies`, in order.
-    pub rules: Vec<Rule>,
     /// `defaultFilter`.
     pub filter: UrlFilter,
     /// `defaultTag`.
     pub tag: String,
     /// `defaultApplication`.
     pub application: String,
-    /// `basicAuth` and `whiteList`.
-    pub admission: Admission,
-    /// `hijackHTTPS`; `None` = every CONNECT is a blind tunnel.
-    pub hijack: Option<Hijack>,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
@@ -96,19 +89,23 @@ impl Proxy {
         self.inner.tasks.metrics()
     }
 
-    /// Answers a request as it comes to the proxy's port.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// Answers a request as it comes to the listener of an entrance.
+    pub(crate) async fn answer(
+        &self,
+        entrance: &Arc<Entrance>,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
-        let response = self.dispatch(request).await;
-        counted(response, running, self.metrics())
+        let response = self.dispatch(entrance, request).await;
+        counted(response, running, self.metrics(), entrance)
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Response<ResponseBody> {
-        if !self.inner.options.admission.admits_client(request.headers()) {
+    async fn dispatch(&self, entrance: &Arc<Entrance>, request: Request<Incoming>) -> Response<ResponseBody> {
+        if !entrance.admission.admits_client(request.headers()) {
             return respond::login_needed();
         }
         if request.method() == Method::CONNECT {
-            return self.connect(request).await;
+            return self.connect(entrance, request).await;
         }
         let url = Url::parse(&request.uri().to_string()).ok();
         let Some((url, authority)) =
@@ -126,25 +123,27 @@ impl Proxy {
                 "the URL holds a user or a password; send them as a header instead",
             );
         }
-        if !self.inner.options.admission.admits_target(&authority) {
+        if !entrance.admission.admits_target(&authority) {
             return respond::target_refused(&authority);
         }
-        self.exchange(url, request).await
+        self.exchange(entrance, url, request).await
     }
 
     /// Answers a request that came inside of a hijacked connection to `authority`.
     pub(crate) async fn answer_hijacked(
         &self,
+        entrance: &Arc<Entrance>,
         authority: &Authority,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
-        let response = self.dispatch_hijacked(authority, request).await;
-        counted(response, running, self.metrics())
+        let response = self.dispatch_hijacked(entrance, authority, request).await;
+        counted(response, running, self.metrics(), entrance)
     }
 
     async fn dispatch_hijacked(
         &self,
+        entrance: &Entrance,
         authority: &Authority,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
@@ -157,13 +156,18 @@ impl Proxy {
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         match Url::parse(&format!("{authority}{target}")) {
-            Ok(url) if target.starts_with('/') => self.exchange(url, request).await,
+            Ok(url) if target.starts_with('/') => self.exchange(entrance, url, request).await,
             _ => respond::text(StatusCode::BAD_REQUEST, "the request's target is no path"),
         }
     }
 
-    async fn exchange(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
-        let decision = match decide(&self.inner.options.rules, request.method() == Method::GET, &url) {
+    async fn exchange(
+        &self,
+        entrance: &Entrance,
+        url: Url,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };

@@ -12,6 +12,7 @@ mod admission;
 mod answer;
 mod body;
 mod connect;
+mod entrance;
 mod forward;
 mod handler;
 mod listener;
@@ -21,5 +22,5 @@ mod turns;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
-pub use connect::Hijack;
+pub use entrance::{Distrust, Entrance, Hijack, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_core::Authority;
@@ -18,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::body::ResponseBody;
+use crate::entrance::Entrance;
 use crate::handler::Proxy;
 
 /// A connection on which no request comes for so long is closed.
@@ -27,18 +29,19 @@ const IDLE: Duration = Duration::from_secs(300);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl Proxy {
-    /// Takes connections until [`Self::close`] is called.
-    pub async fn serve(&self, listener: TcpListener) {
+    /// Takes connections until [`Self::close`] is called, or the entrance closes.
+    pub async fn serve(&self, listener: TcpListener, entrance: Arc<Entrance>) {
         loop {
             let accepted = tokio::select! {
                 () = self.inner.closing.cancelled() => return,
+                () = entrance.closing.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, _)) => {
                     keep_alive(&stream);
-                    let proxy = self.clone();
-                    self.inner.tracker.spawn(async move { proxy.serve_client(stream).await });
+                    let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
+                    self.inner.tracker.spawn(async move { proxy.serve_client(&entrance, stream).await });
                 }
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
@@ -62,30 +65,34 @@ impl Proxy {
         self.inner.tracker.len()
     }
 
-    async fn serve_client(&self, stream: tokio::net::TcpStream) {
+    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream) {
         let answer = |request| {
-            let proxy = self.clone();
-            async move { proxy.answer(request).await }
+            let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
+            async move { proxy.answer(&entrance, request).await }
         };
-        self.serve_http1(stream, answer).await;
+        self.serve_http1(entrance, stream, answer).await;
     }
 
-    pub(crate) async fn serve_hijacked<S>(&self, authority: Authority, stream: TlsStream<S>)
-    where
+    pub(crate) async fn serve_hijacked<S>(
+        &self,
+        entrance: &Arc<Entrance>,
+        authority: Authority,
+        stream: TlsStream<S>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let answer = |request| {
-            let (proxy, authority) = (self.clone(), authority.clone());
-            async move { proxy.answer_hijacked(&authority, request).await }
+            let (proxy, entrance, authority) = (self.clone(), Arc::clone(entrance), authority.clone());
+            async move { proxy.answer_hijacked(&entrance, &authority, request).await }
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(stream, answer).await;
+            self.serve_http2(entrance, stream, answer).await;
         } else {
-            self.serve_http1(stream, answer).await;
+            self.serve_http1(entrance, stream, answer).await;
         }
     }
 
-    async fn serve_http1<S, F>(&self, stream: S, answer: impl Fn(Request<Incoming>) -> F)
+    async fn serve_http1<S, F>(&self, entrance: &Entrance, stream: S, answer: impl Fn(Request<Incoming>) -> F)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>>,
@@ -99,10 +106,10 @@ impl Proxy {
             .header_read_timeout(IDLE)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        self.drive(connection, http1::UpgradeableConnection::graceful_shutdown).await;
+        self.drive(entrance, connection, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 
-    async fn serve_http2<S, F>(&self, stream: S, answer: impl Fn(Request<Incoming>) -> F)
+    async fn serve_http2<S, F>(&self, entrance: &Entrance, stream: S, answer: impl Fn(Request<Incoming>) -> F)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
@@ -117,18 +124,24 @@ impl Proxy {
             .adaptive_window(true)
             .max_concurrent_streams(256)
             .serve_connection(TokioIo::new(stream), service);
-        self.drive(connection, http2::Connection::graceful_shutdown).await;
+        self.drive(entrance, connection, http2::Connection::graceful_shutdown).await;
     }
 
-    /// Serves a connection to its end; once the daemon ends, only what is under way on it.
-    async fn drive<C>(&self, connection: C, end: impl FnOnce(Pin<&mut C>))
+    /// Serves a connection to its end; once the daemon or the entrance ends, only what is under way on it.
+    async fn drive<C>(&self, entrance: &Entrance, connection: C, end: impl FnOnce(Pin<&mut C>))
     where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
+        let closing = async {
+            tokio::select! {
+                () = self.inner.closing.cancelled() => {}
+                () = entrance.closing.cancelled() => {}
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = self.inner.closing.cancelled() => {
+            () = closing => {
                 end(connection.as_mut());
                 connection.await
             }

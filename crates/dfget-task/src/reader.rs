@@ -138,6 +138,12 @@ impl Reader {
         self.from_store
     }
 
+    /// Whether the bytes were not fetched for this response: stored before, or fetched for another.
+    #[must_use]
+    pub const fn is_spared(&self) -> bool {
+        self.from_store || (!self.leads && !matches!(self.source, Source::Direct(_)))
+    }
+
     /// Whether the end of the response is told in the log already: by the download, for the
     /// request that it was begun with.
     #[must_use]

@@ -1,0 +1,133 @@
+//! What is said over the socket: one JSON object a line, in this order.
+//!
+//! ```text
+//! command                               daemon
+//!   Lease (with the listening socket) ─►
+//!                                      ◄─ Granted, or Refused and the end
+//!   Child (with its pidfd)            ─►
+//!   Done                              ─►
+//!                                      ◄─ Spared
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these messages; it grows when one changes its meaning.
+pub const PROTOCOL: u32 = 1;
+
+/// From the command to the daemon.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum ToDaemon {
+    /// The first message; carries the listening socket of the proxy.
+    Lease(LeaseRequest),
+    /// The command has begun; carries its pidfd. The lease then outlives a command line that is
+    /// killed before its command.
+    Child,
+    /// The command has ended; asks what was spared.
+    Done,
+}
+
+/// What a lease is asked for.
+#[derive(Clone, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseRequest {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u32,
+    /// Version of the sender's program.
+    pub version: String,
+    /// Password of the proxy; the user is `lease`.
+    pub secret: String,
+    /// Host names to be hijacked.
+    pub hosts: Vec<String>,
+    /// Hijack every host.
+    pub all_hosts: bool,
+    /// URLs that are images themselves.
+    pub images: Vec<String>,
+}
+
+/// From the daemon to the command.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum FromDaemon {
+    /// The lease holds.
+    Granted(Grant),
+    /// There is none.
+    Refused {
+        /// [`PROTOCOL`] of the daemon.
+        protocol: u32,
+        /// Version of the daemon's program.
+        version: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The answer to [`ToDaemon::Done`].
+    Spared(Spared),
+}
+
+/// A lease.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// Version of the daemon's program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Hosts that are hijacked; empty with `all_hosts`.
+    pub hosts: Vec<String>,
+    /// Certificates (PEM) of the authorities that sign for them; the command's programs must trust them.
+    pub authorities: Vec<String>,
+    /// Where the store is, if there is one.
+    pub store: Option<String>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// What a lease did for its command.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spared {
+    /// Contents handed out.
+    pub tasks: u64,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// How many came from the store, or were being fetched for others already.
+    pub spared_tasks: u64,
+    /// Bytes of these.
+    pub spared_bytes: u64,
+}
+
+impl std::fmt::Debug for LeaseRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LeaseRequest")
+            .field("protocol", &self.protocol)
+            .field("version", &self.version)
+            .field("hosts", &self.hosts)
+            .field("all_hosts", &self.all_hosts)
+            .field("images", &self.images.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_does_not_show_its_secret() {
+        let request = LeaseRequest { secret: "hidden".to_owned(), ..LeaseRequest::default() };
+        assert!(!format!("{request:?}").contains("hidden"));
+        assert!(!format!("{:?}", ToDaemon::Lease(request)).contains("hidden"));
+    }
+
+    #[test]
+    fn the_form_on_the_wire_is_fixed() {
+        let done = serde_json::to_string(&ToDaemon::Done).unwrap();
+        assert_eq!(done, r#"{"type":"done"}"#);
+        let refused = FromDaemon::Refused { protocol: 1, version: "1.2.3".into(), reason: "no".into() };
+        let text = serde_json::to_string(&refused).unwrap();
+        assert_eq!(text, r#"{"type":"refused","protocol":1,"version":"1.2.3","reason":"no"}"#);
+        let lease = r#"{"type":"lease","protocol":1,"version":"0","secret":"s","hosts":["a"],"all_hosts":false,"allHosts":true,"images":[]}"#;
+        let ToDaemon::Lease(read) = serde_json::from_str(lease).unwrap() else { panic!("a lease") };
+        assert!(read.all_hosts && read.hosts == ["a"], "a field of a later version is passed over");
+    }
+}

@@ -1,0 +1,159 @@
+//! The places that all processes of one user on one host agree on.
+//!
+//! A directory of one's own that is not shared between hosts: below `$XDG_RUNTIME_DIR` where that
+//! is there, else in `/tmp`, where anybody may have made one of that name before. So each candidate
+//! must be a real directory, be ours, and be closed to others.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use dfget_core::Digest;
+use rustix::process::geteuid;
+
+/// Where the daemon of the system is asked for leases.
+pub const SYSTEM_SOCKET: &str = "/run/dragonfly/lease.sock";
+
+/// The directory of sockets and locks.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Runtime {
+    dir: PathBuf,
+}
+
+/// No directory can be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no directory for sockets: {tried}; set XDG_RUNTIME_DIR to a directory of this host that only you can enter"
+)]
+pub struct RuntimeError {
+    tried: String,
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    /// The first usable one of `$XDG_RUNTIME_DIR/dragonfly`, `/tmp/dfget-UID` and
+    /// `$TMPDIR/dfget-UID`; it is made if it is missing.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] with what is wrong about each.
+    pub fn find(xdg_runtime_dir: Option<&Path>, temporary: Option<&Path>) -> Result<Self, RuntimeError> {
+        let own = format!("dfget-{}", geteuid().as_raw());
+        let xdg = xdg_runtime_dir.map(|dir| dir.join("dragonfly"));
+        let rest = [Some(Path::new("/tmp")), temporary].into_iter().flatten().map(|dir| dir.join(&own));
+        let mut tried = Vec::new();
+        for dir in xdg.into_iter().chain(rest) {
+            // A socket's path has at most 107 bytes, and names of ours go below it.
+            let usable = if dir.as_os_str().len() > 70 {
+                Err(io::Error::other("its path is too long for a socket"))
+            } else {
+                make_private(&dir)
+            };
+            match usable {
+                Ok(()) => return Ok(Self { dir }),
+                Err(error) => tried.push(format!("{}: {error}", dir.display())),
+            }
+        }
+        Err(RuntimeError { tried: tried.join(", ") })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The socket of the daemon that this user started by `dfget daemon`.
+    #[must_use]
+    pub fn daemon_socket(&self) -> PathBuf {
+        self.dir.join("daemon.sock")
+    }
+
+    /// The socket of the daemon of this instance, which `dfget run` starts.
+    #[must_use]
+    pub fn socket(&self, instance: &str) -> PathBuf {
+        self.dir.join(format!("{instance}.sock"))
+    }
+
+    /// The lock under which the daemon of this instance is started, and leaves.
+    #[must_use]
+    pub fn lock(&self, instance: &str) -> PathBuf {
+        self.dir.join(format!("{instance}.lock"))
+    }
+
+    /// The name of the instance for commands that reach origins in this way: those with the same
+    /// upstream proxy and trust share a daemon, others do not.
+    #[must_use]
+    pub fn instance(way: &[(&str, Option<&str>)]) -> String {
+        let set: Vec<_> =
+            way.iter().filter_map(|(name, value)| Some(format!("{name}={}", (*value)?))).collect();
+        if set.is_empty() {
+            return "run".to_owned();
+        }
+        let digest = Digest::sha256(set.join("\0").as_bytes()).hex();
+        format!("run-{}", &digest[..12])
+    }
+}
+
+/// Makes a directory that only we can enter, or checks the one that is there.
+///
+/// # Errors
+/// It is not a directory, not ours, or cannot be written.
+pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(dir)?;
+    if !found.is_dir() {
+        return Err(io::Error::other("not a directory"));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to user {}", found.uid())));
+    }
+    if found.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, Permissions::from_mode(0o700))?;
+    }
+    let writable = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    writable.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_that_is_ours_is_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let runtime = Runtime::find(Some(root.path()), None).unwrap();
+        assert_eq!(runtime.dir(), root.path().join("dragonfly"));
+        let mode = fs::metadata(runtime.dir()).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        fs::set_permissions(runtime.dir(), Permissions::from_mode(0o755)).unwrap();
+        Runtime::find(Some(root.path()), None).unwrap();
+        assert_eq!(fs::metadata(runtime.dir()).unwrap().mode() & 0o777, 0o700, "it is closed again");
+    }
+
+    #[test]
+    fn a_link_or_a_file_in_the_place_is_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), root.path().join("dragonfly")).unwrap();
+        let runtime = Runtime::find(Some(root.path()), None).unwrap();
+        assert!(!runtime.dir().starts_with(root.path()));
+        let missing = Runtime::find(Some(&root.path().join("missing")), None).unwrap();
+        assert_eq!(missing, runtime);
+    }
+
+    #[test]
+    fn commands_share_an_instance_that_reach_origins_alike() {
+        assert_eq!(Runtime::instance(&[("HTTPS_PROXY", None)]), "run");
+        let one = Runtime::instance(&[("HTTPS_PROXY", Some("http://a")), ("NO_PROXY", None)]);
+        let same = Runtime::instance(&[("HTTPS_PROXY", Some("http://a"))]);
+        let other = Runtime::instance(&[("HTTPS_PROXY", Some("http://b"))]);
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+        assert!(one.len() < 24 && one.starts_with("run-"));
+    }
+}

@@ -1,0 +1,169 @@
+//! The proxy of the site, which origins are reached through.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+use dfget_core::{Authority, Scheme};
+use http::header::HeaderValue;
+use hyper_util::client::proxy::matcher::Matcher;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// The longest head of an answer to CONNECT.
+const LONGEST_HEAD: usize = 16 << 10;
+
+/// Which proxy leads to which origin, as the variables `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`
+/// say it.
+pub struct Upstream {
+    matcher: Matcher,
+}
+
+/// A value that names no proxy that can be used. It is not shown: it may hold a password.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpstreamError {
+    /// It has no host, or is no URL.
+    #[error("it is no address of a proxy, such as http://proxy.example.org:3128")]
+    NotAnAddress,
+    /// It is to be spoken to by TLS or SOCKS.
+    #[error("only proxies spoken to by plain HTTP (http://…) are supported")]
+    Scheme,
+}
+
+/// The proxy for one origin.
+#[derive(Clone)]
+pub(crate) struct Via {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) login: Option<HeaderValue>,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Reads the values of `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`; empty = unset. A value without
+    /// a scheme means `http://`. `None` if there is no proxy in them.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] by cause.
+    pub fn new(https: &str, http: &str, no: &str) -> Result<Option<Self>, UpstreamError> {
+        if https.is_empty() && http.is_empty() {
+            return Ok(None);
+        }
+        for value in [https, http].into_iter().filter(|value| !value.is_empty()) {
+            check(value)?;
+        }
+        let matcher =
+            Matcher::builder().https(https.to_owned()).http(http.to_owned()).no(no.to_owned()).build();
+        Ok(Some(Self { matcher }))
+    }
+
+    /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's.
+    pub(crate) fn via(&self, authority: &Authority) -> Option<Via> {
+        let loopback = authority.host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        if loopback || authority.host == "localhost" {
+            return None;
+        }
+        let found = self.matcher.intercept(&authority.to_string().parse().ok()?)?;
+        Some(Via {
+            host: found.uri().host()?.trim_matches(['[', ']']).to_owned(),
+            port: found.uri().port_u16().unwrap_or(80),
+            login: found.basic_auth().cloned(),
+        })
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").finish_non_exhaustive()
+    }
+}
+
+fn check(value: &str) -> Result<(), UpstreamError> {
+    let uri: http::Uri = value.parse().map_err(|_| UpstreamError::NotAnAddress)?;
+    match uri.scheme_str() {
+        None | Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        None | Some("http") => Err(UpstreamError::NotAnAddress),
+        Some(_) => Err(UpstreamError::Scheme),
+    }
+}
+
+// === impl Via ===
+
+impl Via {
+    /// Whether requests to this origin are given to the proxy as they are, instead of through a tunnel.
+    pub(crate) fn takes_requests(authority: &Authority) -> bool {
+        authority.scheme == Scheme::Http
+    }
+
+    /// Asks the proxy for a tunnel to `authority` (RFC 9110, section 9.3.6).
+    pub(crate) async fn open(&self, stream: &mut TcpStream, authority: &Authority) -> io::Result<()> {
+        let target = authority.host_port();
+        let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
+        if let Some(login) = &self.login {
+            head.extend_from_slice(b"Proxy-Authorization: ");
+            head.extend_from_slice(login.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        stream.write_all(&head).await?;
+        let answer = read_head(stream).await?;
+        let status = String::from_utf8_lossy(answer.split(|&byte| byte == b'\r').next().unwrap_or_default());
+        let code = status.split(' ').nth(1).unwrap_or_default();
+        if code.len() == 3 && code.starts_with('2') && status.starts_with("HTTP/1.") {
+            return Ok(());
+        }
+        let shown: String = status.chars().filter(|c| !c.is_control()).take(120).collect();
+        Err(io::Error::other(format!("the proxy {}:{} answers \"{shown}\"", self.host, self.port)))
+    }
+}
+
+/// Reads up to the empty line and no further: what follows is the origin's.
+async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() >= LONGEST_HEAD {
+            return Err(io::Error::other("the proxy's answer to CONNECT has no end"));
+        }
+        head.push(stream.read_u8().await?);
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn via(upstream: &Upstream, scheme: Scheme, host: &str) -> Option<String> {
+        let authority = Authority::parse(scheme, host).expect("an authority");
+        upstream.via(&authority).map(|via| format!("{}:{}", via.host, via.port))
+    }
+
+    #[test]
+    fn the_variables_decide_as_clients_read_them() {
+        let upstream =
+            Upstream::new("proxy.example:3128", "http://u:p%40@other.example", ".inside.example, 10.0.0.0/8");
+        let upstream = upstream.expect("good values").expect("a proxy");
+        let https = |host| via(&upstream, Scheme::Https, host);
+        assert_eq!(https("registry.example").as_deref(), Some("proxy.example:3128"));
+        assert_eq!(https("a.inside.example"), None);
+        assert_eq!(https("10.1.2.3"), None);
+        assert_eq!(https("127.0.0.1"), None);
+        assert_eq!(https("localhost"), None);
+        assert_eq!(via(&upstream, Scheme::Http, "registry.example").as_deref(), Some("other.example:80"));
+        let plain = upstream.via(&Authority::parse(Scheme::Http, "x.example").expect("an authority"));
+        assert_eq!(plain.and_then(|via| via.login).expect("a login"), "Basic dTpwQA==");
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_without_being_shown() {
+        assert!(Upstream::new("", "", "x").expect("nothing").is_none());
+        let wrong = |value| Upstream::new(value, "", "").expect_err(value);
+        assert_eq!(wrong("https://user:secret@proxy"), UpstreamError::Scheme);
+        assert_eq!(wrong("socks5://proxy"), UpstreamError::Scheme);
+        for value in ["http://", "::", "a b", "http://u:s@"] {
+            assert_eq!(wrong(value), UpstreamError::NotAnAddress, "{value}");
+        }
+    }
+}
