@@ -7,29 +7,25 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
-use x509_parser::error::X509Error;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::authority_key::AuthorityKey;
+use crate::certificate::AuthorityCertificate;
 use crate::error::{CaError, LeafError};
-use crate::weakness::{self, Weakness};
+use crate::scope::Scope;
+use crate::weakness::Weakness;
 use crate::{instant, pem};
 
 /// A CA that signs leaves. `Debug` shows its certificate's data, nothing of the key.
 pub struct CertificateAuthority {
-    certificate: CertificateDer<'static>,
+    facts: AuthorityCertificate,
     issuers: Vec<CertificateDer<'static>>,
     key: AuthorityKey,
-    subject: String,
     subject_der: Vec<u8>,
     key_identifier: Option<Vec<u8>>,
-    not_before: Timestamp,
-    not_after: Timestamp,
-    standing_weaknesses: Vec<Weakness>,
 }
 
 // === impl CertificateAuthority ===
@@ -47,15 +43,8 @@ impl CertificateAuthority {
     pub fn load(cert_pem: &[u8], key_pem: &[u8], now: SystemTime) -> Result<Self, CaError> {
         let mut certificates = pem::certificates(cert_pem)?.into_iter();
         let certificate = certificates.next().ok_or(CaError::CertificateNotPem)?;
-        let (_, parsed) = X509Certificate::from_der(&certificate)
-            .map_err(|_| unreadable("not the encoding of a certificate"))?;
-        let subject = printable(&parsed.subject().to_string());
-        check_purpose(&parsed, &subject)?;
-
-        let validity = parsed.validity();
-        let outside = || unreadable("its dates are beyond the calendar");
-        let not_before = instant::from_asn1(validity.not_before).ok_or_else(outside)?;
-        let not_after = instant::from_asn1(validity.not_after).ok_or_else(outside)?;
+        let facts = AuthorityCertificate::of(certificate.clone())?;
+        let (not_before, not_after) = facts.validity();
         let now = instant::from_system(now);
         if now < not_before {
             return Err(CaError::NotYetValid { not_before: instant::text(not_before) });
@@ -65,55 +54,60 @@ impl CertificateAuthority {
         }
 
         let key = AuthorityKey::load(key_pem)?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| CaError::CertificateNotPem)?;
         if key.public_key() != parsed.public_key().subject_public_key.data.as_ref() {
-            return Err(CaError::KeyMismatch { subject });
+            return Err(CaError::KeyMismatch { subject: facts.subject().to_owned() });
         }
         Ok(Self {
             issuers: issuers(&certificate, certificates.collect()),
             key,
-            subject,
             subject_der: parsed.subject().as_raw().to_vec(),
             key_identifier: key_identifier(&parsed),
-            not_before,
-            not_after,
-            standing_weaknesses: weakness::of_certificate(&parsed),
-            certificate,
+            facts,
         })
+    }
+
+    /// What its certificate says.
+    #[must_use]
+    pub const fn facts(&self) -> &AuthorityCertificate {
+        &self.facts
     }
 
     /// Whose certificate it is, as text: `C=DE, O=Site, CN=Proxy CA`. Free of control characters.
     pub fn subject(&self) -> &str {
-        &self.subject
+        self.facts.subject()
+    }
+
+    /// For which hosts it may sign.
+    #[must_use]
+    pub const fn scope(&self) -> &Scope {
+        self.facts.scope()
     }
 
     /// Start of validity.
     pub fn not_before(&self) -> SystemTime {
-        self.not_before.into()
+        self.facts.not_before()
     }
 
     /// End of validity.
     pub fn not_after(&self) -> SystemTime {
-        self.not_after.into()
+        self.facts.not_after()
     }
 
     /// SHA-256 of the certificate: 32 upper-case hexadecimal pairs with colons between, as
     /// `openssl x509 -fingerprint -sha256` prints it.
     pub fn fingerprint(&self) -> String {
-        let hash = digest(&SHA256, &self.certificate);
-        let pairs: Vec<String> = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        pairs.join(":")
+        self.facts.fingerprint()
     }
 
     /// What a careful site would not leave so. Empty for a CA without fault.
     pub fn weaknesses(&self, now: SystemTime) -> Vec<Weakness> {
-        let mut found = self.standing_weaknesses.clone();
-        found.extend(weakness::of_remaining_time(self.not_after, instant::from_system(now)));
-        found
+        self.facts.weaknesses(now)
     }
 
     /// The CA's certificate in DER, which clients must trust.
     pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+        self.facts.der()
     }
 
     /// What follows a leaf in the handshake: the CA and its issuers, up to the root but without it,
@@ -138,13 +132,14 @@ impl CertificateAuthority {
 
     /// The CA's validity, provided that it holds at `now`.
     pub(crate) fn validity_at(&self, now: Timestamp) -> Result<(Timestamp, Timestamp), LeafError> {
-        if now < self.not_before {
-            return Err(LeafError::CaNotYetValid { not_before: instant::text(self.not_before) });
+        let (not_before, not_after) = self.facts.validity();
+        if now < not_before {
+            return Err(LeafError::CaNotYetValid { not_before: instant::text(not_before) });
         }
-        if now >= self.not_after {
-            return Err(LeafError::CaExpired { not_after: instant::text(self.not_after) });
+        if now >= not_after {
+            return Err(LeafError::CaExpired { not_after: instant::text(not_after) });
         }
-        Ok((self.not_before, self.not_after))
+        Ok((not_before, not_after))
     }
 }
 
@@ -152,30 +147,12 @@ impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("CertificateAuthority")
-            .field("subject", &self.subject)
-            .field("not_before", &self.not_before)
-            .field("not_after", &self.not_after)
+            .field("subject", &self.subject())
+            .field("not_before", &self.facts.validity().0)
+            .field("not_after", &self.facts.validity().1)
             .field("fingerprint", &self.fingerprint())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether clients would accept leaves of this certificate (RFC 5280 sections 4.2.1.3, .9, .12).
-fn check_purpose(certificate: &X509Certificate<'_>, subject: &str) -> Result<(), CaError> {
-    let broken = |_: X509Error| unreadable("one of its extensions is broken or there twice");
-    let constraints = certificate.basic_constraints().map_err(broken)?;
-    if !constraints.is_some_and(|constraints| constraints.value.ca) {
-        return Err(CaError::NotCa { subject: subject.to_owned() });
-    }
-    let usage = certificate.key_usage().map_err(broken)?;
-    if usage.is_some_and(|usage| !usage.value.key_cert_sign()) {
-        return Err(CaError::MayNotSign { subject: subject.to_owned() });
-    }
-    let purpose = certificate.extended_key_usage().map_err(broken)?;
-    if purpose.is_some_and(|purpose| !purpose.value.server_auth && !purpose.value.any) {
-        return Err(CaError::NotForServers { subject: subject.to_owned() });
-    }
-    Ok(())
 }
 
 /// The certificates from `ca` upwards, each signed by the next, without a self-signed one.
@@ -205,16 +182,4 @@ fn key_identifier(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
         ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0.to_vec()),
         _ => None,
     })
-}
-
-/// A name from a certificate may hold anything; a terminal should see text only.
-fn printable(name: &str) -> String {
-    if name.is_empty() {
-        return "nobody (its subject is empty)".to_owned();
-    }
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).take(300).collect()
-}
-
-fn unreadable(reason: &str) -> CaError {
-    CaError::BadCertificate { number: 1, reason: reason.to_owned() }
 }

@@ -63,7 +63,9 @@ pub enum CaError {
         not_before: String,
     },
     /// The CA's time is over.
-    #[error("the CA certificate expired at {not_after}; make a new one and give it to the clients")]
+    #[error(
+        "the CA certificate expired at {not_after}; make a new one (`dfget ca rotate`) and give it to the clients"
+    )]
     Expired {
         /// End of validity, UTC.
         not_after: String,
@@ -121,6 +123,9 @@ pub enum LeafError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// An authority for no host at all.
+    #[error("an authority must be for one host at least; name it by `--host`")]
+    NoHost,
     /// The CA expired while the daemon ran.
     #[error("the CA certificate expired at {not_after}; make a new one and restart the daemon")]
     CaExpired {
@@ -148,6 +153,135 @@ pub enum LeafError {
         #[source]
         source: rustls::Error,
     },
+}
+
+/// Why no authority could be made: the cryptographic library failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the cryptographic library could not {operation}; try again, and look for a lack of memory")]
+pub struct CreateError {
+    /// What it was asked to do.
+    pub operation: &'static str,
+}
+
+/// Why a file with the certificate of an authority is of no use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateFileError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// It holds no authority.
+    #[error("{}: {source}", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: CaError,
+    },
+}
+
+/// Why a pair of files could not be found, made or replaced.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PairError {
+    /// There is one already, and none was to be replaced.
+    #[error("{} is there already; `dfget ca rotate` replaces it", path.display())]
+    Exists {
+        /// The file that is there.
+        path: PathBuf,
+    },
+    /// The certificate is there and its key is not.
+    #[error(
+        "{} is there without its key {}; bring the key back, or make a new pair with `dfget ca rotate`",
+        cert.display(), key.display()
+    )]
+    KeyMissing {
+        /// The certificate.
+        cert: PathBuf,
+        /// Where the key should be.
+        key: PathBuf,
+    },
+    /// The key is there and no certificate, in its file or beside it.
+    #[error(
+        "{} is there without its certificate {}; bring it back, or move the key away to have a new pair",
+        key.display(), cert.display()
+    )]
+    CertificateMissing {
+        /// Where the certificate should be.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// Somebody else has the key, or may have it.
+    #[error("{} {reason}; if nobody has used it: `{remedy}`, else `dfget ca rotate`", key.display())]
+    Exposed {
+        /// The key.
+        key: PathBuf,
+        /// Why, in words that follow its name.
+        reason: String,
+        /// A command.
+        remedy: String,
+    },
+    /// The pair cannot sign.
+    #[error("{}, {}: {source}", cert.display(), key.display())]
+    Refused {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+        /// Why.
+        #[source]
+        source: CaError,
+    },
+    /// A new one could not be made.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// The file system did not do it.
+    #[error("cannot {operation} {}: {source}; look at its directory with `ls -ld {}`", path.display(), directory(path))]
+    Io {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why there is no bundle of the system's authorities.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BundleError {
+    /// None of the usual places has one.
+    #[error(
+        "no file of the system's authorities was found (looked for {looked_for}); install the package \
+         ca-certificates, or name one by SSL_CERT_FILE"
+    )]
+    NotFound {
+        /// The places, joined by commas.
+        looked_for: String,
+    },
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}; name another by SSL_CERT_FILE", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+fn directory(path: &std::path::Path) -> String {
+    path.parent().unwrap_or(path).display().to_string()
 }
 
 /// Why trust towards an origin could not be set up.

@@ -58,20 +58,26 @@ pub(crate) fn mint(
 }
 
 /// 16 random bytes, positive and of full length: 126 bits that cannot be guessed.
-fn serial_number() -> Result<[u8; 16], LeafError> {
+pub(crate) fn serial_number() -> Result<[u8; 16], LeafError> {
     let mut serial = [0; 16];
     rand::fill(&mut serial).map_err(|_| LeafError::Cryptography { operation: "draw random bytes" })?;
     serial[0] = (serial[0] & 0x3f) | 0x40;
     Ok(serial)
 }
 
-/// The common name, for people only: verifiers read the alternative name. A host longer than a
-/// common name may be (64, RFC 5280 appendix A.1) leaves the subject empty.
-fn subject(host: &HostName) -> Vec<u8> {
-    let name = host.to_string();
-    if name.len() > MAX_COMMON_NAME {
-        return der::sequence(&[]);
+/// The common name, for people only: verifiers read the alternative name. There is none where it
+/// would do harm: a host longer than a common name may be (64, RFC 5280 appendix A.1), and an
+/// address, which openssl and GnuTLS take for a DNS name then, and refuse under a CA whose name
+/// constraints permit the address and no such name.
+fn common_name(host: &HostName) -> Option<&str> {
+    match host {
+        HostName::Dns(name) if name.len() <= MAX_COMMON_NAME => Some(name),
+        HostName::Dns(_) | HostName::Ip(_) => None,
     }
+}
+
+fn subject(host: &HostName) -> Vec<u8> {
+    let Some(name) = common_name(host) else { return der::sequence(&[]) };
     let attribute = der::sequence(&[COMMON_NAME, &der::value(der::UTF8_STRING, name.as_bytes())]);
     der::sequence(&[&der::set_of_one(&attribute)])
 }
@@ -83,7 +89,7 @@ fn extensions(host: &HostName, authority_key_identifier: Option<&[u8]>) -> Vec<u
         HostName::Ip(std::net::IpAddr::V6(address)) => der::context_primitive(7, &address.octets()),
     };
     // RFC 5280 section 4.2.1.6: without a subject the alternative name must be critical.
-    let nameless = host.to_string().len() > MAX_COMMON_NAME;
+    let nameless = common_name(host).is_none();
     let mut all = vec![
         extension(BASIC_CONSTRAINTS, true, &der::sequence(&[])),
         extension(KEY_USAGE, true, &DIGITAL_SIGNATURE),

@@ -27,7 +27,8 @@ pub(crate) fn leaf_chain(workshop: &Workshop, host: &str) -> Vec<CertificateDer<
     chain_at(&cache(workshop), host, SystemTime::now())
 }
 
-fn chain_at(cache: &LeafCache, host: &str, now: SystemTime) -> Vec<CertificateDer<'static>> {
+/// The same of this cache at this time.
+pub(crate) fn chain_at(cache: &LeafCache, host: &str, now: SystemTime) -> Vec<CertificateDer<'static>> {
     let server = cache.server_config(host, now).expect(host);
     // Dates and chain are not this client's business: openssl judges those below.
     let roots = dfget_tls::Roots::new(Vec::new()).0;
