@@ -8,7 +8,10 @@
 
 mod certificates;
 mod error;
+mod lease;
+mod leased;
 mod open_files;
+mod parts;
 mod pem_rules;
 mod ports;
 mod run;
@@ -17,5 +20,6 @@ mod signals;
 mod upkeep;
 
 pub use error::RunError;
+pub use leased::{LeasedOptions, run_leased};
 pub use pem_rules::PemRules;
 pub use run::run;

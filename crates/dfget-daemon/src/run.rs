@@ -1,31 +1,30 @@
-//! One life of the daemon.
+//! One life of the daemon that a configuration describes.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use dfget_config::{Config, Listen, Loaded};
 use dfget_console::Console;
-use dfget_origin::{OriginClient, OriginOptions};
-use dfget_proxy::{Entrance, Hijack, Proxy};
-use dfget_storage::{Store, StoreError};
-use dfget_task::Tasks;
+use dfget_lease::{Runtime, SYSTEM_SOCKET};
+use dfget_proxy::{Entrance, Hijack};
 use dfget_telemetry::logging::{self, LogOptions};
-use dfget_telemetry::{BuildInfo, Metrics};
 use dfget_tls::LeafCache;
-use tokio::net::TcpListener;
-use tokio::runtime::{Builder, Runtime};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::lease::{Configured, Leases, Signers};
+use crate::parts::{Parts, version, within};
 use crate::signals::Signals;
 use crate::{RunError, certificates, open_files, ports, settings, upkeep};
 
-/// How long responses may go on after the daemon was told to end.
-const DRAIN: Duration = Duration::from_secs(30);
-/// How long downloads may take to stop after that, and the admin port.
-const CLOSE: Duration = Duration::from_secs(10);
 /// How long a slow terminal may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
@@ -61,44 +60,32 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let own = authority.as_ref().map(|authority| authority.certificate());
     let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
     let trust = certificates::trust(hosts, own, announce)?;
+    let certificate = authority.as_ref().map(|authority| authority.certificate_pem());
     let leaves = authority.map(LeafCache::new).transpose()?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
-    let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
-    let store = open_store(config, announce)?;
-    metrics.set_store_open(store.is_some());
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let counted = metrics.clone();
-    let origin = OriginClient::new(OriginOptions {
-        trust: Box::new(move |authority| trust.of(authority)),
-        timeouts: settings::timeouts(config),
-        upstream: None,
-        observe: Box::new(move |insecure| counted.origin_request(insecure)),
+    let parts = Parts::build(config, trust, None, announce)?;
+    let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
+    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves)));
+    let entrance = Arc::new(settings::entrance(proxy, hijack.clone()));
+    let leases = hijack.zip(certificate).map(|(hijack, authority)| {
+        let rules = entrance.rules.clone();
+        let targets = entrance.admission.targets.clone();
+        let signers = Signers::Configured(Configured { hijack, patterns, authority, rules, targets });
+        Leases::new(parts.proxy.clone(), parts.tasks.origin().clone(), signers, parts.place.clone())
     });
-    let hosts = hosts.iter().map(|host| host.regx.clone()).collect();
-    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(hosts, leaves)));
-    // Without a store permissions live as long as the process, and so does their key.
-    let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
-    let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
-    let daemon = Daemon {
-        proxy: Proxy::new(settings::proxy(config, proxy, secret), tasks.clone()),
-        entrance: Arc::new(settings::entrance(proxy, hijack)),
-        tasks,
-        store,
-        metrics,
-    };
+    let daemon = Daemon { parts, entrance, leases };
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
     say(config, &listeners, announce);
     let served = runtime.block_on(daemon.serve(config, listeners));
-    let kept = end(runtime, &daemon, config);
+    let kept = daemon.parts.end(runtime, config);
     served.and(kept)
 }
 
-/// The parts that live while the daemon serves.
+/// What lives while the daemon serves.
 struct Daemon {
-    proxy: Proxy,
+    parts: Parts,
     entrance: Arc<Entrance>,
-    tasks: Tasks,
-    store: Option<Store>,
-    metrics: Metrics,
+    leases: Option<Leases>,
 }
 
 /// Sockets that listen already: from here on clients wait instead of being refused.
@@ -106,6 +93,7 @@ struct Listeners {
     proxy: std::net::TcpListener,
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
+    leases: Option<(StdUnixListener, PathBuf)>,
 }
 
 // === impl Daemon ===
@@ -113,50 +101,57 @@ struct Listeners {
 impl Daemon {
     async fn serve(&self, config: &Config, listeners: Listeners) -> Result<(), RunError> {
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
-        let console = Console::new(self.metrics.clone(), config.health.path.clone());
+        let console = Console::new(self.parts.metrics.clone(), config.health.path.clone());
         let admin = TcpListener::from_std(listeners.admin)?;
         servers.spawn(dfget_console::serve(admin, console, ended.clone().cancelled_owned()));
         if let Some(listener) = listeners.metrics {
-            let console = Console::metrics_only(self.metrics.clone());
+            let console = Console::metrics_only(self.parts.metrics.clone());
             let listener = TcpListener::from_std(listener)?;
             servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
         }
-        if let Some(store) = self.store.clone() {
-            let sweep =
-                upkeep::sweep(store, config.gc_interval, config.access.offline_grace, self.metrics.clone());
-            servers.spawn(until(ended.clone(), sweep));
+        if let Some(store) = self.parts.store.clone() {
+            let grace = config.access.offline_grace;
+            let sweep = upkeep::sweep(store, config.gc_interval, grace, self.parts.metrics.clone());
+            servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
         }
         let listener = TcpListener::from_std(listeners.proxy)?;
         let mut signals = Signals::new()?;
         tokio::select! {
-            () = self.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
+            () = self.parts.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
+            () = self.serve_leases(listeners.leases) => {}
             () = signals.end() => {}
             () = self.idle(config) => {}
         }
-        self.drain(&mut signals).await;
+        if let Some(leases) = &self.leases {
+            within(&mut signals, "leases", leases.close()).await;
+        }
+        self.parts.drain(&mut signals).await;
         ended.cancel();
         servers.close();
-        within(CLOSE, &mut signals, "requests of the admin port", servers.wait()).await;
+        within(&mut signals, "requests of the admin port", servers.wait()).await;
         Ok(())
+    }
+
+    /// Serves leases, if there are any to be had; never returns before the daemon ends.
+    async fn serve_leases(&self, listener: Option<(StdUnixListener, PathBuf)>) {
+        if let (Some(leases), Some((listener, path))) = (&self.leases, listener) {
+            match UnixListener::from_std(listener) {
+                Ok(listener) => {
+                    info!("serve leases for `dfget run` at {}", path.display());
+                    leases.serve(&listener).await;
+                }
+                Err(error) => warn!("no leases for `dfget run`: {error}"),
+            }
+            let _ = fs::remove_file(path);
+        }
+        std::future::pending().await
     }
 
     async fn idle(&self, config: &Config) {
         match config.alive_time {
-            Some(limit) => upkeep::idle(self.proxy.clone(), self.tasks.clone(), limit).await,
+            Some(limit) => upkeep::idle(self.parts.proxy.clone(), self.parts.tasks.clone(), limit).await,
             None => std::future::pending().await,
         }
-    }
-
-    /// Lets what is under way end; a second signal cuts it short.
-    async fn drain(&self, signals: &mut Signals) {
-        info!("ending: no new connections; {} are still served", self.proxy.connections());
-        tokio::select! {
-            all = self.proxy.close(DRAIN) => if !all {
-                warn!("{} connections were cut after {} s", self.proxy.connections(), DRAIN.as_secs());
-            },
-            () = signals.end() => warn!("told twice to end: {} connections are cut", self.proxy.connections()),
-        }
-        within(CLOSE, signals, "downloads", self.tasks.close()).await;
     }
 }
 
@@ -171,8 +166,50 @@ impl Listeners {
             proxy: bind(proxy, "proxy", "proxy.tcpListen.port")?,
             admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
             metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
+            leases: if config.proxy.hijack.is_some() { lease_socket() } else { None },
         })
     }
+}
+
+/// The socket by which commands find this daemon: everybody's for root's daemon, else the user's
+/// own. Without it pulls by the port work all the same.
+fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
+    let system = rustix::process::geteuid().is_root();
+    let path = if system {
+        PathBuf::from(SYSTEM_SOCKET)
+    } else {
+        let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let (xdg, temporary) = (directory("XDG_RUNTIME_DIR"), directory("TMPDIR"));
+        match Runtime::find(xdg.as_deref(), temporary.as_deref()) {
+            Ok(runtime) => runtime.daemon_socket(),
+            Err(error) => {
+                warn!("no leases for `dfget run`: {error}");
+                return None;
+            }
+        }
+    };
+    match bind_lease_socket(&path, system) {
+        Ok(listener) => Some((listener, path)),
+        Err(error) => {
+            warn!("no leases for `dfget run` at {}: {error}", path.display());
+            None
+        }
+    }
+}
+
+fn bind_lease_socket(path: &Path, for_everybody: bool) -> std::io::Result<StdUnixListener> {
+    if let Some(directory) = path.parent().filter(|_| for_everybody) {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(std::io::Error::other("another daemon serves them there"));
+    }
+    let _ = fs::remove_file(path);
+    let listener = StdUnixListener::bind(path)?;
+    // Who asks is told by the kernel, and gets what its own credentials fetch.
+    fs::set_permissions(path, fs::Permissions::from_mode(if for_everybody { 0o666 } else { 0o600 }))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
@@ -194,87 +231,4 @@ fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
         info!("{hint}");
         announce(&hint);
     }
-}
-
-/// Opens the store. One that belongs to somebody else refuses the start; one that is broken is
-/// done without, which is said aloud.
-fn open_store(config: &Config, announce: &dyn Fn(&str)) -> Result<Option<Store>, RunError> {
-    let say = |warning: String| {
-        warn!("{warning}");
-        announce(&format!("warning: {warning}"));
-    };
-    match Store::open(settings::store(config), SystemTime::now()) {
-        Ok((store, report)) => {
-            info!(
-                "store opened: {} tasks and {} partial ones, {} bytes",
-                report.complete, report.partial, report.bytes
-            );
-            for warning in &report.warnings {
-                say(warning.to_string());
-            }
-            if let Some(rebuilt) = &report.rebuilt {
-                say(format!(
-                    "the index was damaged ({}) and begun anew; the old one lies at {1}, remove it with `rm {1}`",
-                    rebuilt.cause,
-                    rebuilt.kept.display()
-                ));
-            }
-            Ok(Some(store))
-        }
-        Err(error @ (StoreError::Io { .. } | StoreError::Index { .. })) => {
-            let dir = config.paths.data_dir.display();
-            let what = format!(
-                "no cache, pulls stream through: {error}; mend {dir} (`ls -ld {dir}`, `df {dir}`) or set \
-                 `dataDir` to another directory, then restart"
-            );
-            error!("{what}");
-            announce(&format!("warning: {what}"));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn fresh_secret() -> Result<[u8; 32], RunError> {
-    let mut secret = [0; 32];
-    rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
-        .map_err(std::io::Error::from)?;
-    Ok(secret)
-}
-
-/// Makes durable what was downloaded, whatever else went wrong.
-fn end(runtime: Runtime, daemon: &Daemon, config: &Config) -> Result<(), RunError> {
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    if let Some(store) = &daemon.store {
-        if !config.keep_storage {
-            info!("keepStorage is false: the cache is emptied");
-            for entry in store.entries() {
-                store.remove(&entry);
-            }
-        }
-        store.flush().map_err(|source| RunError::Flush { dir: config.paths.data_dir.clone(), source })?;
-    }
-    info!("the daemon has ended");
-    Ok(())
-}
-
-async fn until(ended: CancellationToken, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = ended.cancelled() => {}
-        () = work => {}
-    }
-}
-
-/// Waits for `work` at most `limit`, and no longer than until the next signal.
-async fn within(limit: Duration, signals: &mut Signals, what: &str, work: impl Future<Output = ()>) {
-    tokio::select! {
-        ended = tokio::time::timeout(limit, work) => if ended.is_err() {
-            warn!("{what} did not end within {} s and are cut", limit.as_secs());
-        },
-        () = signals.end() => warn!("told again to end: {what} are cut"),
-    }
-}
-
-const fn version() -> &'static str {
-    env!("CARGO_PKG_VERSION")
 }

@@ -13,6 +13,7 @@ use rustix::net::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::Interest;
 
 /// A message longer than this is none of ours.
 const LONGEST: usize = 4 << 20;
@@ -65,7 +66,7 @@ impl Channel {
     /// # Errors
     /// Those of the socket.
     pub fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-        send_all(&self.stream, &line(message)?, descriptors)
+        send(&self.stream, message, descriptors)
     }
 
     /// Waits for the next message; `None` when the other end has closed.
@@ -116,12 +117,39 @@ fn line(message: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Sends a serialized message; the descriptors go with its first byte. A socket that does not
-/// block and has no room is an error: messages are short, and whoever does not read them is gone.
+/// Sends a message, with copies of these descriptors, over a socket that may not block. One without
+/// room is an error: messages are short, and whoever does not read them is gone.
 ///
 /// # Errors
 /// Those of the socket.
-pub fn send_all(socket: impl AsFd, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send_all(socket, &line(message)?, descriptors)
+}
+
+/// Waits for the next message on a socket of the runtime; `None` when the other end has closed.
+///
+/// # Errors
+/// As [`Channel::receive`].
+///
+/// # Cancel safety
+/// What has come stays in `inbox`.
+pub async fn next<T: DeserializeOwned>(
+    stream: &tokio::net::UnixStream,
+    inbox: &mut Inbox,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    loop {
+        if let Some(message) = inbox.take()? {
+            return Ok(Some(message));
+        }
+        let received = stream.async_io(Interest::READABLE, || receive_some(stream, inbox)).await?;
+        if received == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+/// Sends a serialized message; the descriptors go with its first byte.
+fn send_all(socket: impl AsFd, mut bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
@@ -136,10 +164,7 @@ pub fn send_all(socket: impl AsFd, mut bytes: &[u8], descriptors: &[BorrowedFd<'
 }
 
 /// Reads what is there into `inbox`; 0 when the other end has closed.
-///
-/// # Errors
-/// Those of the socket, [`io::ErrorKind::WouldBlock`] among them.
-pub fn receive_some(socket: impl AsFd, inbox: &mut Inbox) -> io::Result<usize> {
+fn receive_some(socket: impl AsFd, inbox: &mut Inbox) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut buffer = [0; 16 << 10];

@@ -17,8 +17,8 @@ mod message;
 mod peer;
 mod runtime;
 
-pub use channel::{Channel, Inbox, receive_some, send_all};
+pub use channel::{Channel, Inbox, next, send};
 pub use lock::{Lock, try_lock};
 pub use message::{FromDaemon, Grant, LeaseRequest, PROTOCOL, Spared, ToDaemon};
 pub use peer::{Peer, Untrusted};
-pub use runtime::{Runtime, RuntimeError, SYSTEM_SOCKET};
+pub use runtime::{Runtime, RuntimeError, SYSTEM_SOCKET, make_private};

@@ -100,7 +100,7 @@ impl Runtime {
 ///
 /// # Errors
 /// It is not a directory, not ours, or cannot be written.
-pub(crate) fn make_private(dir: &Path) -> io::Result<()> {
+pub fn make_private(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

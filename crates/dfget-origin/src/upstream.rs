@@ -59,6 +59,12 @@ impl Upstream {
         Ok(Some(Self { matcher }))
     }
 
+    /// Whether a proxy leads to `authority`.
+    #[must_use]
+    pub fn leads_to(&self, authority: &Authority) -> bool {
+        self.via(authority).is_some()
+    }
+
     /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's.
     pub(crate) fn via(&self, authority: &Authority) -> Option<Via> {
         let loopback = authority.host.parse().is_ok_and(|address: IpAddr| address.is_loopback());

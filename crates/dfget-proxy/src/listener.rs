@@ -59,6 +59,12 @@ impl Proxy {
         tokio::time::timeout(limit, self.inner.tracker.wait()).await.is_ok()
     }
 
+    /// Serves an entrance in the background, until either closes.
+    pub fn spawn_serve(&self, listener: TcpListener, entrance: Arc<Entrance>) {
+        let proxy = self.clone();
+        self.inner.tracker.spawn(async move { proxy.serve(listener, entrance).await });
+    }
+
     /// How many connections and tunnels there are.
     #[must_use]
     pub fn connections(&self) -> usize {

@@ -151,11 +151,17 @@ fn own_host() -> String {
     uname().nodename().to_string_lossy().into_owned()
 }
 
-/// The warning due if `dir` is not on a disk of this node.
-pub(crate) fn network_file_system(dir: &Path) -> Option<OpenWarning> {
+/// The kind of network or parallel file system that `dir` is on; `None` for a disk of this node.
+#[must_use]
+pub fn network_file_system(dir: &Path) -> Option<&'static str> {
     let magic = statfs(dir).ok()?.f_type;
     // the width and sign of the field differ by architecture; the magic numbers have 32 bits
-    let kind = kind_of(magic as u32)?;
+    kind_of(magic as u32)
+}
+
+/// The warning due if `dir` is not on a disk of this node.
+pub(crate) fn network_warning(dir: &Path) -> Option<OpenWarning> {
+    let kind = network_file_system(dir)?;
     Some(OpenWarning::NetworkFileSystem { dir: dir.to_owned(), kind })
 }
 

@@ -44,7 +44,7 @@ pub use self::{
     entry::{Entry, Pin},
     error::{ReadError, RepairError, StoreError, WriteError},
     evict::Reason,
-    home::OpenWarning,
+    home::{OpenWarning, network_file_system},
     key::EntryKey,
     open::{OpenReport, Rebuilt},
     space::Evicted,

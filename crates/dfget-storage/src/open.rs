@@ -66,7 +66,7 @@ pub(crate) fn open(options: Options, now: SystemTime) -> Result<(Arc<Shared>, Op
     home::make_store_dir(&dir)?;
     let (lock, no_lock) = home::lock(&dir)?;
     let mut report = OpenReport::default();
-    report.warnings.extend(home::network_file_system(&dir));
+    report.warnings.extend(home::network_warning(&dir));
     report.warnings.extend(no_lock);
     let (index, loaded, rebuilt) = open_index(&dir.join("index.redb"), now)?;
     report.rebuilt = rebuilt;

@@ -110,6 +110,11 @@ impl CertificateAuthority {
         self.facts.der()
     }
 
+    /// The same as PEM text, one block.
+    pub fn certificate_pem(&self) -> String {
+        crate::bundle::certificate_pem(self.certificate())
+    }
+
     /// What follows a leaf in the handshake: the CA and its issuers, up to the root but without it,
     /// since clients have it or will not believe it. Empty for a self-signed CA.
     pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {

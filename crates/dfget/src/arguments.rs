@@ -17,6 +17,13 @@ pub(crate) enum Command {
     /// Run the proxy until SIGTERM or SIGINT
     Daemon(DaemonArguments),
 
+    /// Run a command whose image pulls go through a daemon of this node
+    Run(RunArguments),
+
+    /// The daemon behind `dfget run`, which starts it
+    #[command(hide = true)]
+    LeasedDaemon,
+
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -37,6 +44,40 @@ pub(crate) struct DaemonArguments {
     /// Log at debug level
     #[arg(long)]
     pub(crate) verbose: bool,
+}
+
+/// Flags of `dfget run`.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArguments {
+    /// Go through the daemon to this host too (NAME or NAME:PORT)
+    #[arg(long = "host", value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+
+    /// Go through the daemon to every host, for commands that pull images which
+    /// their command line does not name (nextflow, snakemake)
+    #[arg(long)]
+    pub(crate) all_hosts: bool,
+
+    /// Print the environment the command would get, and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How --dry-run prints it
+    #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
+    pub(crate) output: Output,
+
+    /// Say what is decided, and why
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
+    /// Say nothing but errors
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -68,7 +109,9 @@ pub(crate) enum Output {
 
 const EXAMPLES: &str = "\
 Examples:
-  dfget daemon                        run the proxy
+  dfget run -- apptainer pull oras://registry.example.org/project/image:1
+                                      pull through a daemon, without any set-up
+  dfget daemon                        run the proxy for all users of this node
   dfget config check                  look at the file the daemon would read
   dfget config check my.yaml          look at this one
 
@@ -86,6 +129,21 @@ A client then pulls through it; no_proxy must not name the registry:
 
 Exit status: 0 told to end, 78 the configuration cannot be used,
 2 wrong command line, 1 anything else.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  dfget run -- apptainer pull oras://registry.example.org/project/image:1
+  dfget run -- apptainer exec docker://ghcr.io/project/image:1 true
+  dfget run --host registry.example.org -- ./my-script.sh
+  dfget run --all-hosts -- nextflow run main.nf
+
+A daemon of this node is used if there is one, else one is started, without
+root; it ends seconds after its last command. The command alone gets
+HTTPS_PROXY and a bundle of authorities. If no daemon can be had, it runs
+directly.
+
+Exit status: that of the command; 127 it was not found, 126 it cannot be
+executed, 128+n it was ended by signal n, 2 wrong command line.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

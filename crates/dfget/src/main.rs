@@ -7,7 +7,9 @@
 mod arguments;
 mod check;
 mod daemon;
+mod leased;
 mod message;
+mod run;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
+        Command::Run(arguments) => run::run(arguments),
+        Command::LeasedDaemon => leased::run(),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
     }
 }

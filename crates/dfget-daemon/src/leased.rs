@@ -1,0 +1,153 @@
+//! The daemon behind `dfget run`: no port of its own, no configuration file; it serves leases and
+//! leaves when the last has ended.
+
+use std::fs;
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dfget_config::{Config, Paths, Proxy as ProxyConfig};
+use dfget_lease::{Lock, try_lock};
+use dfget_origin::Upstream;
+use dfget_telemetry::logging::{self, LogOptions};
+use tokio::net::UnixListener;
+use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+use crate::lease::{Leases, Own, Signers};
+use crate::parts::{Parts, within};
+use crate::signals::Signals;
+use crate::{RunError, certificates, open_files, upkeep};
+
+/// Pause before the daemon looks again whether it may leave.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a slow disk may hold up the end of the process.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// What a leased daemon is started with.
+#[derive(Debug)]
+pub struct LeasedOptions {
+    /// Where it takes requests for leases.
+    pub socket: PathBuf,
+    /// Held by whoever starts such a daemon, and by the daemon while it leaves.
+    pub lock: PathBuf,
+    /// The directory of the store.
+    pub data_dir: PathBuf,
+    /// The directory of `daemon/core.log`.
+    pub log_dir: PathBuf,
+    /// Where the authorities lie that sign for hijacked hosts; `None` = in memory.
+    pub ca_dir: Option<PathBuf>,
+    /// The proxy that origins are reached through.
+    pub upstream: Option<Upstream>,
+    /// How long it stays after the last lease.
+    pub linger: Duration,
+    /// Log at debug level.
+    pub verbose: bool,
+}
+
+/// Serves leases until there has been none for a while, or a signal ends it. `ready` is called
+/// once it can be asked for them, with what should be known of it.
+///
+/// # Errors
+/// [`RunError`] if it cannot start, or cannot keep what was downloaded last.
+pub fn run_leased(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), RunError> {
+    // Whoever started it may end, and its terminal close.
+    let _ = rustix::process::setsid();
+    let logging =
+        logging::init(&LogOptions { dir: Some(options.log_dir.join("daemon")), verbose: options.verbose })?;
+    info!("dfget {} serves leases at {}", env!("CARGO_PKG_VERSION"), options.socket.display());
+    let outcome = start(options, ready);
+    if let Err(error) = &outcome {
+        error!("the daemon ends: {error}");
+    }
+    logging.flush(LAST_LINES);
+    outcome
+}
+
+fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), RunError> {
+    open_files::raise_limit();
+    let said = std::cell::RefCell::new(Vec::new());
+    let announce = |line: &str| said.borrow_mut().push(line.to_owned());
+    let trust = certificates::trust(&[], None, &announce)?;
+    let paths = Paths { log_dir: Some(options.log_dir.clone()), data_dir: options.data_dir.clone() };
+    let config = Config::new(ProxyConfig::default(), paths);
+    let parts = Parts::build(&config, trust, options.upstream, &announce)?;
+    let signers = Signers::Own(Own::new(options.ca_dir));
+    let origin = parts.tasks.origin().clone();
+    let leases = Leases::new(parts.proxy.clone(), origin, signers, parts.place.clone());
+    // What is left there is a dead daemon's: whoever starts this one has the lock.
+    let _ = fs::remove_file(&options.socket);
+    let listener = StdUnixListener::bind(&options.socket)?;
+    listener.set_nonblocking(true)?;
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let leaving = Leaving { socket: options.socket, lock: options.lock, linger: options.linger };
+    let served = runtime.block_on(async {
+        let listener = UnixListener::from_std(listener)?;
+        ready(said.take());
+        serve(&parts, &config, &leases, listener, &leaving).await
+    });
+    let kept = parts.end(runtime, &config);
+    // Only now may another one begin: the store is free.
+    served.map(drop).and(kept)
+}
+
+/// What is done last.
+struct Leaving {
+    socket: PathBuf,
+    lock: PathBuf,
+    linger: Duration,
+}
+
+async fn serve(
+    parts: &Parts,
+    config: &Config,
+    leases: &Leases,
+    listener: UnixListener,
+    leaving: &Leaving,
+) -> Result<Option<Lock>, RunError> {
+    let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
+    if let Some(store) = parts.store.clone() {
+        let sweep =
+            upkeep::sweep(store, config.gc_interval, config.access.offline_grace, parts.metrics.clone());
+        servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
+    }
+    let mut signals = Signals::new()?;
+    let lock = tokio::select! {
+        () = leases.serve(&listener) => None,
+        () = signals.end() => None,
+        lock = leaving.when_unused(leases) => Some(lock),
+    };
+    if lock.is_none() {
+        let _ = fs::remove_file(&leaving.socket);
+    }
+    drop(listener);
+    within(&mut signals, "leases", leases.close()).await;
+    parts.drain(&mut signals).await;
+    ended.cancel();
+    servers.close();
+    servers.wait().await;
+    Ok(lock)
+}
+
+// === impl Leaving ===
+
+impl Leaving {
+    /// Waits until nobody has a lease and nobody can be about to ask for one; from then on the next
+    /// command finds no socket, and waits for the lock.
+    async fn when_unused(&self, leases: &Leases) -> Lock {
+        loop {
+            leases.unused(self.linger).await;
+            if let Ok(Some(lock)) = try_lock(&self.lock)
+                && leases.held() == 0
+            {
+                info!("no command has used the daemon for {} s: leaving", self.linger.as_secs_f32());
+                let _ = fs::remove_file(&self.socket);
+                return lock;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The parts of a daemon, whatever it was started for: made, drained, ended.
+
+use std::time::{Duration, SystemTime};
+
+use dfget_config::Config;
+use dfget_origin::{OriginClient, OriginOptions, Upstream};
+use dfget_proxy::Proxy;
+use dfget_storage::{Store, StoreError};
+use dfget_task::Tasks;
+use dfget_telemetry::{BuildInfo, Metrics};
+use tokio::runtime::Runtime;
+use tracing::{error, info, warn};
+
+use crate::certificates::TrustBook;
+use crate::signals::Signals;
+use crate::{RunError, settings};
+
+/// How long responses may go on after the daemon was told to end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long downloads may take to stop after that, and the admin port.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// What lives while the daemon serves.
+pub(crate) struct Parts {
+    pub(crate) proxy: Proxy,
+    pub(crate) tasks: Tasks,
+    pub(crate) store: Option<Store>,
+    /// Where the store is, or why there is none.
+    pub(crate) place: Result<String, String>,
+    pub(crate) metrics: Metrics,
+}
+
+// === impl Parts ===
+
+impl Parts {
+    pub(crate) fn build(
+        config: &Config,
+        trust: TrustBook,
+        upstream: Option<Upstream>,
+        announce: &dyn Fn(&str),
+    ) -> Result<Self, RunError> {
+        let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
+        let (store, place) = match open_store(config, announce)? {
+            Ok(store) => (Some(store), Ok(config.paths.data_dir.display().to_string())),
+            Err(reason) => (None, Err(reason)),
+        };
+        metrics.set_store_open(store.is_some());
+        let counted = metrics.clone();
+        let origin = OriginClient::new(OriginOptions {
+            trust: Box::new(move |authority| trust.of(authority)),
+            timeouts: settings::timeouts(config),
+            upstream,
+            observe: Box::new(move |insecure| counted.origin_request(insecure)),
+        });
+        // Without a store permissions live as long as the process, and so does their key.
+        let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
+        let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
+        let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret), tasks.clone());
+        Ok(Self { proxy, tasks, store, place, metrics })
+    }
+
+    /// Lets what is under way end; a second signal cuts it short.
+    pub(crate) async fn drain(&self, signals: &mut Signals) {
+        info!("ending: no new connections; {} are still served", self.proxy.connections());
+        tokio::select! {
+            all = self.proxy.close(DRAIN) => if !all {
+                warn!("{} connections were cut after {} s", self.proxy.connections(), DRAIN.as_secs());
+            },
+            () = signals.end() => warn!("told twice to end: {} connections are cut", self.proxy.connections()),
+        }
+        within(signals, "downloads", self.tasks.close()).await;
+    }
+
+    /// Makes durable what was downloaded, whatever else went wrong.
+    pub(crate) fn end(&self, runtime: Runtime, config: &Config) -> Result<(), RunError> {
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if let Some(store) = &self.store {
+            if !config.keep_storage {
+                info!("keepStorage is false: the cache is emptied");
+                for entry in store.entries() {
+                    store.remove(&entry);
+                }
+            }
+            store.flush().map_err(|source| RunError::Flush { dir: config.paths.data_dir.clone(), source })?;
+        }
+        info!("the daemon has ended");
+        Ok(())
+    }
+}
+
+/// Waits for `work` a while, and no longer than until the next signal.
+pub(crate) async fn within(signals: &mut Signals, what: &str, work: impl Future<Output = ()>) {
+    tokio::select! {
+        ended = tokio::time::timeout(CLOSE, work) => if ended.is_err() {
+            warn!("{what} did not end within {} s and are cut", CLOSE.as_secs());
+        },
+        () = signals.end() => warn!("told again to end: {what} are cut"),
+    }
+}
+
+/// Opens the store. One that belongs to somebody else refuses the start; one that is broken is
+/// done without, which is said aloud.
+fn open_store(config: &Config, announce: &dyn Fn(&str)) -> Result<Result<Store, String>, RunError> {
+    let say = |warning: String| {
+        warn!("{warning}");
+        announce(&format!("warning: {warning}"));
+    };
+    match Store::open(settings::store(config), SystemTime::now()) {
+        Ok((store, report)) => {
+            info!(
+                "store opened: {} tasks and {} partial ones, {} bytes",
+                report.complete, report.partial, report.bytes
+            );
+            for warning in &report.warnings {
+                say(warning.to_string());
+            }
+            if let Some(rebuilt) = &report.rebuilt {
+                say(format!(
+                    "the index was damaged ({}) and begun anew; the old one lies at {1}, remove it with `rm {1}`",
+                    rebuilt.cause,
+                    rebuilt.kept.display()
+                ));
+            }
+            Ok(Ok(store))
+        }
+        Err(error @ (StoreError::Io { .. } | StoreError::Index { .. })) => {
+            let dir = config.paths.data_dir.display();
+            let what = format!(
+                "no cache, pulls stream through: {error}; mend {dir} (`ls -ld {dir}`, `df {dir}`) or set \
+                 `dataDir` to another directory, then restart"
+            );
+            error!("{what}");
+            announce(&format!("warning: {what}"));
+            Ok(Err(error.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fresh_secret() -> Result<[u8; 32], RunError> {
+    let mut secret = [0; 32];
+    rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())
+        .map_err(std::io::Error::from)?;
+    Ok(secret)
+}
+
+pub(crate) const fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

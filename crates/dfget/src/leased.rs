@@ -1,0 +1,43 @@
+//! The hidden command that `dfget run` starts its daemon by.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dfget_daemon::{LeasedOptions, run_leased};
+use dfget_run::{Start, Started};
+
+use crate::message;
+
+/// Reads how to start from standard input, and says on standard output how that went.
+pub(crate) fn run() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            answer(&Started::Failed(reason));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<(), String> {
+    let start: Start = serde_json::from_reader(io::stdin().lock())
+        .map_err(|error| format!("this command is for `dfget run` alone: {error}"))?;
+    let upstream = start.way().upstream().map_err(|error| error.to_string())?;
+    let options = LeasedOptions {
+        socket: start.socket,
+        lock: start.lock,
+        data_dir: start.data_dir,
+        log_dir: start.log_dir,
+        ca_dir: start.ca_dir,
+        upstream,
+        linger: Duration::from_millis(start.linger_ms),
+        verbose: start.verbose,
+    };
+    run_leased(options, |notes| answer(&Started::Ready(notes))).map_err(|error| error.to_string())
+}
+
+fn answer(started: &Started) {
+    // Nobody is left to hear that nobody listens.
+    let _ = serde_json::to_string(started).map(message::output);
+}
