@@ -1,22 +1,22 @@
 # Type `make help`.
 #
 # Everything is built below target/ (or $CARGO_TARGET_DIR) and build/ (or $DFGET_BUILD_DIR); nothing else of the
-# machine changes, except that missing Debian packages are installed when root.
+# machine changes, except that missing Debian packages are installed when root. Nothing needs root.
 
 PROFILE ?= dev
 export DFGET_BUILD_DIR ?= $(CURDIR)/build
 CLIENTS := $(DFGET_BUILD_DIR)/clients
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients demo test lint fmt-check clippy doc deny packages test-packages root
+.PHONY: help build clients demo test lint fmt-check clippy doc deny packages test-packages
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
 help: ## Show this text
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	@echo
-	@echo 'clients, demo and test need root, for namespaces: sudo -E env "PATH=$$PATH" make demo'
-	@echo "DFGET_WITHOUT_ROOT=1 make test leaves out what needs it."
+	@echo "Nothing here needs root. A test that only root can run says that it is left out; it runs in CI (.ci/run)."
+	@echo "Debian packages that are missing are named, and installed when root."
 	@echo "The first build takes two minutes on two cores; an optimized one (PROFILE=release) about five."
 
 packages:
@@ -26,22 +26,17 @@ packages:
 test-packages:
 	@tests/real-clients/host-packages test
 
-# Said before anything is built, and with the one command that keeps a user's Rust in reach.
-root:
-	@[ "$$(id -u)" -eq 0 ] || { printf '%s\n' "make: this needs root, for network and mount namespaces; type:" \
-	    '  sudo -E env "PATH=$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
-
 build: packages ## Build the dfget binary
 	@echo "make: building dfget, on two cores two minutes the first time"
 	cargo build --locked --profile $(PROFILE) --bin dfget
 
-clients: root ## Put the real clients and registries into build/clients
+clients: ## Put the real clients and registries into build/clients
 	@tests/real-clients/setup $(CLIENTS)
 
-demo: root build clients ## Pull a real image through dfget, cold and warm
+demo: build clients ## Pull a real image through dfget, cold and warm
 	@demo/run "$$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)/dfget" $(CLIENTS)
 
-test: packages test-packages $(if $(filter 1,$(DFGET_WITHOUT_ROOT)),,clients) ## Run all tests, those with real clients included
+test: packages test-packages clients ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast
 
 lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies

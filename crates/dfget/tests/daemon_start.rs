@@ -310,6 +310,8 @@ fn refused_by_both(site: &Site) -> String {
 
 #[test]
 fn the_check_refuses_what_the_daemon_refuses() {
+    // Below, so that the places of what is refused stay as they are.
+    let served = &format!("{SERVED}dataDir: data\nlogDir: log\n");
     let (no_ca, its_key) = ca::no_authority("just a server");
     let other = TestCa::new("another").key_pem();
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -321,23 +323,23 @@ fn the_check_refuses_what_the_daemon_refuses() {
         ("4:21: hijackHTTPS.cert: ", "cannot be read", Some(garbage), None),
     ];
     for (place, reason, cert, key) in table {
-        let site = Site::new(SERVED);
+        let site = Site::new(served);
         cert.inspect(|text| site.write("ca.crt", text));
         key.inspect(|text| site.write("ca.key", text));
         let said = refused_by_both(&site);
         assert!(said.starts_with(&format!("error: dfget.yaml:{place}")) && said.contains(reason), "{said}");
     }
-    let swapped = Site::new(&SERVED.replace("cert: ca.crt, key: ca.key", "cert: ca.key, key: ca.crt"));
+    let swapped = Site::new(&served.replace("cert: ca.crt, key: ca.key", "cert: ca.key, key: ca.crt"));
     let said = refused_by_both(&swapped);
     assert!(said.starts_with("error: dfget.yaml:4:21: hijackHTTPS.cert: "), "{said}");
     assert!(said.contains("are `cert` and `key` swapped?"), "{said}");
 
-    let roots = Site::new(&SERVED.replace("'^127\\.'", "'^127\\.', certs: [bad.pem]"));
+    let roots = Site::new(&served.replace("'^127\\.'", "'^127\\.', certs: [bad.pem]"));
     roots.write("bad.pem", garbage);
     let said = refused_by_both(&roots);
     assert!(said.contains("hijackHTTPS.hosts[0].certs[0]: ") && said.contains("bad.pem: "), "{said}");
 
-    let taken = Site::new(&SERVED.replace("health: {", "health: {path: /metrics, "));
+    let taken = Site::new(&served.replace("health: {", "health: {path: /metrics, "));
     let said = refused_by_both(&taken);
     assert!(said.starts_with("error: dfget.yaml:1:16: health.path: `/metrics` is taken"), "{said}");
 }

@@ -2,8 +2,8 @@
 //!
 //! Each test runs in namespaces of its own (`tests/real-clients/in-namespace`): a loopback, ports, `/etc`, `/var`
 //! and `/tmp` that end with it. So tests may run at once, all daemons listen on the documented port, and the
-//! machine stays as it is. The price is root; a test that cannot have it fails and says so, unless
-//! `DFGET_WITHOUT_ROOT=1` leaves these tests out.
+//! machine stays as it is. An ordinary user can make them too, by a user namespace, where the machine lets users;
+//! where it does not, the tests fail with the remedy. What needs a second uid says that it is left out.
 //!
 //! What the origin was asked for is read from the registries' own access logs, and every pulled file is compared
 //! by its sha256.

@@ -1,8 +1,13 @@
 //! Users with different rights on one node: what one pulled is not thereby another's.
 
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use super::support::{Client, Daemon, Image, Reference, Registries, Request, Tool, User, in_namespace, run};
+use super::support::{
+    Client, Daemon, Image, Reference, Registries, Request, Tool, User, in_namespace, left_out_without_root,
+    run, sha256,
+};
 
 /// Digest of `{}`, the config blob that all SIF repositories share.
 const EMPTY_CONFIG: &str = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
@@ -89,7 +94,7 @@ fn private_digest_is_not_found_under_a_repository_one_may_read() {
             "secret.txt",
         ]))
         .ok();
-        let note = Image { digest: super::support::sha256(&dev.file("secret.txt")), ..image };
+        let note = Image { digest: sha256(&dev.file("secret.txt")), ..image };
         let host = Registries::host("token");
         let good = [format!("Authorization: Bearer {}", dev.token("private/note"))];
         dev.curl(&note.blob_url(&host, "private/note"), &good).ok();
@@ -171,5 +176,37 @@ fn no_credential_is_in_any_log() {
                 run(grep.args(["--recursive", "--text", "--files-with-matches", "--", secret]).args(places));
             assert_eq!(found.stdout, "", "a credential is written down");
         }
+    });
+}
+
+#[test]
+fn another_user_of_the_machine_pulls_and_reads_nothing_of_the_daemon() {
+    const OTHER: u32 = 65534;
+    in_namespace(|| {
+        if left_out_without_root("a client of another uid") {
+            return;
+        }
+        let _registries = Registries::start(&["basic"]);
+        let _daemon = Daemon::start();
+        let image = Image::of_mib(4);
+        let private = Reference { registry: "basic", repository: "private/sif" };
+        Client::proxied(User::Dev).pull(Tool::Curl, private, &image);
+
+        let client = Client::proxied(User::Nobody);
+        chown(client.file(""), Some(OTHER), Some(OTHER)).unwrap();
+        let url = image.blob_url("basic.registry.test", "private/sif");
+        let mut curl = client.command("curl");
+        curl.args(["--silent", "--fail", "--output", "pulled"]).uid(OTHER).gid(OTHER);
+        run(curl.arg(&url)).failed();
+        run(curl.args(["--user", "dev:secret"])).ok();
+        image.assert_same(&client.file("pulled"));
+
+        let places = ["/var/log/dragonfly", "/var/lib/dragonfly", "/etc/dragonfly/ca.key"];
+        let mut find = client.command("find");
+        find.args(places).args(["-type", "f", "-readable"]).uid(OTHER).gid(OTHER);
+        assert_eq!(run(&mut find).stdout, "", "somebody else's to read");
+        let mut find = client.command("find");
+        find.args(places).args(["-type", "f", "-readable"]);
+        assert!(run(&mut find).ok().stdout.lines().count() > 2, "there is something to be read");
     });
 }
