@@ -83,9 +83,11 @@ impl Guard {
         let (orders, received) = mpsc::channel(4);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let watch = Watch { post, orders: received, child: None, said: false };
-        let thread = std::thread::Builder::new()
-            .name("guard".to_owned())
-            .spawn(move || runtime.block_on(watch.run(lease)))?;
+        let thread = std::thread::Builder::new().name("guard".to_owned()).spawn(move || {
+            runtime.block_on(watch.run(lease));
+            // A daemon may still be looked for; nobody waits for it any more.
+            runtime.shutdown_background();
+        })?;
         Ok(Self { orders, thread })
     }
 

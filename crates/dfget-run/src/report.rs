@@ -11,7 +11,7 @@ pub(crate) fn line(spared: Spared) -> Option<String> {
     let all = size(bytes);
     Some(if spared_bytes == bytes && spared_tasks == tasks {
         format!("{all} came from this node; no registry sent a byte of it for this command")
-    } else if spared_bytes == 0 {
+    } else if spared_bytes < bytes / 1000 || spared_bytes == 0 {
         format!("{all} came from the registry and are kept on this node")
     } else {
         let rest = size(bytes.saturating_sub(spared_bytes));
@@ -65,6 +65,7 @@ mod tests {
         };
         assert_eq!(of(0, 0, 0, 0), None);
         assert!(of(2, 100, 2, 100).is_some_and(|line| line.starts_with("100 B came from this node;")));
+        assert!(of(2, 100_000, 1, 2).is_some_and(|line| line.contains("100 kB came from the registry")));
         assert!(of(2, 100, 0, 0).is_some_and(|line| line.contains("from the registry and are kept")));
         assert_eq!(
             of(2, 100, 1, 60).as_deref(),
