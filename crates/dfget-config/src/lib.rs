@@ -14,6 +14,7 @@ mod build;
 mod check;
 mod diagnostic;
 mod environment;
+mod host_pattern;
 mod layout;
 mod lint;
 mod load;
@@ -34,11 +35,13 @@ mod tests;
 
 pub use diagnostic::{Code, Diagnostic, Location, Severity};
 pub use environment::{Environment, Files, SystemFiles};
-pub use load::{ConfigErrors, LoadOptions, Loaded, load};
+pub use host_pattern::literal_host;
+pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
-    Access, BasicAuth, Config, Download, Health, Hijack, HijackHost, Listen, Paths, PemSource, PortRange,
-    Proxy, Storage, WhiteListEntry,
+    Access, BasicAuth, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen, OwnAuthority,
+    Paths, PemSource, PortRange, Proxy, Storage, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};
+pub use places::{config_directory, own_authority};
 pub use secret::Secret;

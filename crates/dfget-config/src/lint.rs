@@ -3,7 +3,8 @@
 //! Looks at the keys as they were written, after they were read without error.
 
 use crate::{
-    Code, Config, Environment, Proxy,
+    Code, Config, Environment, Hijack, HijackAuthority, PemSource, Proxy,
+    host_pattern::HostPattern,
     read::{Field, Section},
     report::{Report, Subject},
     yaml::Data,
@@ -47,7 +48,9 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
 
 /// Secrets in a file that others can read, and files that others can change.
 pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environment, report: &mut Report) {
-    let inline = |hijack: &crate::Hijack| matches!(hijack.key, crate::PemSource::Inline(_));
+    let inline = |hijack: &Hijack| {
+        matches!(hijack.authority, HijackAuthority::Named { key: PemSource::Inline(_), .. })
+    };
     let holds_secret = config.proxy.basic_auth.is_some() || config.proxy.hijack.as_ref().is_some_and(inline);
     for subject in files {
         let Some(path) = &subject.file else { continue };
@@ -77,8 +80,7 @@ fn no_effect(section: &Section<'_>, proxy: &Proxy, first: &Field<'_>, report: &m
             let field = section.get("proxies").unwrap_or(first);
             let problem =
                 "without `hijackHTTPS` every HTTPS connection is tunnelled unseen, nothing of it is cached";
-            let remedy =
-                "add `hijackHTTPS` with `cert`, `key` and `hosts`; docs/configuration.md has an example";
+            let remedy = "add `hijackHTTPS` with `hosts`; docs/configuration.md has an example";
             report.warn(field.key(), Code::NoEffect, problem, remedy);
         }
         Some(_) if hosts_are_absent(section) => {
@@ -134,53 +136,6 @@ fn loose_host(field: &Field<'_>, text: &str, report: &mut Report) {
     }
 }
 
-/// A pattern that only spells a host: letters, digits, `.`, `-`, `\.`, `^`, `$` and a port.
-#[derive(Debug, Eq, PartialEq)]
-struct HostPattern {
-    host: String,
-    port: Option<String>,
-    starts: bool,
-    ends: bool,
-}
-
-// === impl HostPattern ===
-
-impl HostPattern {
-    /// `None` for a pattern that does more than spell a host.
-    fn of(text: &str) -> Option<Self> {
-        let (starts, rest) = text.strip_prefix('^').map_or((false, text), |rest| (true, rest));
-        let (ends, rest) = rest.strip_suffix('$').map_or((false, rest), |rest| (true, rest));
-        let plain = rest.replace(r"\.", ".").replace(r"\-", "-");
-        let (host, port) = match plain.rsplit_once(':') {
-            Some((host, port)) => (host.to_owned(), Some(port.to_owned())),
-            None => (plain, None),
-        };
-        let spells = host.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-')
-            && host.contains(|c: char| c.is_ascii_alphanumeric());
-        let is_port = |port: &String| !port.is_empty() && port.chars().all(|digit| digit.is_ascii_digit());
-        (spells && port.as_ref().is_none_or(is_port)).then_some(Self { host, port, starts, ends })
-    }
-
-    /// The pattern that matches this host and port only; without a port, that of HTTPS.
-    fn strict(&self) -> String {
-        format!("^{}:{}$", self.host.replace('.', r"\."), self.port())
-    }
-
-    fn port(&self) -> &str {
-        self.port.as_deref().unwrap_or("443")
-    }
-
-    /// A host of somebody else that the pattern lets in.
-    fn stranger(&self) -> String {
-        let host = if self.starts { String::new() } else { "not-".to_owned() } + &self.host;
-        match (&self.port, self.ends) {
-            (Some(port), true) => format!("{host}:{port}"),
-            (Some(port), false) => format!("{host}:{port}1"),
-            (None, _) => format!("{host}.example.org:443"),
-        }
-    }
-}
-
 /// `<some.thing>`, alone or behind a scheme; not the name of a group in a pattern.
 fn is_placeholder(text: &str) -> bool {
     let Some((before, rest)) = text.split_once('<') else { return false };
@@ -211,36 +166,6 @@ fn visit_texts(field: &Field<'_>, look: &mut impl FnMut(&Field<'_>, &str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_patterns_that_spell_a_host_are_judged() {
-        for text in [
-            "registry.example.com",
-            r"registry\.example\.com",
-            "^registry.example.com:5000$",
-            "10.0.0.1",
-            "a-b",
-        ] {
-            assert!(HostPattern::of(text).is_some(), "{text}");
-        }
-        for text in [r"^a\.b(:\d+)?$", ".*", "a|b", "", ".", ":443", "a:", "a:x", "a b", r"\d", "[::1]:443"] {
-            assert_eq!(HostPattern::of(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_strict_form_matches_the_host_and_no_stranger() {
-        for text in
-            ["registry.example.com", "^registry.example.com", "registry.example.com:443$", "r.io:5000"]
-        {
-            let pattern = HostPattern::of(text).unwrap();
-            let strict = regex::Regex::new(&pattern.strict()).unwrap();
-            let own = format!("{}:{}", pattern.host, pattern.port());
-            assert!(strict.is_match(&own), "{text}");
-            assert!(!strict.is_match(&pattern.stranger()), "{text}");
-            assert!(regex::Regex::new(text).unwrap().is_match(&pattern.stranger()), "{text}");
-        }
-    }
 
     #[test]
     fn a_placeholder_is_told_from_a_group_and_from_plain_text() {

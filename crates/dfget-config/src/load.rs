@@ -81,10 +81,30 @@ impl fmt::Display for ConfigErrors {
 /// [`ConfigErrors`] with every error found, if there is any: there is no file, it or one that it
 /// names cannot be read, is no YAML, holds a value that cannot be used, or no key of the proxy.
 pub fn load(options: &LoadOptions, environment: &Environment) -> Result<Loaded, ConfigErrors> {
+    load_with(options, environment, true)
+}
+
+/// The same for whoever makes or replaces the authority of the hijack: `cert` and `key` need not be
+/// there nor be of use, and `hosts` may be any patterns.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_without_authority(
+    options: &LoadOptions,
+    environment: &Environment,
+) -> Result<Loaded, ConfigErrors> {
+    load_with(options, environment, false)
+}
+
+fn load_with(
+    options: &LoadOptions,
+    environment: &Environment,
+    needs_authority: bool,
+) -> Result<Loaded, ConfigErrors> {
     let mut report = Report::default();
     let file = places::config_file(options, environment);
     let source = file.as_ref().map(|(path, _)| path.clone());
-    let config = read(file, options, environment, &mut report);
+    let config = read(file, options, environment, needs_authority, &mut report);
     let has_errors = report.has_errors();
     let (errors, warnings) = report.into_parts();
     match (config, source) {
@@ -98,8 +118,10 @@ fn read(
     file: Option<(PathBuf, Named)>,
     options: &LoadOptions,
     environment: &Environment,
+    needs_authority: bool,
     report: &mut Report,
 ) -> Option<Config> {
+    let source = file.as_ref().map(|(path, _)| path.clone()).unwrap_or_default();
     let mut files = Files { environment, directories: Vec::new(), subjects: Vec::new() };
     let root = match file {
         Some((path, named)) => {
@@ -133,10 +155,12 @@ fn read(
         lint::placeholders(section, report);
     }
     let Files { directories, subjects, .. } = files;
-    let mut context = Context { report, environment, directories: &directories, console: options.console };
-    let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, &mut context));
-    let places = places::places(environment);
-    let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), &places, &mut context);
+    let console = options.console;
+    let mut context = Context { report, environment, directories: &directories, console, needs_authority };
+    let paths = build::directories(&layout.daemon, &places::places(environment), &mut context);
+    let own = places::own_authority(&source, &paths.data_dir, environment);
+    let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, own, &mut context));
+    let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), paths, &mut context);
     match &layout.proxy {
         Some(section) => lint::proxy(section, &config.proxy, report),
         None if is_complete => nothing_to_serve(subjects.first(), environment, report),

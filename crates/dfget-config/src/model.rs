@@ -14,7 +14,7 @@ use std::{
 use dfget_core::{DEFAULT_FILTER, PingPath, Rule, UrlFilter};
 use regex::Regex;
 
-use crate::Secret;
+use crate::{Secret, literal_host};
 
 /// Everything the daemon needs to know, from `dfget.yaml`, the command line and the defaults.
 #[derive(Clone, Debug)]
@@ -144,12 +144,38 @@ pub struct WhiteListEntry {
 /// `hijackHTTPS`.
 #[derive(Clone, Debug)]
 pub struct Hijack {
-    /// The certificate shown, or the authority that signs those shown (`cert`).
-    pub cert: PemSource,
-    /// Its private key (`key`).
-    pub key: PemSource,
+    /// Who signs the certificates that are shown for the hosts.
+    pub authority: HijackAuthority,
     /// Hosts whose connections are opened; the first match wins (`hosts`).
     pub hosts: Vec<HijackHost>,
+}
+
+/// Where the authority of the hijack is from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HijackAuthority {
+    /// The configuration names it.
+    Named {
+        /// Its certificate (`cert`).
+        cert: PemSource,
+        /// Its private key (`key`).
+        key: PemSource,
+    },
+    /// The configuration names none: dfget's own is used.
+    Own(OwnAuthority),
+}
+
+/// The authority that is made where the configuration names none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OwnAuthority {
+    /// Its certificate, an absolute path.
+    pub cert: PathBuf,
+    /// Its private key, beside it.
+    pub key: PathBuf,
+    /// Whether it is there already; else it is to be made.
+    pub exists: bool,
+    /// The hosts that it is made for: those that the patterns of `hosts` spell, each once. Without
+    /// any there is nothing to sign for.
+    pub hosts: Vec<String>,
 }
 
 /// One entry of `hijackHTTPS.hosts`.
@@ -190,6 +216,16 @@ pub struct PortRange {
     pub start: u16,
     /// The last port to try.
     pub end: u16,
+}
+
+// === impl HijackHost ===
+
+impl HijackHost {
+    /// The host that the pattern spells, see [`literal_host`].
+    #[must_use]
+    pub fn literal(&self) -> Option<String> {
+        literal_host(self.regx.as_str())
+    }
 }
 
 // === impl Listen ===

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{Environment, LoadOptions};
+use crate::{Environment, LoadOptions, OwnAuthority};
 
 /// How a configuration file came to be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,6 +64,40 @@ pub(crate) fn places(environment: &Environment) -> Places {
         log_dir: below("XDG_STATE_HOME", ".local/state").map(|path| path.join("dragonfly/log")),
         data_dir: below("XDG_CACHE_HOME", ".cache").map(|path| path.join("dragonfly")),
     }
+}
+
+/// Where a configuration is written that is not there yet: the system's directory if it can be
+/// written, else the user's. `None` where there is no home directory either.
+#[must_use]
+pub fn config_directory(environment: &Environment) -> Option<PathBuf> {
+    let directories: Vec<PathBuf> =
+        candidates(environment).iter().filter_map(|file| file.parent().map(Path::to_path_buf)).collect();
+    let writable = directories.iter().find(|path| environment.files.is_writable_directory(path));
+    writable.or_else(|| directories.last()).cloned()
+}
+
+/// Where dfget's own authority lies, `ca.crt` and `ca.key`: beside the configuration file `source`,
+/// or in `data_dir` if it is there, or if the former cannot be written. The hosts are left empty.
+#[must_use]
+pub fn own_authority(source: &Path, data_dir: &Path, environment: &Environment) -> OwnAuthority {
+    let source = environment.working_directory.join(source);
+    let beside = source.parent().unwrap_or(&source);
+    let pair = |directory: &Path, exists| OwnAuthority {
+        cert: directory.join("ca.crt"),
+        key: directory.join("ca.key"),
+        exists,
+        hosts: Vec::new(),
+    };
+    let is_there = |directory: &&Path| environment.files.read(&directory.join("ca.key"), LIMIT_BYTES).is_ok();
+    let can_be_made = |directory: &&Path| {
+        let hidden = environment.files.mode(&directory.join("ca.key")).is_ok();
+        !hidden && environment.files.is_writable_directory(directory)
+    };
+    let places = [beside, data_dir];
+    if let Some(directory) = places.into_iter().find(is_there) {
+        return pair(directory, true);
+    }
+    pair(places.into_iter().find(can_be_made).unwrap_or(data_dir), false)
 }
 
 /// A configuration of ten thousand hosts takes less than a MiB.
@@ -137,5 +171,37 @@ mod tests {
         assert_eq!(home.log_dir, Some("/home/u/.local/state/dragonfly/log".into()));
 
         assert_eq!(places(&environment(FakeFiles::default(), &[])), Places::default());
+    }
+
+    #[test]
+    fn an_own_authority_lies_beside_the_configuration_if_it_can() {
+        let own = |files: FakeFiles| {
+            let own = own_authority(
+                Path::new("/etc/dragonfly/dfget.yaml"),
+                Path::new("/data"),
+                &environment(files, &[]),
+            );
+            (own.cert.display().to_string(), own.exists)
+        };
+        let beside = "/etc/dragonfly/ca.crt".to_owned();
+        let data = "/data/ca.crt".to_owned();
+        let none = FakeFiles::default;
+        assert_eq!(own(none().writable("/etc/dragonfly").writable("/data")), (beside.clone(), false));
+        assert_eq!(own(none().writable("/data")), (data.clone(), false));
+        assert_eq!(own(none()), (data.clone(), false));
+        assert_eq!(own(none().with("/etc/dragonfly/ca.key", "")), (beside.clone(), true));
+        assert_eq!(own(none().with("/data/ca.key", "").writable("/etc")), (data.clone(), true));
+        let both = none().with("/data/ca.key", "").with("/etc/dragonfly/ca.key", "");
+        assert_eq!(own(both), (beside, true));
+        let anothers = none().with("/etc/dragonfly/ca.key", "").locked("/etc/dragonfly/ca.key").writable("/");
+        assert_eq!(own(anothers), (data, false));
+    }
+
+    #[test]
+    fn a_new_configuration_goes_where_it_can_be_written() {
+        let home = [("HOME", "/home/u")];
+        let directory = |files| config_directory(&environment(files, &home));
+        assert_eq!(directory(FakeFiles::default().writable("/")), Some("/etc/dragonfly".into()));
+        assert_eq!(directory(FakeFiles::default()), Some("/home/u/.config/dragonfly".into()));
     }
 }

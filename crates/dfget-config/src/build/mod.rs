@@ -3,6 +3,7 @@
 //! Reads every key that has an effect, with its default from the model. A value that is wrong has
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
+mod authority;
 mod pem;
 mod proxy;
 
@@ -29,16 +30,13 @@ pub(crate) struct Context<'a> {
     pub(crate) directories: &'a [PathBuf],
     /// The command line asks for the log on standard output.
     pub(crate) console: bool,
+    /// Whether `cert` and `key` must be there and be of use.
+    pub(crate) needs_authority: bool,
 }
 
 /// Fills in everything around the proxy.
-pub(crate) fn daemon(
-    section: &Section<'_>,
-    proxy: Proxy,
-    places: &Places,
-    context: &mut Context<'_>,
-) -> Config {
-    let defaults = Config::new(proxy, directories(section, places, context));
+pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context: &mut Context<'_>) -> Config {
+    let defaults = Config::new(proxy, paths);
     let report = &mut *context.report;
     let config = Config {
         alive_time: section.bound(report, "aliveTime", defaults.alive_time),
@@ -142,7 +140,8 @@ fn access(section: &Section<'_>, report: &mut Report) -> Access {
     }
 }
 
-fn directories(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Paths {
+/// Where things lie on disk.
+pub(crate) fn directories(section: &Section<'_>, places: &Places, context: &mut Context<'_>) -> Paths {
     let console = section.boolean(context.report, "console", false) || context.console;
     let mut directory = |name: &str, default: &Option<PathBuf>| {
         let set = directory(section, name, context);

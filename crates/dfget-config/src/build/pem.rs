@@ -55,6 +55,17 @@ pub(super) fn private_key<'f, 'a>(field: &'f Field<'a>, context: &mut Context<'_
     Some(pem)
 }
 
+/// What the field names, whether it is there or not; `None` after an error.
+pub(super) fn place(field: &Field<'_>, context: &mut Context<'_>) -> Option<PemSource> {
+    let text = field.text(context.report, PEM)?;
+    if text.trim_start().starts_with(BEGIN) {
+        return Some(PemSource::Inline(Secret::new(text.to_owned())));
+    }
+    let places = places(field, text, context);
+    let there = places.iter().find(|path| context.environment.files.mode(path).is_ok());
+    there.or_else(|| places.first()).cloned().map(PemSource::File)
+}
+
 /// Whether certificate and key make an authority; says so when not.
 pub(super) fn check_authority(cert: &Pem<'_, '_>, key: &Pem<'_, '_>, context: &mut Context<'_>) {
     if let Err(fault) = context.environment.pem.authority(&cert.content, &key.content) {

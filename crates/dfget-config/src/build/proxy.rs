@@ -3,17 +3,18 @@
 use dfget_core::{Authority, Redirect, Rule, Scheme, UrlFilter};
 use regex::Regex;
 
-use super::{Context, listen, pem};
+use super::{Context, authority, listen, pem};
 use crate::{
-    BasicAuth, Code, Hijack, HijackHost, Proxy, Secret, WhiteListEntry,
+    BasicAuth, Code, Hijack, HijackHost, OwnAuthority, Proxy, Secret, WhiteListEntry,
     read::{Expected, Field, PATTERN, Section},
     report::Report,
     scalar,
     yaml::Data,
 };
 
-/// The proxy, from a section that holds at least one of its keys.
-pub(crate) fn proxy(section: &Section<'_>, context: &mut Context<'_>) -> Proxy {
+/// The proxy, from a section that holds at least one of its keys. `own` is where an authority lies, or will,
+/// that the section does not name.
+pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Context<'_>) -> Proxy {
     let defaults = Proxy::default();
     let report = &mut *context.report;
     let text = |name: &str, report: &mut Report| section.text(report, name, "some-text").map(str::to_owned);
@@ -34,7 +35,7 @@ pub(crate) fn proxy(section: &Section<'_>, context: &mut Context<'_>) -> Proxy {
             .iter()
             .filter_map(|(item, section)| rule(item, section, report))
             .collect(),
-        hijack: section.get("hijackHTTPS").and_then(|field| hijack(field, context)),
+        hijack: section.get("hijackHTTPS").and_then(|field| hijack(field, own, context)),
     }
 }
 
@@ -43,7 +44,7 @@ fn sections<'a>(items: Vec<Field<'a>>, report: &mut Report) -> Vec<(Field<'a>, S
 }
 
 /// Says that a mapping lacks a key it cannot do without.
-fn missing(field: &Field<'_>, key: &str, example: &str, report: &mut Report) {
+pub(super) fn missing(field: &Field<'_>, key: &str, example: &str, report: &mut Report) {
     let mut subject = field.key();
     subject.key = Some(format!("{}.{key}", field.path));
     report.error(subject, Code::MissingKey, "the key is missing", format!("add `{key}: {example}`"));
@@ -167,28 +168,19 @@ fn unknown_group(regx: &Regex, replacement: &str) -> Option<String> {
     None
 }
 
-fn hijack(field: &Field<'_>, context: &mut Context<'_>) -> Option<Hijack> {
+fn hijack(field: &Field<'_>, own: OwnAuthority, context: &mut Context<'_>) -> Option<Hijack> {
     let section = field.section(context.report)?;
     if section.fields.iter().all(Field::is_null) {
         return None;
     }
-    let hosts = section.items(context.report, "hosts");
-    let hosts = sections(hosts, context.report)
-        .iter()
-        .filter_map(|(item, section)| hijack_host(item, section, context))
-        .collect();
-    for (key, example) in [("cert", "ca.crt"), ("key", "ca.key")] {
-        let is_empty =
-            |field: &Field<'_>| matches!(&field.node.data, Data::Scalar { text, .. } if text.is_empty());
-        if section.get(key).is_none_or(is_empty) {
-            missing(field, key, example, context.report);
-        }
-    }
-    let cert = section.get("cert").and_then(|field| pem::certificate(field, context));
-    let key = section.get("key").and_then(|field| pem::private_key(field, context));
-    let (cert, key) = (cert?, key?);
-    pem::check_authority(&cert, &key, context);
-    Some(Hijack { cert: cert.source, key: key.source, hosts })
+    let items = section.items(context.report, "hosts");
+    let items = sections(items, context.report);
+    let hosts: Vec<HijackHost> =
+        items.iter().filter_map(|(item, section)| hijack_host(item, section, context)).collect();
+    let patterns: Vec<Field<'_>> =
+        items.iter().filter_map(|(_, section)| section.get("regx").cloned()).collect();
+    let authority = authority::authority(field, &section, &patterns, own, context)?;
+    Some(Hijack { authority, hosts })
 }
 
 fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_>) -> Option<HijackHost> {

@@ -53,8 +53,13 @@ const SNI: &[Opt] = &[
 ];
 
 const HIJACK: &[Opt] = &[
-    Opt::full("cert", Kind::Pem, "", "certificate of the authority that signs for the hosts; required"),
-    Opt::full("key", Kind::Pem, "", "its private key; required"),
+    Opt::full(
+        "cert",
+        Kind::Pem,
+        "",
+        "certificate of the authority that signs for the hosts; without it and `key` dfget makes its own",
+    ),
+    Opt::full("key", Kind::Pem, "", "its private key; where one of the two is, both must be"),
     Opt::full("hosts", Kind::Sections(HOST), "", "hosts whose connections are opened; the first match wins"),
     Opt::later(
         "sni",

@@ -1,5 +1,6 @@
 //! The whole way from a file's text to a configuration or to what is said about it.
 
+mod authority;
 mod defaults;
 mod errors;
 mod every_key;

@@ -1,7 +1,9 @@
 //! The configuration of the documented recipe for Singularity, as it is printed there.
 
 use super::{load_files, load_text, machine, said};
-use crate::{Config, PemSource};
+use std::path::Path;
+
+use crate::{Config, Hijack, HijackAuthority, PemSource};
 
 /// Word for word; the English and the Chinese page print the same.
 const PAGE: &str = r#"registryMirror:
@@ -34,6 +36,14 @@ const MIRROR: &str = "1:1: registryMirror: known, not yet supported: \
     it serves requests sent to the port as if it were a registry; \
     clients that use `HTTPS_PROXY` do not need it: keep it, or remove it";
 
+/// Where `cert` and `key` are found.
+fn pair(hijack: &Hijack) -> [&Path; 2] {
+    match &hijack.authority {
+        HijackAuthority::Named { cert: PemSource::File(cert), key: PemSource::File(key) } => [cert, key],
+        other => panic!("no files: {other:?}"),
+    }
+}
+
 fn check(config: &Config) {
     let proxy = &config.proxy;
     assert_eq!(proxy.listen.to_string(), "127.0.0.1:65001");
@@ -41,8 +51,7 @@ fn check(config: &Config) {
     assert_eq!(rules, ["blobs/sha256.*", "manifests/sha256.*"]);
     assert!(proxy.rules.iter().all(|rule| !rule.direct && !rule.use_https && rule.redirect.is_none()));
     let hijack = proxy.hijack.as_ref().unwrap();
-    assert_eq!(hijack.cert, PemSource::File("/etc/dragonfly/ca.crt".into()));
-    assert_eq!(hijack.key, PemSource::File("/etc/dragonfly/ca.key".into()));
+    assert_eq!(pair(hijack), ["/etc/dragonfly/ca.crt", "/etc/dragonfly/ca.key"].map(Path::new));
     assert!(config.keep_storage && config.storage.multiplex && config.alive_time.is_none());
 }
 
@@ -97,12 +106,12 @@ fn the_key_pair_is_found_in_the_working_directory_too() {
         .with("/site/ca.crt", super::CERT)
         .with("/site/ca.key", super::KEY);
     let hijack = load_files(files).unwrap().config.proxy.hijack.unwrap();
-    assert_eq!(hijack.cert, PemSource::File("/site/ca.crt".into()));
+    assert_eq!(pair(&hijack)[0], Path::new("/site/ca.crt"));
 
     // Next to the configuration comes first.
     let both = machine().with("/etc/dragonfly/dfget.yaml", PAGE).with("/site/ca.crt", super::CERT);
     let hijack = load_files(both).unwrap().config.proxy.hijack.unwrap();
-    assert_eq!(hijack.cert, PemSource::File("/etc/dragonfly/ca.crt".into()));
+    assert_eq!(pair(&hijack)[0], Path::new("/etc/dragonfly/ca.crt"));
 }
 
 #[test]
@@ -136,7 +145,7 @@ fn the_proxys_keys_may_lie_in_a_file_of_their_own() {
     let loaded = load_files(files).unwrap();
     let proxy = &loaded.config.proxy;
     assert_eq!(proxy.default_tag.as_deref(), Some("own"));
-    assert_eq!(proxy.hijack.as_ref().unwrap().cert, PemSource::File("/etc/dragonfly/sub/ca.crt".into()));
+    assert_eq!(pair(proxy.hijack.as_ref().unwrap())[0], Path::new("/etc/dragonfly/sub/ca.crt"));
     assert_eq!(
         said(Ok(loaded)),
         [

@@ -3,7 +3,7 @@
 use super::{CERT, GOOD, KEY, good_and, load_files, load_text, machine, said};
 use dfget_core::Redirect;
 
-use crate::{Code, PemSource};
+use crate::{Code, HijackAuthority, PemSource};
 
 #[test]
 fn a_good_file_leaves_nothing_to_say() {
@@ -17,7 +17,7 @@ fn parts_of_the_proxy_that_do_nothing_alone_are_said() {
             "proxies: [{regx: a}]",
             "1:1: proxies: without `hijackHTTPS` every HTTPS connection is tunnelled unseen, \
              nothing of it is cached; \
-             add `hijackHTTPS` with `cert`, `key` and `hosts`; docs/configuration.md has an example",
+             add `hijackHTTPS` with `hosts`; docs/configuration.md has an example",
         ),
         (
             "hijackHTTPS: {cert: ca.crt, key: ca.key, hosts: [{regx: '^r:443$'}]}",
@@ -162,7 +162,9 @@ fn pem_text_may_stand_in_the_file() {
     );
     let loaded = load_text(text).unwrap();
     let hijack = loaded.config.proxy.hijack.as_ref().unwrap();
-    let PemSource::Inline(key) = &hijack.key else { panic!("{:?}", hijack.key) };
+    let HijackAuthority::Named { key: PemSource::Inline(key), .. } = &hijack.authority else {
+        panic!("{:?}", hijack.authority)
+    };
     assert_eq!(key.expose(), KEY);
 }
 
