@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dfget_config::{Hijack, HijackHost, PemSource};
+use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource};
 use dfget_core::Authority;
 use dfget_origin::Trust;
 use dfget_tls::{
-    CertificateAuthority, OriginTrust, Roots, TrustError, certificates_from_pem, read_certificates,
+    CertificateAuthority, NewAuthority, Opened, OriginTrust, PairFiles, PairOrigin, Roots, Scope, TrustError,
+    Unusable, certificates_from_pem, read_certificates,
 };
 use regex::Regex;
 use rustls_pki_types::CertificateDer;
@@ -22,25 +23,118 @@ pub(crate) struct TrustBook {
     default: Trust,
 }
 
-/// Loads `hijackHTTPS.cert` and `key`, and says what is weak about them.
-pub(crate) fn authority(hijack: &Hijack) -> Result<Arc<CertificateAuthority>, RunError> {
+/// The authority of the hijack, and the file or text that clients must trust.
+pub(crate) struct HijackAuthority {
+    pub(crate) authority: Arc<CertificateAuthority>,
+    pub(crate) cert: PemSource,
+}
+
+/// The authority that signs for `hijackHTTPS.hosts`: the one of `cert` and `key`, else our own,
+/// which is made when it is not there. `None` when there are no hosts to sign for and no authority
+/// is named. Says what is weak about it, and which hosts lie outside of its scope.
+pub(crate) fn authority(
+    hijack: &Hijack,
+    announce: &dyn Fn(&str),
+) -> Result<Option<HijackAuthority>, RunError> {
     let now = SystemTime::now();
-    let (cert, key) = (read(&hijack.cert)?, read(&hijack.key)?);
-    let authority = CertificateAuthority::load(&cert, &key, now).map_err(|source| RunError::Ca {
-        cert: place(&hijack.cert),
-        key: place(&hijack.key),
-        source,
-    })?;
+    let say = |warning: String| {
+        warn!("{warning}");
+        announce(&format!("warning: {warning}"));
+    };
+    let (authority, cert) = match &hijack.authority {
+        config::HijackAuthority::Named { cert, key } => (named(cert, key, now)?, cert.clone()),
+        config::HijackAuthority::Own(_) if hijack.hosts.is_empty() => return Ok(None),
+        config::HijackAuthority::Own(own) => {
+            (own_authority(own, now, announce)?, PemSource::File(own.cert.clone()))
+        }
+    };
     info!(
-        "hijacking with the certificate authority \"{}\" from {}, SHA-256 fingerprint {}",
+        "hijacking with the certificate authority \"{}\" from {} for {}, SHA-256 fingerprint {}",
         authority.subject(),
-        place(&hijack.cert),
+        place(&cert),
+        authority.scope(),
         authority.fingerprint()
     );
     for weakness in authority.weaknesses(now) {
-        warn!("{}: {weakness}", place(&hijack.cert));
+        warn!("{}: {weakness}", place(&cert));
     }
-    Ok(Arc::new(authority))
+    if let Some(warning) = outside(&authority, &cert, hijack) {
+        say(warning);
+    }
+    Ok(Some(HijackAuthority { authority: Arc::new(authority), cert }))
+}
+
+/// Loads `cert` and `key`.
+fn named(cert: &PemSource, key: &PemSource, now: SystemTime) -> Result<CertificateAuthority, RunError> {
+    let (cert_pem, key_pem) = (read(cert)?, read(key)?);
+    CertificateAuthority::load(&cert_pem, &key_pem, now).map_err(|source| RunError::Ca {
+        cert: place(cert),
+        key: place(key),
+        source,
+    })
+}
+
+/// Finds our own authority, or makes it for the hosts that the patterns spell.
+fn own_authority(
+    own: &OwnAuthority,
+    now: SystemTime,
+    announce: &dyn Fn(&str),
+) -> Result<CertificateAuthority, RunError> {
+    let files = PairFiles { cert: own.cert.clone(), key: own.key.clone() };
+    let opened = if own.exists {
+        // Its patterns need not spell hosts, so none may be made in its place.
+        files.load(now)?.map(|authority| Opened { authority, origin: PairOrigin::Found })
+    } else {
+        None
+    };
+    let opened = match opened {
+        Some(opened) => opened,
+        None => {
+            let scope = Scope::of_hosts(&own.hosts).map_err(RunError::Scope)?;
+            files.load_or_create(&NewAuthority::of_this_host(scope), Unusable::Refuse, now)?
+        }
+    };
+    let verb = match opened.origin {
+        PairOrigin::Made => "made",
+        PairOrigin::Found => "found",
+    };
+    let line =
+        format!("certificate authority {verb}: {}, for {}", own.cert.display(), opened.authority.scope());
+    info!("{line}");
+    announce(&line);
+    Ok(opened.authority)
+}
+
+/// What to say when clients will refuse what is signed for some of the hosts.
+fn outside(authority: &CertificateAuthority, cert: &PemSource, hijack: &Hijack) -> Option<String> {
+    let literal: Vec<String> = hijack.hosts.iter().filter_map(HijackHost::literal).collect();
+    let outside: Vec<&str> =
+        literal.iter().map(String::as_str).filter(|host| !authority.scope().contains(host)).collect();
+    if outside.is_empty() {
+        return None;
+    }
+    let remedy = match &hijack.authority {
+        config::HijackAuthority::Own(_) => {
+            let mut hosts: Vec<&str> = Vec::new();
+            for host in &literal {
+                if !hosts.contains(&host.as_str()) {
+                    hosts.push(host);
+                }
+            }
+            format!("make a new one by `dfget ca rotate --host {}` and restart", hosts.join(" --host "))
+        }
+        config::HijackAuthority::Named { .. } => {
+            "name an authority by `cert` and `key` that may sign for them, or take them out of `hosts`"
+                .to_owned()
+        }
+    };
+    Some(format!(
+        "the certificate authority {} is for {} only, so connections to {} are tunnelled, and nothing of them \
+         is cached; {remedy}",
+        place(cert),
+        authority.scope(),
+        outside.join(", ")
+    ))
 }
 
 /// How each origin is verified: by the first entry of `hosts` that matches it, else by the
@@ -95,7 +189,7 @@ pub(crate) fn hint(cert: &PemSource, proxy: SocketAddr) -> String {
     };
     format!(
         "{first}: set SSL_CERT_FILE={file} beside HTTPS_PROXY={proxy}, or install it for all programs \
-         (Debian: cp {file} /usr/local/share/ca-certificates/dfget.crt && update-ca-certificates)"
+         (as root: `dfget ca install {file}`)"
     )
 }
 
@@ -142,8 +236,7 @@ mod tests {
         assert_eq!(
             file,
             "clients must trust /site/ca.crt: set SSL_CERT_FILE=/site/ca.crt beside HTTPS_PROXY=127.0.0.1:65001, \
-             or install it for all programs (Debian: cp /site/ca.crt /usr/local/share/ca-certificates/dfget.crt \
-             && update-ca-certificates)"
+             or install it for all programs (as root: `dfget ca install /site/ca.crt`)"
         );
         let inline = hint(&PemSource::Inline(Secret::new("-----BEGIN CERTIFICATE-----".to_owned())), proxy);
         assert!(

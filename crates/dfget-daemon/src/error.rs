@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dfget_config::{ConfigErrors, Listen};
 use dfget_storage::StoreError;
 use dfget_telemetry::logging::LogError;
-use dfget_tls::{CaError, CertificateListError, LeafError, TrustError};
+use dfget_tls::{CaError, CertificateListError, LeafError, PairError, TrustError};
 
 /// Why the daemon does not run. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +36,12 @@ pub enum RunError {
         /// Why.
         source: CaError,
     },
+    /// Our own authority cannot be used, or not be made.
+    #[error("the certificate authority of the hijack: {0}")]
+    Pair(#[from] PairError),
+    /// The hosts that are spelled out are none that an authority can be for.
+    #[error("hijackHTTPS.hosts: {0}; spell them out, or make an authority by `dfget ca create --host HOST`")]
+    Scope(#[source] LeafError),
     /// No leaf key can be made.
     #[error(transparent)]
     Leaf(#[from] LeafError),
@@ -98,8 +104,11 @@ impl RunError {
         match self {
             Self::PemFile { .. }
             | Self::Ca { .. }
+            | Self::Scope(_)
             | Self::HostCertificates { .. }
             | Self::InlineCertificates { .. } => ConfigErrors::EXIT_CODE,
+            Self::Pair(PairError::Create(_) | PairError::Io { .. }) => 1,
+            Self::Pair(_) => ConfigErrors::EXIT_CODE,
             Self::Log(_)
             | Self::Store(_)
             | Self::Leaf(_)

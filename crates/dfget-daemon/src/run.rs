@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_config::{Config, Listen, Loaded};
+use dfget_config::{Config, Listen, Loaded, PemSource};
 use dfget_console::Console;
 use dfget_lease::{Runtime, SYSTEM_SOCKET};
 use dfget_proxy::{Entrance, Hijack};
@@ -56,12 +56,18 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
 fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     open_files::raise_limit();
     let proxy = &config.proxy;
-    let authority = proxy.hijack.as_ref().map(certificates::authority).transpose()?;
-    let own = authority.as_ref().map(|authority| authority.certificate());
+    let authority = match &proxy.hijack {
+        Some(hijack) => certificates::authority(hijack, announce)?,
+        None => None,
+    };
+    let own = authority.as_ref().map(|hijack| hijack.authority.certificate());
     let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
     let trust = certificates::trust(hosts, own, announce)?;
-    let certificate = authority.as_ref().map(|authority| authority.certificate_pem());
-    let leaves = authority.map(LeafCache::new).transpose()?;
+    let certificate = authority.as_ref().map(|hijack| hijack.authority.certificate_pem());
+    let (leaves, trusted) = match authority {
+        Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
+        None => (None, None),
+    };
     let listeners = Listeners::bind(config, &proxy.listen)?;
     let parts = Parts::build(config, trust, None, announce)?;
     let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
@@ -75,7 +81,7 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     });
     let daemon = Daemon { parts, entrance, leases };
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    say(config, &listeners, announce);
+    say(config, &listeners, trusted.as_ref(), announce);
     let served = runtime.block_on(daemon.serve(config, listeners));
     let kept = daemon.parts.end(runtime, config);
     served.and(kept)
@@ -212,7 +218,8 @@ fn bind_lease_socket(path: &Path, for_everybody: bool) -> std::io::Result<StdUni
     Ok(listener)
 }
 
-fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
+/// `trusted` is what clients must trust.
+fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, announce: &dyn Fn(&str)) {
     let shown = |listener: &std::net::TcpListener| {
         listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
     };
@@ -226,8 +233,8 @@ fn say(config: &Config, listeners: &Listeners, announce: &dyn Fn(&str)) {
     if let Some(log_dir) = &config.paths.log_dir {
         announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));
     }
-    if let Some(hijack) = &config.proxy.hijack {
-        let hint = certificates::hint(&hijack.cert, proxy);
+    if let Some(cert) = trusted {
+        let hint = certificates::hint(cert, proxy);
         info!("{hint}");
         announce(&hint);
     }

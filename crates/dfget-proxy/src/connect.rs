@@ -64,12 +64,16 @@ impl Proxy {
         let upgrade = hyper::upgrade::on(&mut request);
         let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
         let answered = match leaves {
+            Some(leaves) if !may_sign(&leaves, &target) => {
+                self.say_tunnelled(entrance, &target, "lies outside of what our certificate authority is for");
+                self.tunnel(entrance, target, upgrade).await
+            }
             Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
                 self.hijack(entrance, &leaves, target, upgrade).await
             }
             Some(_) => self.tunnel(entrance, target, upgrade).await,
             None => {
-                self.say_tunnelled(entrance, &target);
+                self.say_tunnelled(entrance, &target, "matches no hijackHTTPS.hosts[].regx");
                 self.tunnel(entrance, target, upgrade).await
             }
         };
@@ -208,7 +212,7 @@ impl Proxy {
     }
 
     /// Says once for each host that its pulls are not accelerated, and what would change that.
-    fn say_tunnelled(&self, entrance: &Entrance, target: &Authority) {
+    fn say_tunnelled(&self, entrance: &Entrance, target: &Authority, reason: &str) {
         if entrance.lenient {
             return;
         }
@@ -218,11 +222,15 @@ impl Proxy {
             said.clear();
         }
         if said.insert(name.clone()) {
-            info!(
-                "{name} matches no hijackHTTPS.hosts[].regx: its connections are tunnelled, nothing of them is cached"
-            );
+            info!("{name} {reason}: its connections are tunnelled, nothing of them is cached");
         }
     }
+}
+
+/// Whether clients would take what is signed for the host.
+fn may_sign(leaves: &LeafCache, target: &Authority) -> bool {
+    let scope = leaves.authority().scope();
+    scope.is_any_host() || scope.contains(&target.host)
 }
 
 /// Whether the origin answered, but is not to be trusted.

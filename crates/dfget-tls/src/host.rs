@@ -23,6 +23,12 @@ impl HostName {
         if let Ok(address) = bare.unwrap_or(host).parse() {
             return Ok(Self::Ip(address));
         }
+        let has_port = |(host, port): (&str, &str)| {
+            !host.contains(':') && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if host.split_once(':').is_some_and(has_port) {
+            return Err(invalid("it must be given without a port"));
+        }
         if bare.is_some() || host.contains(':') {
             return Err(invalid("it is no IPv6 address (a zone such as %eth0 cannot be named)"));
         }

@@ -157,7 +157,9 @@ fn mode(path: &Path) -> u32 {
 fn start_as_nobody(site: &Site, arguments: &[&str], variables: &[(&str, &Path)]) -> Running {
     const NOBODY: u32 = 65534;
     let binary = site.path().join("dfget");
-    fs::copy(DFGET, &binary).expect("a copy where everybody may go");
+    // Not by this process: a descriptor for writing that another test's child inherits makes the file "busy".
+    let copied = Command::new("cp").arg(DFGET).arg(&binary).status().expect("cp runs");
+    assert!(copied.success(), "a copy where everybody may go");
     let mut command = site.command(&binary, arguments);
     command.stdout(Stdio::null()).envs(variables.iter().copied());
     // Only root may become somebody else; anybody else is an ordinary user already.
@@ -294,6 +296,163 @@ fn a_variable_that_is_meant_for_clients_is_told_and_our_authority_vouches_for_no
     let (_, said) = daemon.stop();
     let start = format!("warning: SSL_CERT_FILE={} holds the daemon's own authority", ca.display());
     assert!(said.contains(&start) && said.contains("`env -u SSL_CERT_FILE dfget daemon`"), "{said}");
+}
+
+/// The same as [`SERVED`] without an authority, in a home without one. The pattern is made of the registry's
+/// address and port.
+fn without_authority(pattern: impl FnOnce(&str, &str) -> String) -> Site {
+    let (ports, _) = SERVED.split_once("hijackHTTPS").expect("it is there");
+    let site = Site::new("");
+    let (_, port) = origin(&site);
+    let pattern = pattern(&address(&site).replace('.', r"\."), &port);
+    let hijack = format!("hijackHTTPS: {{hosts: [{{regx: '{pattern}'}}]}}\n");
+    site.write(
+        "dfget.yaml",
+        &format!("dataDir: {0}/data\nlogDir: {0}/log\n{ports}{hijack}", site.path().display()),
+    );
+    for name in ["ca.crt", "ca.key"] {
+        fs::remove_file(site.path().join(name)).expect("it was there");
+    }
+    site
+}
+
+/// The pattern for the registry alone.
+fn anchored(address: &str, port: &str) -> String {
+    format!("^{address}:{port}$")
+}
+
+/// Address and port of the registry.
+fn origin(site: &Site) -> (String, String) {
+    let authority = site.registry.origin.authority();
+    let (host, port) = authority.rsplit_once(':').expect("a port");
+    (host.to_owned(), port.to_owned())
+}
+
+fn address(site: &Site) -> String {
+    origin(site).0
+}
+
+/// Pulls a blob through the daemon, trusting this file alone.
+fn assert_pulls_with_curl(site: &Site, daemon: &Running, cert: &Path) {
+    let blob = Blob::random(300_000, 11);
+    let url = site.registry.put(IMAGE, &blob);
+    let pulled = site.path().join("pulled");
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--noproxy", "", "--proxy"])
+        .arg(daemon.proxy.to_string())
+        .arg("--cacert")
+        .arg(cert)
+        .arg("--output")
+        .arg(&pulled)
+        .arg(url)
+        .env_clear()
+        .output()
+        .expect("curl is needed: apt-get install curl");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(fs::read(&pulled).expect("pulled") == blob.bytes[..]);
+}
+
+#[test]
+fn an_authority_is_made_at_the_first_start_and_found_at_the_next() {
+    let site = without_authority(anchored);
+    let arguments = ["daemon", "--config", "dfget.yaml"];
+    let cert = site.path().join("ca.crt");
+    let daemon = site.start(&arguments);
+    assert_eq!((mode(&cert), mode(&site.path().join("ca.key"))), (0o644, 0o600));
+    assert_pulls_with_curl(&site, &daemon, &cert);
+    let (code, said) = daemon.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let line = |verb| format!("certificate authority {verb}: {}, for {}\n", cert.display(), address(&site));
+    assert!(said.contains(&line("made")), "{said}");
+    assert!(said.contains(&format!("clients must trust {}: set SSL_CERT_FILE=", cert.display())), "{said}");
+    assert!(!said.contains("PRIVATE KEY"), "{said}");
+
+    let before = fs::read(&cert).expect("there");
+    let daemon = site.start(&arguments);
+    assert_pulls_with_curl(&site, &daemon, &cert);
+    let (_, said) = daemon.stop();
+    assert!(said.contains(&line("found")), "{said}");
+    assert_eq!(fs::read(&cert).expect("there"), before);
+}
+
+#[test]
+fn hosts_outside_of_the_authority_are_said_and_tunnelled() {
+    let site = without_authority(anchored);
+    let arguments = ["daemon", "--config", "dfget.yaml"];
+    assert!(
+        site.run(&["ca", "create", "--config", "dfget.yaml", "--host", "r.example.com"]).status.success()
+    );
+    let daemon = site.start(&arguments);
+    // The registry's own certificate comes through the tunnel.
+    assert_pulls_with_curl(&site, &daemon, &site.path().join("roots.pem"));
+    let (code, said) = daemon.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let address = address(&site);
+    let warning = format!(
+        "warning: the certificate authority {} is for r.example.com only, so connections to {address} are tunnelled, \
+         and nothing of them is cached; make a new one by `dfget ca rotate --host {address}` and restart\n",
+        site.path().join("ca.crt").display()
+    );
+    assert!(said.contains(&warning), "{said}");
+    let log = fs::read_to_string(site.path().join("log/daemon/core.log")).expect("the log");
+    assert!(log.contains("lies outside of what our certificate authority is for"), "{log}");
+
+    assert!(site.run(&["ca", "rotate", "--config", "dfget.yaml", "--host", &address]).status.success());
+    let daemon = site.start(&arguments);
+    assert_pulls_with_curl(&site, &daemon, &site.path().join("ca.crt"));
+    assert!(!daemon.stop().1.contains("tunnelled"));
+}
+
+#[test]
+fn patterns_that_spell_no_host_need_an_authority_that_is_there() {
+    let site = without_authority(|_, _| r"^127\.[0-9.]+:".to_owned());
+    let said = refused_by_both(&site);
+    assert!(
+        said.starts_with("error: dfget.yaml:6:") && said.contains("hijackHTTPS.hosts[0].regx: "),
+        "{said}"
+    );
+    assert!(said.contains("make one by `dfget ca create --dir ") && said.contains("`--any-host`"), "{said}");
+    assert!(!site.path().join("ca.key").exists());
+    assert!(site.run(&["ca", "create", "--config", "dfget.yaml", "--any-host"]).status.success());
+    let daemon = site.start(&["daemon", "--config", "dfget.yaml"]);
+    assert_pulls_with_curl(&site, &daemon, &site.path().join("ca.crt"));
+    assert!(daemon.stop().1.contains("certificate authority found: "));
+}
+
+#[test]
+fn an_authority_of_our_own_that_cannot_be_used_is_refused_and_left() {
+    let site = without_authority(anchored);
+    site.write("ca.key", "no key");
+    let said = refused_by_both(&site);
+    assert!(
+        said.contains("hijackHTTPS: ") && said.contains("ca.key is there without its certificate"),
+        "{said}"
+    );
+    assert_eq!(fs::read(site.path().join("ca.key")).expect("left"), b"no key");
+}
+
+#[test]
+fn who_cannot_write_beside_the_configuration_gets_an_authority_in_the_data_directory() {
+    let site = without_authority(anchored);
+    let text = fs::read_to_string(site.path().join("dfget.yaml")).expect("there");
+    let foreign = tempfile::tempdir().expect("a directory");
+    fs::write(
+        foreign.path().join("dfget.yaml"),
+        text.lines().skip(2).map(|line| format!("{line}\n")).collect::<String>(),
+    )
+    .expect("written");
+    fs::set_permissions(foreign.path(), fs::Permissions::from_mode(0o555)).expect("closed");
+    let config = foreign.path().join("dfget.yaml");
+    let arguments = ["daemon", "--config", config.to_str().expect("text")];
+    let daemon = start_as_nobody(&site, &arguments, &[("HOME", site.path())]);
+    let cert = site.path().join(".cache/dragonfly/ca.crt");
+    assert_pulls_with_curl(&site, &daemon, &cert);
+    let (_, said) = daemon.stop();
+    assert!(
+        said.contains(&format!("certificate authority made: {}, for {}\n", cert.display(), address(&site))),
+        "{said}"
+    );
+    assert!(!foreign.path().join("ca.key").exists());
 }
 
 /// What the check and the daemon say of one file; both must refuse it, in the same words.
