@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ca::CaCommand;
+
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
 #[command(name = "dfget", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -23,6 +25,10 @@ pub(crate) enum Command {
     /// The daemon behind `dfget run`, which starts it
     #[command(hide = true)]
     LeasedDaemon,
+
+    /// Make and keep the certificate authority that clients trust
+    #[command(subcommand)]
+    Ca(CaCommand),
 
     /// Look at the configuration
     #[command(subcommand)]
@@ -112,6 +118,7 @@ Examples:
   dfget run -- apptainer pull oras://registry.example.org/project/image:1
                                       pull through a daemon, without any set-up
   dfget daemon                        run the proxy for all users of this node
+  dfget ca show                       look at the authority clients must trust
   dfget config check                  look at the file the daemon would read
   dfget config check my.yaml          look at this one
 

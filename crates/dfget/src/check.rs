@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use dfget_config::{ConfigErrors, Diagnostic, Environment, LoadOptions, Loaded, Proxy, Severity, load};
+use dfget_config::{
+    ConfigErrors, Diagnostic, Environment, HijackAuthority, LoadOptions, Loaded, OwnAuthority, Proxy,
+    Severity, load,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -85,7 +88,7 @@ impl Findings {
                     }
                     few => format!("hijack {}", few.join(", ")),
                 };
-                format!("the proxy would listen on {} and {hijack}", proxy.listen)
+                format!("the proxy would listen on {} and {hijack}{}", proxy.listen, authority(proxy))
             }
         };
         format!("{}: {errors}, {warnings}; {outcome}", self.file())
@@ -102,6 +105,10 @@ impl Findings {
             "proxy": self.proxy.as_ref().map(|proxy| json!({
                 "listen": proxy.listen.to_string(),
                 "hijack": patterns(proxy).collect::<Vec<_>>(),
+                "authority": own(proxy).map(|own| json!({
+                    "cert": own.cert.display().to_string(),
+                    "exists": own.exists,
+                })),
             })),
         })
     }
@@ -109,6 +116,25 @@ impl Findings {
 
 fn patterns(proxy: &Proxy) -> impl Iterator<Item = &str> {
     proxy.hijack.iter().flat_map(|hijack| &hijack.hosts).map(|host| host.regx.as_str())
+}
+
+/// The authority that the configuration does not name, where there is something to sign for.
+fn own(proxy: &Proxy) -> Option<&OwnAuthority> {
+    match proxy.hijack.as_ref().filter(|hijack| !hijack.hosts.is_empty()).map(|hijack| &hijack.authority) {
+        Some(HijackAuthority::Own(own)) => Some(own),
+        Some(HijackAuthority::Named { .. }) | None => None,
+    }
+}
+
+/// What would become of it.
+fn authority(proxy: &Proxy) -> String {
+    match own(proxy) {
+        Some(own) if own.exists => format!(", with the authority {}", own.cert.display()),
+        Some(own) => {
+            format!(", with an authority it would make, {} for {}", own.cert.display(), own.hosts.join(", "))
+        }
+        None => String::new(),
+    }
 }
 
 fn diagnostic(diagnostic: &Diagnostic) -> Value {

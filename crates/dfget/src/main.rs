@@ -1,10 +1,11 @@
 //! The `dfget` command.
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
-//! other crates. Exit statuses: 0 done, 1 failed, 2 a wrong command line, 78 a configuration that
-//! cannot be used (`EX_CONFIG` of sysexits).
+//! other crates. Exit statuses: 0 done, 1 failed, 2 a wrong command line, 77 not allowed
+//! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
 
 mod arguments;
+mod ca;
 mod check;
 mod daemon;
 mod leased;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
+        Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
     }
 }

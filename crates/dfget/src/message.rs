@@ -15,6 +15,11 @@ pub(crate) fn error(text: impl Display) {
     line(Severity::Error, text);
 }
 
+/// One line on standard error, for what does not stop anything.
+pub(crate) fn warning(text: impl Display) {
+    line(Severity::Warning, text);
+}
+
 /// A line for whoever starts a program by hand, on standard error.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");

@@ -54,6 +54,24 @@ fn a_good_file_is_told_what_it_would_do() {
 }
 
 #[test]
+fn an_authority_that_would_be_made_or_found_is_told() {
+    let own = GOOD.replace("cert: ca.crt, key: ca.key, ", "");
+    let site = site(&own);
+    let summary = || texts(&dfget(site.path(), &["config", "check", "dfget.yaml"])).1;
+    let file = site.path().join("ca.crt");
+    assert!(summary().ends_with(&format!(", with the authority {}\n", file.display())), "{}", summary());
+    std::fs::remove_file(site.path().join("ca.key")).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let made = format!(", with an authority it would make, {} for r.example\n", file.display());
+    assert!(summary().ends_with(&made), "{}", summary());
+    let (_, stdout, _) = texts(&dfget(site.path(), &["config", "check", "dfget.yaml", "--output", "json"]));
+    let said: Value = serde_json::from_str(&stdout).unwrap();
+    let expected = serde_json::json!({"cert": file.display().to_string(), "exists": false});
+    assert_eq!(said["proxy"]["authority"], expected);
+    assert!(!file.exists(), "a check makes nothing");
+}
+
+#[test]
 fn warnings_are_said_and_do_not_fail() {
     let site = site(&format!("{GOOD}aliveTim: 5m\n"));
     let (code, stdout, stderr) = texts(&dfget(site.path(), &["config", "check", "dfget.yaml"]));
