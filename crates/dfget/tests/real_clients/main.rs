@@ -9,6 +9,8 @@
 //! by its sha256.
 
 #[cfg(test)]
+mod authority;
+#[cfg(test)]
 mod direct;
 #[cfg(test)]
 mod disk;
