@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -122,6 +122,27 @@ fn create_makes_a_pair_for_the_hosts_of_the_configuration() {
     assert_eq!(fs::read(&cert).expect("there"), before);
     site.ok(&["ca", "create", "--force"]);
     assert_ne!(fs::read(&cert).expect("there"), before);
+}
+
+#[test]
+fn of_many_that_create_at_once_one_does() {
+    let site = Site::new(&[r"^registry\.example\.com:443$"]);
+    let children: Vec<_> = (0..8)
+        .map(|_| {
+            let mut command = site.command(&["ca", "create"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary is there")
+        })
+        .collect();
+    let ended: Vec<_> =
+        children.into_iter().map(|child| texts(&child.wait_with_output().expect("it ends"))).collect();
+    let made: Vec<_> = ended.iter().filter(|(code, ..)| *code == Some(0)).collect();
+    assert_eq!(made.len(), 1, "{ended:?}");
+    assert!(
+        ended.iter().all(|(code, _, said)| *code == Some(0) || said.contains("is there already")),
+        "{ended:?}"
+    );
+    assert!(made[0].1.contains(site.shown(&[])["fingerprint"].as_str().expect("text")));
+    site.ok(&["config", "check", "dfget.yaml"]);
 }
 
 #[test]
