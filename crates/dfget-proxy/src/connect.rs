@@ -65,7 +65,11 @@ impl Proxy {
         let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
         let answered = match leaves {
             Some(leaves) if !may_sign(&leaves, &target) => {
-                self.say_tunnelled(entrance, &target, "lies outside of what our certificate authority is for");
+                self.say_tunnelled(
+                    entrance,
+                    &target,
+                    "lies outside of what our certificate authority is for",
+                );
                 self.tunnel(entrance, target, upgrade).await
             }
             Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
