@@ -141,7 +141,7 @@ impl OriginClient {
         self.send_hop(request, None).await.map(|(response, _)| response)
     }
 
-    /// As [`Self::send`]; `registry` restricts the addresses (see [`crate::connect::tcp`]).
+    /// As [`Self::send`]; `registry` restricts the addresses (see [`crate::connect::reach`]).
     /// Returns the class of the address that answered too.
     pub(crate) async fn send_hop(
         &self,

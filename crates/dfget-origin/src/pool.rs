@@ -54,7 +54,7 @@ impl Connection {
 
 impl Pool {
     /// Takes an idle connection to an address that `registry`'s redirects may lead to
-    /// (see [`crate::connect::tcp`]), the most recently used one first.
+    /// (see [`crate::connect::reach`]), the most recently used one first.
     pub(crate) fn take(&self, authority: &Authority, registry: Option<AddressClass>) -> Option<Connection> {
         let mut idle = self.idle.lock();
         let connections = idle.get_mut(authority)?;
