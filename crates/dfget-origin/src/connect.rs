@@ -10,7 +10,7 @@ use std::time::Duration;
 use dfget_core::{Authority, Scheme};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{error::Elapsed, timeout};
 use tokio_rustls::TlsConnector;
@@ -23,11 +23,15 @@ use crate::{AddressClass, ConnectError, Trust, Upstream};
 /// A connection on which nothing came for so long is probed.
 const VANISHED_AFTER: Duration = Duration::from_secs(60);
 
+/// Bytes read from a socket at once.
+const READ_AT_ONCE: usize = 128 << 10;
+
 /// A byte stream to an origin.
 #[derive(Debug)]
 pub(crate) enum Wire {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    /// Records have 16 KiB at most; what is read from the socket at once are many of them.
+    Tls(Box<TlsStream<BufReader<TcpStream>>>),
 }
 
 /// A TCP connection on the way to an origin.
@@ -139,6 +143,7 @@ pub(crate) async fn secure(
     let failed = |reason: String| ConnectError::Tls { host_port: authority.host_port(), reason };
     let name = ServerName::try_from(authority.host.clone())
         .map_err(|_| failed("not a name that a certificate could be for".to_owned()))?;
+    let stream = BufReader::with_capacity(READ_AT_ONCE, stream);
     let handshake = TlsConnector::from(Arc::clone(&trust.config)).connect(name, stream);
     match timeout(timeouts.connect, handshake).await {
         Err(_) => Err(timed_out(authority, timeouts)),

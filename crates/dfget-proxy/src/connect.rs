@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a client may take for its side of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
+/// Encrypted bytes given to the kernel at once.
+const WRITE_AT_ONCE: usize = 256 << 10;
+
 /// How long tunnels may go on when the daemon ends.
 const TUNNEL_END: Duration = Duration::from_secs(5);
 
@@ -109,7 +112,10 @@ impl Proxy {
                 () = proxy.inner.closing.cancelled() => return,
             };
             match accepted {
-                Ok(Ok(stream)) => proxy.serve_hijacked(&entrance, target, stream).await,
+                Ok(Ok(mut stream)) => {
+                    stream.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
+                    proxy.serve_hijacked(&entrance, target, stream).await;
+                }
                 Ok(Err(error)) => entrance.handshake_refused(&target, &error),
                 Err(_) => debug!("a client began no TLS handshake for {}", target.host_port()),
             }

@@ -7,7 +7,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, ErrorKind, IoSliceMut},
+    io::{self, ErrorKind, IoSlice, IoSliceMut},
     os::{
         fd::OwnedFd,
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -173,16 +173,20 @@ impl Files {
 // === impl DataFile ===
 
 impl DataFile {
-    /// Writes all of `data` at `offset`.
+    /// Writes all of `parts` at `offset`, one behind the other.
     ///
     /// # Errors
     /// As the kernel says; some of the bytes may be on disk then.
-    pub(crate) fn write_all_at(&self, mut data: &[u8], mut offset: u64) -> Result<(), Errno> {
-        while !data.is_empty() {
-            match rustix::io::pwrite(&self.fd, data, offset) {
+    pub(crate) fn write_parts_at(&self, parts: &[&[u8]], mut offset: u64) -> Result<(), Errno> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut rest = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            let most = rest.len().min(MOST_SLICES);
+            match rustix::io::pwritev(&self.fd, &rest[..most], offset) {
                 Ok(0) => return Err(Errno::NOSPC),
                 Ok(n) => {
-                    data = &data[n..];
+                    IoSlice::advance_slices(&mut rest, n);
                     offset += n as u64;
                 }
                 Err(Errno::INTR) => (),
@@ -190,6 +194,15 @@ impl DataFile {
             }
         }
         Ok(())
+    }
+
+    /// Writes all of `data` at `offset`.
+    ///
+    /// # Errors
+    /// As [`Self::write_parts_at`].
+    #[cfg(test)]
+    pub(crate) fn write_all_at(&self, data: &[u8], offset: u64) -> Result<(), Errno> {
+        self.write_parts_at(&[data], offset)
     }
 
     /// Fills `buffer` from `offset`; fewer bytes mean that the file ends there.
@@ -273,6 +286,8 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Parts that the kernel takes at once (IOV_MAX).
+const MOST_SLICES: usize = 1024;
 /// Set once the file system has shown that it cannot read from memory only. A store lies on one
 /// file system, so once is enough.
 static CANNOT_TELL: AtomicBool = AtomicBool::new(false);

@@ -35,18 +35,27 @@ impl Entry {
     /// See [`WriteError`]. Blocks before the one that failed are kept, so the same call can be
     /// made again.
     pub fn append(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<(), WriteError> {
+        self.append_parts(offset, &[data])
+    }
+
+    /// As [`Self::append`], for bytes that lie in several places: each block is written by one call
+    /// of the kernel, however many parts it is made of.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn append_parts(self: &Arc<Self>, offset: u64, parts: &[&[u8]]) -> Result<(), WriteError> {
         let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
         let file = self.file().map_err(write_error)?;
         let _not_evicted_for_its_own_bytes = self.pin();
         let mut offset = offset;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let (taken, claim) = self.claim(offset, rest.len() as u64)?;
+        let mut rest = Parts::new(parts);
+        while rest.len > 0 {
+            let (taken, claim) = self.claim(offset, rest.len)?;
+            let taken_parts = rest.take(taken);
             if let Some(claim) = claim {
-                self.write(&shared, &file, claim, &rest[..taken as usize])?;
+                self.write(&shared, &file, claim, taken_parts)?;
             }
             offset += taken;
-            rest = &rest[taken as usize..];
         }
         Ok(())
     }
@@ -104,7 +113,7 @@ impl Entry {
         if data.len() as u64 != view.filled || crc32fast::hash(data) != view.crc {
             return Err(RepairError::Mismatch { block_start });
         }
-        self.write_at(&shared, &file, data, block_start)?;
+        self.write_at(&shared, &file, &[data], view.filled, block_start)?;
         self.state().blocks.mark_changed([block_start / crate::blocks::STRETCH]);
         self.mark_dirty(view.filled);
         Ok(())
@@ -152,23 +161,31 @@ impl Entry {
         shared: &Shared,
         file: &DataFile,
         claim: Claim,
-        data: &[u8],
+        mut data: Vec<&[u8]>,
     ) -> Result<(), WriteError> {
         let claim = Claimed { entry: self, claim: Some(claim) };
-        let (at, data, crc) = claim.split(data);
-        self.write_at(shared, file, data, at)?;
+        let (at, crc) = claim.cut(&mut data);
+        let len = data.iter().map(|part| part.len() as u64).sum();
+        self.write_at(shared, file, &data, len, at)?;
         let mut hasher = crc32fast::Hasher::new_with_initial(crc);
-        hasher.update(data);
+        data.iter().for_each(|part| hasher.update(part));
         claim.finish(hasher.finalize());
-        self.allocated.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.mark_dirty(data.len() as u64);
+        self.allocated.fetch_add(len, Ordering::Relaxed);
+        self.mark_dirty(len);
         Ok(())
     }
 
     /// Writes; where the disk is full, old entries may leave for it.
-    fn write_at(&self, shared: &Shared, file: &DataFile, data: &[u8], offset: u64) -> Result<(), WriteError> {
-        let write = || file.write_all_at(data, offset);
-        shared.write_with_room(self, data.len() as u64, write).map_err(|error| {
+    fn write_at(
+        &self,
+        shared: &Shared,
+        file: &DataFile,
+        parts: &[&[u8]],
+        len: u64,
+        offset: u64,
+    ) -> Result<(), WriteError> {
+        let write = || file.write_parts_at(parts, offset);
+        shared.write_with_room(self, len, write).map_err(|error| {
             let kind = if is_full(error) { WriteError::Full } else { WriteError::Io };
             kind(error.into())
         })
@@ -187,6 +204,40 @@ impl Entry {
     }
 }
 
+/// Bytes in several places, taken from the front.
+struct Parts<'d> {
+    parts: &'d [&'d [u8]],
+    /// How much of the first part is taken.
+    taken: usize,
+    len: u64,
+}
+
+impl<'d> Parts<'d> {
+    fn new(parts: &'d [&'d [u8]]) -> Self {
+        Self { parts, taken: 0, len: parts.iter().map(|part| part.len() as u64).sum() }
+    }
+
+    /// The next `len` bytes; there must be so many.
+    fn take(&mut self, len: u64) -> Vec<&'d [u8]> {
+        let mut wanted = len as usize;
+        let mut out = Vec::with_capacity(self.parts.len().min(16));
+        while let (Some((first, others)), true) = (self.parts.split_first(), wanted > 0) {
+            let part = &first[self.taken..];
+            if part.len() <= wanted {
+                out.push(part);
+                wanted -= part.len();
+                (self.parts, self.taken) = (others, 0);
+            } else {
+                out.push(&part[..wanted]);
+                self.taken += wanted;
+                wanted = 0;
+            }
+        }
+        self.len -= len;
+        out
+    }
+}
+
 /// A claim that is given back if it is not finished.
 struct Claimed<'a> {
     entry: &'a Entry,
@@ -194,10 +245,17 @@ struct Claimed<'a> {
 }
 
 impl Claimed<'_> {
-    /// Where to write, which of the given bytes, and the CRC they continue.
-    fn split<'d>(&self, data: &'d [u8]) -> (u64, &'d [u8], u32) {
+    /// Takes from the front what is here already; where to write the rest, and the CRC it continues.
+    fn cut(&self, data: &mut Vec<&[u8]>) -> (u64, u32) {
         let claim = self.claim.as_ref().expect("present until finish() takes it");
-        (claim.offset, &data[claim.skip as usize..], claim.crc)
+        let mut skip = claim.skip as usize;
+        data.retain_mut(|part| {
+            let cut = skip.min(part.len());
+            *part = &part[cut..];
+            skip -= cut;
+            !part.is_empty()
+        });
+        (claim.offset, claim.crc)
     }
 
     fn finish(mut self, crc: u32) {

@@ -22,6 +22,7 @@ mod plan;
 mod prefix;
 mod proof;
 mod reader;
+mod recent;
 mod request;
 mod task;
 mod tasks;

@@ -326,6 +326,11 @@ impl Reader {
         if present <= self.next {
             return Ok(Look::Wait);
         }
+        // Who keeps up with the download is given its bytes from memory.
+        let recent = following.task.recent.lock().get(&following.entry, self.next);
+        if let Some(bytes) = recent {
+            return Ok(Look::Bytes(self.clip(bytes, present)));
+        }
         match read(&following.entry, self.next).await {
             Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
             Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {

@@ -20,6 +20,7 @@ use crate::meta::TaskMeta;
 use crate::plan::{Situation, fetches, merge};
 use crate::prefix::PrefixHasher;
 use crate::reader::Reader;
+use crate::recent::Recent;
 use crate::request::{RunKey, TaskRequest};
 use crate::tasks::Tasks;
 
@@ -37,6 +38,8 @@ pub struct Task {
     pub(crate) peer: Arc<str>,
     pub(crate) started: Instant,
     pub(crate) prefix: Mutex<Option<PrefixHasher>>,
+    /// What was stored last.
+    pub(crate) recent: Mutex<Recent>,
     pub(crate) cancel: CancellationToken,
     pub(crate) state: Mutex<State>,
     progress: watch::Sender<()>,
@@ -158,6 +161,7 @@ impl Task {
             peer: Arc::clone(&request.peer),
             started: Instant::now(),
             prefix: Mutex::new(prefix),
+            recent: Mutex::default(),
             cancel,
             state: Mutex::new(state),
             progress: watch::Sender::new(()),
@@ -395,6 +399,7 @@ impl Task {
             action(right);
         }
         self.cancel.cancel();
+        *self.recent.lock() = Recent::default();
         self.tasks.retire(&self.key, self);
         self.bump();
     }

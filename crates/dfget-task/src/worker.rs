@@ -27,7 +27,9 @@ const BATCH: usize = 1 << 20;
 /// Bytes that were read and not written yet.
 #[derive(Default)]
 struct Batch {
-    chunks: Vec<(u64, Bytes)>,
+    /// Where the first of them belongs; the others follow.
+    start: Option<u64>,
+    chunks: Vec<Bytes>,
     len: usize,
 }
 
@@ -83,7 +85,8 @@ impl Task {
                 next = stream.next(), if fetched.is_none() && batch.len < BATCH => match next {
                     Ok(Some(bytes)) => {
                         batch.len += bytes.len();
-                        batch.chunks.push((position, bytes));
+                        batch.start.get_or_insert(position);
+                        batch.chunks.push(bytes);
                     }
                     Ok(None) => fetched = Some(Ok(())),
                     Err(error) => fetched = Some(Err(Broken::Fetch(error))),
@@ -102,20 +105,28 @@ impl Task {
     }
 
     fn write(&self, batch: Batch) -> Result<(), WriteError> {
+        let Some(start) = batch.start else { return Ok(()) };
         let entry = Arc::clone(&self.state.lock().entry);
-        for (offset, bytes) in batch.chunks {
-            let fresh = entry.contiguous_from(offset) == offset;
-            entry.append(offset, &bytes)?;
-            // What was there already is not written again, and must not be hashed from here. And
-            // somebody else may be reading on in the store; then these bytes are read there too.
-            if fresh
-                && let Some(mut prefix) = self.prefix.try_lock()
-                && let Some(prefix) = prefix.as_mut()
-            {
-                prefix.feed(offset, &bytes);
-            }
+        let fresh = entry.contiguous_from(start) == start;
+        let parts: Vec<&[u8]> = batch.chunks.iter().map(AsRef::as_ref).collect();
+        entry.append_parts(start, &parts)?;
+        // What was there already is not written again, and must not be hashed or handed out from
+        // here.
+        if fresh {
+            self.recent.lock().put(&entry, start, &batch.chunks);
         }
         self.bump();
+        // Somebody else may be reading on in the store; then these bytes are read there too.
+        if fresh
+            && let Some(mut prefix) = self.prefix.try_lock()
+            && let Some(prefix) = prefix.as_mut()
+        {
+            let mut offset = start;
+            for bytes in &batch.chunks {
+                prefix.feed(offset, bytes);
+                offset += bytes.len() as u64;
+            }
+        }
         Ok(())
     }
 
