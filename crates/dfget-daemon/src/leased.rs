@@ -19,7 +19,7 @@ use tracing::{error, info};
 use crate::lease::{Leases, Own, Signers};
 use crate::parts::{Parts, within};
 use crate::signals::Signals;
-use crate::{RunError, certificates, open_files, upkeep};
+use crate::{RunError, allocator, certificates, open_files, upkeep};
 
 /// Pause before the daemon looks again whether it may leave.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -68,6 +68,7 @@ pub fn run_leased(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Re
 }
 
 fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), RunError> {
+    allocator::keep_freed_memory();
     open_files::raise_limit();
     let said = std::cell::RefCell::new(Vec::new());
     let announce = |line: &str| said.borrow_mut().push(line.to_owned());

@@ -6,6 +6,7 @@
 //! A store that is broken, as opposed to one that belongs to somebody else, refuses nothing:
 //! pulls then stream through.
 
+mod allocator;
 mod certificates;
 mod error;
 mod lease;

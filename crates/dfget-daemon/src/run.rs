@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::signals::Signals;
-use crate::{RunError, certificates, open_files, ports, settings, upkeep};
+use crate::{RunError, allocator, certificates, open_files, ports, settings, upkeep};
 
 /// How long a slow terminal may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
 }
 
 fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    allocator::keep_freed_memory();
     open_files::raise_limit();
     let proxy = &config.proxy;
     let authority = match &proxy.hijack {
