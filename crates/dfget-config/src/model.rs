@@ -86,6 +86,19 @@ pub struct Download {
     /// An origin that sends no byte for so long is asked again where it stopped (`stallTimeout`,
     /// default 30 s, never 0).
     pub stall_timeout: Duration,
+    /// Several ranges of one blob at once (`concurrent`).
+    pub concurrent: Concurrent,
+}
+
+/// `download.concurrent`: when a blob is fetched by several ranges at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Concurrent {
+    /// Streams of one blob at most; 1 = one at a time (`goroutineCount`, default 4).
+    pub streams: usize,
+    /// Bytes that must be left to come (`thresholdSize`, default 16 MiB).
+    pub threshold_size_bytes: u64,
+    /// Bytes a second below which one stream counts as slow (`thresholdSpeed`, default 100 MiB).
+    pub threshold_speed_bytes: u64,
 }
 
 /// `access`: memory of what the origin allowed to whom.
@@ -285,7 +298,20 @@ impl Default for Health {
 
 impl Default for Download {
     fn default() -> Self {
-        Self { prefetch: false, finish_abandoned: true, stall_timeout: Duration::from_secs(30) }
+        Self {
+            prefetch: false,
+            finish_abandoned: true,
+            stall_timeout: Duration::from_secs(30),
+            concurrent: Concurrent::default(),
+        }
+    }
+}
+
+// === impl Concurrent ===
+
+impl Default for Concurrent {
+    fn default() -> Self {
+        Self { streams: 4, threshold_size_bytes: 16 << 20, threshold_speed_bytes: 100 << 20 }
     }
 }
 

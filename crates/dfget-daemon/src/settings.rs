@@ -8,7 +8,7 @@ use dfget_config::{Config, Proxy};
 use dfget_origin::Timeouts;
 use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
 use dfget_storage::Options;
-use dfget_task::TaskOptions;
+use dfget_task::{SplitOptions, TaskOptions};
 
 /// Requests to an origin at once for one task: what different clients ask of one content.
 const MOST_FETCHES: usize = 4;
@@ -32,7 +32,12 @@ pub(crate) fn tasks(config: &Config) -> TaskOptions {
         reuse: config.storage.multiplex,
         finish_abandoned: config.download.finish_abandoned,
         prefetch: config.download.prefetch,
-        most_fetches: MOST_FETCHES,
+        most_fetches: MOST_FETCHES.max(config.download.concurrent.streams),
+        split: SplitOptions {
+            most: config.download.concurrent.streams,
+            least_bytes: config.download.concurrent.threshold_size_bytes,
+            below_speed: config.download.concurrent.threshold_speed_bytes,
+        },
     }
 }
 

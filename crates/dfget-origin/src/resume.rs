@@ -195,6 +195,13 @@ impl ContentStream {
         self.end
     }
 
+    /// Ends the stream at `end`, if that is before its own end and not behind it already.
+    pub fn end_at(&mut self, end: u64) {
+        if self.end.is_some_and(|own| end < own) {
+            self.end = Some(end.max(self.position));
+        }
+    }
+
     /// What tells this content from another.
     #[must_use]
     pub const fn identity(&self) -> &Identity {

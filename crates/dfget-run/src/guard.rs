@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
 use dfget_origin::{OriginClient, OriginOptions, Timeouts, Trust, Upstream};
 use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions};
-use dfget_task::{TaskOptions, Tasks};
+use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
 use dfget_tls::{OriginTrust, Roots};
 use tokio::net::UnixStream;
@@ -245,7 +245,13 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         upstream,
         observe: Box::new(|_| {}),
     });
-    let options = TaskOptions { reuse: false, finish_abandoned: false, prefetch: false, most_fetches: 1 };
+    let options = TaskOptions {
+        reuse: false,
+        finish_abandoned: false,
+        prefetch: false,
+        most_fetches: 1,
+        split: SplitOptions::default(),
+    };
     let metrics = Metrics::new(BuildInfo { version: env!("CARGO_PKG_VERSION"), commit: "" });
     let tasks = Tasks::new(None, origin, options, metrics);
     let options = ProxyOptions {

@@ -10,10 +10,11 @@ use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
 use http::HeaderMap;
+use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
@@ -22,6 +23,7 @@ use crate::prefix::PrefixHasher;
 use crate::reader::Reader;
 use crate::recent::Recent;
 use crate::request::{RunKey, TaskRequest};
+use crate::split::{Progress, boundaries};
 use crate::tasks::Tasks;
 
 /// Credentials kept for continuing a download; more clients than this add nothing.
@@ -66,13 +68,35 @@ pub(crate) struct State {
     seats: usize,
     /// What is to be finished although its reader has left.
     pub(crate) kept: Vec<Range<u64>>,
-    pub(crate) flying: HashMap<u64, Range<u64>>,
+    pub(crate) flying: HashMap<u64, Flight>,
+    /// Whether several ranges were tried at once, and how that went.
+    split: Split,
     /// Clients' requests that the origin may be asked with.
     pub(crate) sources: Vec<FetchRequest>,
     pub(crate) whole_only: bool,
     /// The last check of the whole content is under way.
     pub(crate) settling: bool,
     pub(crate) outcome: Option<Outcome>,
+}
+
+/// One fetch under way.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    start: u64,
+    /// Where it is to end: less than it was begun for, once others have taken over the rest.
+    end: Arc<AtomicU64>,
+    began: Instant,
+    /// One of those that were begun to be several at once.
+    part: bool,
+}
+
+/// Whether a content is fetched by several ranges at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Split {
+    Untried,
+    Done,
+    /// The origin did not bear it: one range at a time.
+    Failed,
 }
 
 /// Holds a task for a request that has yet to join it: without readers it would retire.
@@ -123,6 +147,34 @@ impl State {
         }
         self.sources.push(source.clone());
     }
+
+    /// Takes a fetch away that has ended. `true` if it was one of several at once and failed in a
+    /// way that one alone might not have: what it was for is then fetched one range after another.
+    pub(crate) fn landed(&mut self, id: u64, failed: bool) -> bool {
+        let part = self.flying.remove(&id).is_some_and(|flight| flight.part);
+        if part && failed {
+            self.split = Split::Failed;
+        }
+        part && failed
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    fn over(range: Range<u64>) -> Self {
+        let end = Arc::new(AtomicU64::new(range.end));
+        Self { start: range.start, end, began: Instant::now(), part: false }
+    }
+
+    fn range(&self) -> Range<u64> {
+        self.start..self.end.load(Ordering::Relaxed)
+    }
+
+    /// Where it is to end, as that changes.
+    pub(crate) fn end(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.end)
+    }
 }
 
 // === impl Task ===
@@ -145,6 +197,7 @@ impl Task {
             seats: 0,
             kept: Vec::new(),
             flying: HashMap::new(),
+            split: Split::Untried,
             sources: Vec::new(),
             whole_only: false,
             settling: false,
@@ -277,7 +330,7 @@ impl Task {
         if self.tasks.inner.options.finish_abandoned {
             merge(&mut state.kept, range.clone());
         }
-        state.flying.insert(id, range);
+        state.flying.insert(id, Flight::over(range));
         id
     }
 
@@ -293,12 +346,7 @@ impl Task {
             state.kept.retain(|range| !entry.gaps(range.clone()).is_empty());
             for range in self.next_fetches(&state) {
                 let Some(source) = state.sources.last().cloned() else { break };
-                let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-                let end = (range.end != u64::MAX).then_some(range.end);
-                let identity = state.meta.identity(state.entry.total());
-                let origin = self.tasks.origin().clone();
-                streams.push((id, ContentStream::lazy(origin, source, range.start, end, identity)));
-                state.flying.insert(id, range);
+                streams.push(self.begin_fetch(&mut state, source, range, false));
             }
             let whole = |total| state.entry.gaps(0..total).is_empty();
             state.settling = state.flying.is_empty() && state.entry.total().is_some_and(whole);
@@ -314,16 +362,75 @@ impl Task {
         }
     }
 
+    /// A further fetch, to be spawned.
+    fn begin_fetch(
+        &self,
+        state: &mut State,
+        source: FetchRequest,
+        range: Range<u64>,
+        part: bool,
+    ) -> (u64, ContentStream) {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let end = (range.end != u64::MAX).then_some(range.end);
+        let identity = state.meta.identity(state.entry.total());
+        let stream = ContentStream::lazy(self.tasks.origin().clone(), source, range.start, end, identity);
+        state.flying.insert(id, Flight { part, ..Flight::over(range) });
+        (id, stream)
+    }
+
+    /// Lets several ranges be fetched at once where `stream`, the only one under way, shows that
+    /// this is worth it.
+    pub(crate) fn split_if_slow(self: &Arc<Self>, id: u64, stream: &ContentStream) {
+        let options = self.tasks.inner.options.split;
+        let streams: Vec<_> = {
+            let mut state = self.state.lock();
+            let wants_all =
+                state.wanted.values().chain(&state.kept).any(|wanted| Some(wanted.end) >= stream.end());
+            if state.split != Split::Untried || state.flying.len() != 1 || state.whole_only || !wants_all {
+                return;
+            }
+            let (Some(flight), Some(end)) = (state.flying.get(&id), stream.end()) else { return };
+            let progress = Progress {
+                start: flight.start,
+                position: stream.position(),
+                end,
+                elapsed: flight.began.elapsed(),
+            };
+            let running = flight.end();
+            let cuts = boundaries(&options, &progress);
+            let (Some(&first), Some(source)) = (cuts.first(), state.sources.last().cloned()) else { return };
+            state.split = Split::Done;
+            if !self.knows_ranges(&state) {
+                return;
+            }
+            running.store(first, Ordering::Relaxed);
+            let ends = cuts.iter().skip(1).copied().chain([end]);
+            let parts = cuts.iter().copied().zip(ends);
+            parts.map(|(start, end)| self.begin_fetch(&mut state, source.clone(), start..end, true)).collect()
+        };
+        info!(task = %self.id, "the origin is slow: {} ranges at once", streams.len() + 1);
+        for (id, stream) in streams {
+            self.spawn_fetch(id, stream);
+        }
+    }
+
+    /// Whether the origin has said that it answers ranges, of a content that can be joined of them.
+    fn knows_ranges(&self, state: &State) -> bool {
+        let headers = state.meta.headers(&self.key.authority);
+        let ranges = headers.get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
+        ranges && (self.digest.is_some() || state.meta.etag.is_some())
+    }
+
     fn next_fetches(&self, state: &State) -> Vec<Range<u64>> {
         let mut wanted = Vec::new();
         for range in state.wanted.values().chain(&state.kept) {
             merge(&mut wanted, range.clone());
         }
-        let flying: Vec<_> = state.flying.values().cloned().collect();
+        let flying: Vec<_> = state.flying.values().map(Flight::range).collect();
         let situation = Situation {
             wanted: &wanted,
             flying: &flying,
-            most: self.tasks.inner.options.most_fetches,
+            most: if state.split == Split::Failed { 1 } else { self.tasks.inner.options.most_fetches },
             whole_only: state.whole_only,
         };
         fetches(&situation, |range| state.entry.gaps(range))

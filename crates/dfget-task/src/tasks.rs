@@ -16,6 +16,7 @@ use crate::content::Stored;
 use crate::lead::Lead;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
+use crate::split::SplitOptions;
 use crate::task::{Seat, Task};
 
 /// How downloads are done.
@@ -29,6 +30,8 @@ pub struct TaskOptions {
     pub prefetch: bool,
     /// Requests to the origin at once for one task.
     pub most_fetches: usize,
+    /// When one content is fetched by several ranges at once (`download.concurrent`).
+    pub split: SplitOptions,
 }
 
 /// The registry of tasks. Cheap to clone.

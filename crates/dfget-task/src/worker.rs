@@ -4,8 +4,10 @@
 //! while the next batch is read. So the network does not wait for the disk, nor the runtime for
 //! either, and a fetch that waits for its origin holds no thread.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use dfget_core::{Digest, piece_count, piece_length};
@@ -19,10 +21,13 @@ use crate::error::{ContentError, Mismatch};
 use crate::meta::TaskMeta;
 use crate::prefix::PrefixHasher;
 use crate::request::final_key;
-use crate::task::{Outcome, Task};
+use crate::task::{Flight, Outcome, Task};
 
 /// Bytes that may wait for the disk; then the network waits too.
 const BATCH: usize = 1 << 20;
+
+/// When it is looked for the first time whether one stream is enough.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Bytes that were read and not written yet.
 #[derive(Default)]
@@ -54,15 +59,26 @@ impl Task {
     pub(crate) fn spawn_fetch(self: &Arc<Self>, id: u64, stream: ContentStream) {
         let task = Arc::clone(self);
         self.tasks.inner.tracker.spawn(async move {
-            let ended = task.run_fetch(stream).await;
+            let ended = task.run_fetch(id, stream).await;
             task.fetch_ended(id, ended);
         });
     }
 
-    async fn run_fetch(self: &Arc<Self>, mut stream: ContentStream) -> Result<(), Box<Ended>> {
+    async fn run_fetch(self: &Arc<Self>, id: u64, mut stream: ContentStream) -> Result<(), Box<Ended>> {
+        let end = self.state.lock().flying.get(&id).map(Flight::end);
+        // A stream that brings nothing at all is slow, too; it is disturbed for that only once.
+        let mut look = pin!(tokio::time::sleep(LOOK));
+        let mut looked = false;
         let (mut batch, mut writing, mut fetched): (_, Writing, _) = (Batch::default(), None, None);
         let broken = loop {
+            // Others may have taken over the rest.
+            if let Some(end) =
+                end.as_ref().map(|end| end.load(Ordering::Relaxed)).filter(|&end| end != u64::MAX)
+            {
+                stream.end_at(end);
+            }
             if writing.is_none() && batch.len > 0 {
+                self.split_if_slow(id, &stream);
                 writing = Some(self.spawn_write(std::mem::take(&mut batch)));
             }
             if writing.is_none()
@@ -80,6 +96,10 @@ impl Task {
                     if let Err(error) = written {
                         break Broken::Write(error);
                     }
+                }
+                () = &mut look, if !looked && fetched.is_none() => {
+                    looked = true;
+                    self.split_if_slow(id, &stream);
                 }
                 () = self.cancel.cancelled(), if fetched.is_none() => fetched = Some(Err(Broken::Cancelled)),
                 next = stream.next(), if fetched.is_none() && batch.len < BATCH => match next {
@@ -149,9 +169,16 @@ impl Task {
     fn fetch_ended(self: &Arc<Self>, id: u64, ended: Result<(), Box<Ended>>) {
         let outcome = {
             let mut state = self.state.lock();
-            state.flying.remove(&id);
+            let failed = ended
+                .as_ref()
+                .is_err_and(|ended| matches!(&ended.broken, Broken::Fetch(error) if !is_lasting(error)));
+            let forgiven = state.landed(id, failed);
             match ended.map_err(|ended| *ended) {
                 Ok(()) => None,
+                Err(Ended { broken: Broken::Fetch(error), .. }) if forgiven => {
+                    info!(task = %self.id, "several ranges at once do not work ({error}): one after another");
+                    None
+                }
                 Err(Ended { broken: Broken::Fetch(FetchError::Denied(status)), source }) => {
                     state.sources.retain(|other| *other != source);
                     let denied = FetchError::Denied(status);

@@ -14,7 +14,7 @@ pub(crate) use proxy::proxy;
 use dfget_core::PingPath;
 
 use crate::{
-    Access, Code, Config, Download, Environment, Health, Listen, Paths, Proxy, Storage,
+    Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Paths, Proxy, Storage,
     places::Places,
     read::{ADDRESS, BYTES, Expected, Field, IP, PERCENT, Section},
     report::{Report, Subject},
@@ -129,6 +129,20 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         prefetch: section.boolean(report, "prefetch", defaults.prefetch),
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
         stall_timeout,
+        concurrent: concurrent(&section.section(report, "concurrent"), report),
+    }
+}
+
+fn concurrent(section: &Section<'_>, report: &mut Report) -> Concurrent {
+    let defaults = Concurrent::default();
+    let size = section.get("thresholdSize").and_then(|field| field.parse(report, BYTES, scalar::rate));
+    let speed = section.get("thresholdSpeed").and_then(|field| field.parse(report, BYTES, scalar::bytes));
+    let count = section.get("goroutineCount").and_then(|field| field.integer(report, 0, 64));
+    let streams = count.map(|count| usize::try_from(count).unwrap_or(1).max(1));
+    Concurrent {
+        streams: streams.unwrap_or(defaults.streams),
+        threshold_size_bytes: size.unwrap_or(defaults.threshold_size_bytes),
+        threshold_speed_bytes: speed.unwrap_or(defaults.threshold_speed_bytes),
     }
 }
 

@@ -22,12 +22,12 @@ const CLIENT: &[Opt] = &[
 ];
 
 const CONCURRENT: &[Opt] = &[
-    Opt::part("thresholdSize", Kind::Rate, "size from which ranges are fetched at once"),
-    Opt::part("thresholdSpeed", Kind::Bytes, "speed below which ranges are fetched at once"),
-    Opt::part("goroutineCount", COUNT, "ranges at once"),
-    Opt::part("initBackoff", Kind::Number, "seconds before the first retry"),
-    Opt::part("maxBackoff", Kind::Number, "seconds before a retry, at most"),
-    Opt::part("maxAttempts", COUNT, "retries"),
+    Opt::full("thresholdSize", Kind::Rate, "16Mi", "bytes still to come from which it is worth it"),
+    Opt::full("thresholdSpeed", Kind::Bytes, "100Mi", "bytes a second below which one stream is slow"),
+    Opt::full("goroutineCount", Kind::Integer(0, 64), "4", "ranges at once, at most; 1 or 0 = one stream"),
+    Opt::later("initBackoff", Kind::Number, "seconds before the first retry", OWN_CLIENT),
+    Opt::later("maxBackoff", Kind::Number, "seconds before a retry, at most", OWN_CLIENT),
+    Opt::later("maxAttempts", COUNT, "retries", OWN_CLIENT),
 ];
 
 const TRANSPORT: &[Opt] = &[
@@ -96,11 +96,11 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "requests for the same blob always share one download",
     )
     .harmless(&["false"]),
-    Opt::later(
+    Opt::full(
         "concurrent",
         Kind::Section(CONCURRENT),
-        "several ranges of a blob at once",
-        "a blob comes from its origin in one stream",
+        "",
+        "a large blob that comes slowly is fetched by several ranges at once",
     ),
     Opt::later("transportOption", Kind::Section(TRANSPORT), "connections to peers", NO_PEERS),
     Opt::later(
