@@ -13,7 +13,19 @@ use dfget_core::Digest;
 use rustix::process::geteuid;
 
 /// Where the daemon of the system is asked for leases.
-pub const SYSTEM_SOCKET: &str = "/run/dragonfly/lease.sock";
+const SYSTEM_SOCKET: &str = "/run/dragonfly/lease.sock";
+
+/// The variable that names another place for it, for tests: those of one machine must neither meet
+/// its daemon nor each other's.
+pub const SYSTEM_SOCKET_VARIABLE: &str = "DFGET_SYSTEM_SOCKET";
+
+/// Where the daemon of the system is asked for leases; `named` is the value of
+/// [`SYSTEM_SOCKET_VARIABLE`]. Whoever listens there is asked by the kernel who it is, so that the
+/// variable gives nobody a right.
+#[must_use]
+pub fn system_socket(named: Option<&Path>) -> PathBuf {
+    named.filter(|path| path.is_absolute()).unwrap_or(Path::new(SYSTEM_SOCKET)).to_owned()
+}
 
 /// The directory of sockets and locks.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dfget_lease::{Channel, FromDaemon, Grant, LeaseRequest, Lock, Peer, Runtime, SYSTEM_SOCKET, ToDaemon};
+use dfget_lease::{Channel, FromDaemon, Grant, LeaseRequest, Lock, Peer, Runtime, ToDaemon};
 use serde::{Deserialize, Serialize};
 
 use crate::variables::{Variables, Way};
@@ -56,7 +56,9 @@ pub enum Started {
 /// What is needed to get a lease, now or again.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeker {
-    /// Where daemons are looked for.
+    /// Where the daemon of the system is asked.
+    pub(crate) system: PathBuf,
+    /// Where daemons of this user are looked for.
     pub(crate) runtime: Runtime,
     /// The instance to start.
     pub(crate) instance: String,
@@ -94,7 +96,7 @@ impl Seeker {
     /// # Errors
     /// Why there is none, and what to do.
     pub(crate) fn find(&self, listener: &TcpListener, note: &mut dyn FnMut(String)) -> Result<Lease, String> {
-        for socket in [PathBuf::from(SYSTEM_SOCKET), self.runtime.daemon_socket()] {
+        for socket in [self.system.clone(), self.runtime.daemon_socket()] {
             match self.ask(&socket, listener) {
                 Ok(lease) => {
                     note(format!("using the daemon at {} (process {})", socket.display(), lease.grant.pid));

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use dfget_lease::{LeaseRequest, PROTOCOL, Runtime};
+use dfget_lease::{LeaseRequest, PROTOCOL, Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::acquire::{Lease, Seeker};
@@ -288,7 +288,9 @@ impl Setting {
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = listener.map_err(|error| format!("no port to listen on: {error}"))?;
-        let seeker = Seeker { runtime, instance, start, variables: self.original.clone(), request };
+        let system = system_socket(self.directory(SYSTEM_SOCKET_VARIABLE).as_deref());
+        let variables = self.original.clone();
+        let seeker = Seeker { system, runtime, instance, start, variables, request };
         let mut notes = Vec::new();
         let found = seeker.find(&listener, &mut |note| notes.push(note));
         self.notes.append(&mut notes);
