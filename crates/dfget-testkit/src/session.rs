@@ -146,7 +146,8 @@ impl Session {
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         let ours = processes.filter(|process| {
             let read = |name| fs::read(process.path().join(name)).unwrap_or_default();
-            let has = |text: &[u8], word: &str| text.split(|&byte| byte == 0).any(|one| one == word.as_bytes());
+            let has =
+                |text: &[u8], word: &str| text.split(|&byte| byte == 0).any(|one| one == word.as_bytes());
             has(&read("cmdline"), "leased-daemon") && has(&read("environ"), &home)
         });
         ours.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
@@ -156,7 +157,6 @@ impl Session {
     ///
     /// # Panics
     /// If there is none, or another.
-    #[must_use]
     pub fn daemon(&self) -> u32 {
         let daemons = self.daemons();
         assert_eq!(daemons.len(), 1, "one daemon serves the session: {daemons:?}");
