@@ -139,7 +139,7 @@ fn covers(entry: &str, host: &str) -> bool {
     // Any proxy will do: what matters is whether the entry keeps the host from it.
     let probe = Upstream::new("http://proxy.invalid", "", &entry.to_ascii_lowercase());
     let Ok(Some(probe)) = probe else { return false };
-    !probe.leads_to(&authority)
+    probe.excludes(&authority)
 }
 
 fn is_loopback(entry: &str) -> bool {
@@ -180,6 +180,8 @@ mod tests {
         }
         assert_eq!(cut("y.example.org,ample.org"), "y.example.org,ample.org");
         assert_eq!(cut(""), "");
+        let local = hosts(&["127.0.0.1:5000"]);
+        assert_eq!(without("localhost,127.0.0.1,x.y", Hijacked::Hosts(&local)), "localhost,x.y");
         assert_eq!(
             without("localhost,127.0.0.1,::1,*.site,10.0.0.0/8", Hijacked::All),
             "localhost,127.0.0.1,::1"
