@@ -19,7 +19,7 @@ pub use command::CommandError;
 pub use reference::References;
 pub use variables::{Variables, Way};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,6 +100,8 @@ struct Setting {
     options: Options,
     references: References,
     original: Variables,
+    /// Names of what a `dfget run` around this one has changed.
+    around: BTreeSet<String>,
     way: Way,
     notes: Vec<String>,
     /// What the user should know even without `--verbose`.
@@ -174,11 +176,12 @@ impl Setting {
                 return Err(RunError::Host(host.clone()));
             }
         }
-        let original = variables::original(variables);
+        let (original, around) = variables::original(variables);
         let mut setting = Self {
             options,
             references,
             original,
+            around,
             way: Way::default(),
             notes: Vec::new(),
             warnings: Vec::new(),
@@ -311,7 +314,8 @@ impl Setting {
 
     fn child(&self, proxy: &str, bundles: &BTreeMap<&'static str, String>, hosts: &[String]) -> Variables {
         let hijacked = if self.options.all_hosts { Hijacked::All } else { Hijacked::Hosts(hosts) };
-        variables::for_child(&self.original, proxy, hijacked, self.references.plain, bundles)
+        let plain = self.references.plain;
+        variables::for_child(&self.original, &self.around, proxy, hijacked, plain, bundles)
     }
 
     fn tell(&self, say: fn(&str)) {
