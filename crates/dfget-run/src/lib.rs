@@ -108,15 +108,15 @@ struct Setting {
     warnings: Vec<String>,
 }
 
-/// Says what would be done.
+/// Says what would be done, and leaves no trace.
 ///
 /// # Errors
 /// [`RunError::Host`].
 pub fn plan(options: Options, variables: Variables) -> Result<Plan, RunError> {
     let mut setting = Setting::new(options, variables)?;
     let instance = setting.instance();
-    let store = setting.store(&instance, Path::new("/tmp"));
-    let dir = setting.bundle_dir().unwrap_or_else(|_| PathBuf::from("/tmp"));
+    let store = setting.store(&instance, Path::new("/tmp"), SystemDisks { only_look: true });
+    let dir = bundle::likely_directory(setting.directory("HOME").as_deref());
     let names = dir.join("bundle-….pem").display().to_string();
     let bundles = variables::TRUST.into_iter().map(|name| (name, names.clone())).collect();
     let proxy = "http://lease:SECRET@127.0.0.1:PORT";
@@ -236,13 +236,12 @@ impl Setting {
         ])
     }
 
-    fn store(&mut self, instance: &str, last: &Path) -> PathBuf {
+    fn store(&mut self, instance: &str, last: &Path, disks: SystemDisks) -> PathBuf {
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy().replace('/', "_");
         let mut notes = Vec::new();
-        let dir = store::directory(&self.original, &host, instance, last, &SystemDisks, &mut |note| {
-            notes.push(note)
-        });
+        let dir =
+            store::directory(&self.original, &host, instance, last, &disks, &mut |note| notes.push(note));
         self.notes.extend(notes);
         self.notes.push(format!("store: {}", dir.display()));
         dir
@@ -270,7 +269,7 @@ impl Setting {
             Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())?;
         let bundle_dir = self.bundle_dir()?;
         let instance = self.instance();
-        let data_dir = self.store(&instance, runtime.dir());
+        let data_dir = self.store(&instance, runtime.dir(), SystemDisks::default());
         let start = Start {
             socket: runtime.socket(&instance),
             lock: runtime.lock(&instance),
