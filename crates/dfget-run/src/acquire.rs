@@ -166,11 +166,19 @@ impl Seeker {
     }
 
     fn ask(&self, socket: &Path, listener: &TcpListener) -> Result<Lease, Miss> {
-        let mut channel = Channel::connect(socket).map_err(Miss::Nobody)?;
+        let silent = || {
+            let socket = socket.display();
+            Miss::Refused(format!(
+                "whoever listens at {socket} does not answer; end it if it is a dfget that hangs"
+            ))
+        };
+        let mut channel = Channel::connect(socket, LEASE_PATIENCE).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => silent(),
+            _ => Miss::Nobody(error),
+        })?;
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let peer = Peer::of(channel.stream()).map_err(Miss::Nobody)?;
         peer.trusted(&passwd).map_err(|untrusted| Miss::Refused(untrusted.to_string()))?;
-        channel.set_patience(Some(LEASE_PATIENCE)).map_err(Miss::Nobody)?;
         let sent = channel.send(&ToDaemon::Lease(self.request.clone()), &[listener.as_fd()]);
         // Who says no at once may close before all was read.
         let answer = channel.receive::<FromDaemon>();
@@ -184,6 +192,7 @@ impl Seeker {
                 Err(Miss::Nobody(sent.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())))
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Miss::Nobody(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
             Ok(Some(FromDaemon::Spared(_))) | Err(_) => Err(Miss::Refused(format!(
                 "process {} at {} gives no answer that this version understands; if it is an older dfget, end it \
                  when its commands have ended",
