@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -303,16 +303,31 @@ impl Running {
         send(self.id(), signal);
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and returns its code; not for what others may still print to the same output.
+    ///
+    /// # Panics
+    /// As [`Running::wait`].
+    #[must_use]
+    pub fn wait_for_end(mut self) -> i32 {
+        code(self.end())
+    }
+
+    /// Waits for its end, and for all that is printed.
     ///
     /// # Panics
     /// If it does not come within [`PATIENCE`].
     pub fn wait(mut self) -> Ended {
+        let status = self.end();
+        let _ = self.stdout.read_to_string(&mut self.printed);
+        Ended { code: code(status), stdout: std::mem::take(&mut self.printed), stderr: self.said() }
+    }
+
+    fn end(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         let end = Instant::now() + PATIENCE;
-        let status = loop {
+        loop {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                break status;
+                return status;
             }
             let patient = Instant::now() < end;
             if !patient {
@@ -321,9 +336,7 @@ impl Running {
             }
             assert!(patient, "the command did not end:\n{}{}", self.printed, self.said());
             thread::sleep(POLL);
-        };
-        let _ = self.stdout.read_to_string(&mut self.printed);
-        Ended { code: code(status), stdout: std::mem::take(&mut self.printed), stderr: self.said() }
+        }
     }
 }
 
@@ -372,7 +385,7 @@ pub fn proxy_of(value: &str) -> (SocketAddr, String) {
     (address.trim_end_matches('/').parse().expect("an address"), login.to_owned())
 }
 
-fn code(status: std::process::ExitStatus) -> i32 {
+fn code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
