@@ -24,7 +24,7 @@ pub const SYSTEM_SOCKET_VARIABLE: &str = "DFGET_SYSTEM_SOCKET";
 /// variable gives nobody a right.
 #[must_use]
 pub fn system_socket(named: Option<&Path>) -> PathBuf {
-    named.filter(|path| path.is_absolute()).unwrap_or(Path::new(SYSTEM_SOCKET)).to_owned()
+    named.filter(|path| path.is_absolute()).unwrap_or_else(|| Path::new(SYSTEM_SOCKET)).to_owned()
 }
 
 /// The directory of sockets and locks.
