@@ -145,7 +145,7 @@ fn what_was_ignored_before_is_ignored_by_the_command_too() {
 
 /// `dfget run` of this script at a terminal, which `script` of util-linux makes.
 fn at_a_terminal(session: &Session, inner: &str) -> Running {
-    fs::write(session.path("home/inner"), inner).unwrap();
+    fs::write(session.path("home/inner"), inner).expect("the home can be written");
     let host = session.registry.origin.authority();
     let line = format!("exec {} run --host {host} -- sh ./inner", env!("CARGO_BIN_EXE_dfget"));
     let mut command = session.program("script");
