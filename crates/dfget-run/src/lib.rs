@@ -287,6 +287,7 @@ impl Setting {
             hosts: self.references.hosts.clone(),
             all_hosts: self.options.all_hosts,
             images: self.references.images.clone(),
+            trusts: Vec::new(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = listener.map_err(|error| format!("no port to listen on: {error}"))?;

@@ -40,7 +40,7 @@ fn assert_pulls(session: &Session, seed: u64) -> Ended {
 
 /// A server at `path` that hands each connection to `serve`, on a thread of its own.
 fn squat(path: &PathBuf, serve: impl Fn(UnixStream) + Send + Sync + 'static) {
-    let listener = UnixListener::bind(path).unwrap();
+    let listener = UnixListener::bind(path).expect("the place is free");
     let serve = Arc::new(serve);
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -294,6 +294,24 @@ fn after_a_kill_of_the_daemon_the_command_goes_on_and_finds_another() {
     for (number, blob) in blobs.iter().enumerate() {
         assert!(fs::read(session.path("home").join(format!("got{number}"))).unwrap() == blob.bytes[..]);
     }
+}
+
+/// The authority for all hosts lives in its daemon's memory: the next one has another, which programs that run already
+/// do not trust, and so is not let in.
+#[test]
+fn a_daemon_with_other_authorities_is_not_taken_for_the_one_that_died() {
+    let session = session();
+    let url = session.registry.put("p/image", &Blob::random(1000, 51));
+    let script = format!("echo ready; read line; curl -sS --fail -o got {url}");
+    let mut running =
+        Running::start(session.run(&["--all-hosts", "--", "sh", "-c", &script]).stdin(Stdio::piped()));
+    running.wait_for("ready");
+    send(session.daemon(), Signal::KILL);
+    let refused = "its authorities are not those that the command began with";
+    until("the next daemon to refuse", || session.log().contains(refused).then_some(()));
+    running.type_in(b"\n");
+    assert_eq!(running.wait().code, 0);
+    assert_eq!(session.log().matches("\"msg\":\"lease for process").count(), 1, "{}", session.log());
 }
 
 /// A daemon that is told to end lets pulls under way end, and takes no more of them.
