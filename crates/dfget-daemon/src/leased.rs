@@ -2,6 +2,7 @@
 //! leaves when the last has ended.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -82,6 +83,7 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     // What is left there is a dead daemon's: whoever starts this one has the lock.
     let _ = fs::remove_file(&options.socket);
     let listener = StdUnixListener::bind(&options.socket)?;
+    fs::set_permissions(&options.socket, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let leaving = Leaving { socket: options.socket, lock: options.lock, linger: options.linger };

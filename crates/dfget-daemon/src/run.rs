@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use dfget_config::{Config, Listen, Loaded, PemSource};
 use dfget_console::Console;
-use dfget_lease::{Runtime, SYSTEM_SOCKET};
+use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
 use dfget_telemetry::logging::{self, LogOptions};
 use dfget_tls::LeafCache;
@@ -182,10 +182,10 @@ impl Listeners {
 /// own. Without it pulls by the port work all the same.
 fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
     let system = rustix::process::geteuid().is_root();
+    let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let path = if system {
-        PathBuf::from(SYSTEM_SOCKET)
+        system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref())
     } else {
-        let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let (xdg, temporary) = (directory("XDG_RUNTIME_DIR"), directory("TMPDIR"));
         match Runtime::find(xdg.as_deref(), temporary.as_deref()) {
             Ok(runtime) => runtime.daemon_socket(),

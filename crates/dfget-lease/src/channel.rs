@@ -7,9 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg,
+    socket_with,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,12 +40,20 @@ pub struct Inbox {
 // === impl Channel ===
 
 impl Channel {
-    /// Connects to the socket at `path`.
+    /// Connects to the socket at `path`; neither this nor what follows waits longer than `patience`
+    /// for the other end.
     ///
     /// # Errors
-    /// Those of the socket: nobody listens, or it is not ours to use.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self::over(UnixStream::connect(path)?))
+    /// Those of the socket: nobody listens, or it is not ours to use; [`io::ErrorKind::WouldBlock`]
+    /// where somebody listens and takes nobody.
+    pub fn connect(path: &Path, patience: Duration) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // It bounds connect(2) as well, which waits where the queue of the other end is full.
+        set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        let channel = Self::over(UnixStream::from(socket));
+        channel.set_patience(Some(patience))?;
+        Ok(channel)
     }
 
     /// A channel over a connection that stands.

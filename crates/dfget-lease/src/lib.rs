@@ -21,4 +21,6 @@ pub use channel::{Channel, Inbox, next, send};
 pub use lock::{Lock, try_lock};
 pub use message::{FromDaemon, Grant, LeaseRequest, PROTOCOL, Spared, ToDaemon};
 pub use peer::{Peer, Untrusted};
-pub use runtime::{Runtime, RuntimeError, SYSTEM_SOCKET, make_private};
+pub use runtime::{
+    Runtime, RuntimeError, SYSTEM_SOCKET_VARIABLE, could_be_private, make_private, system_socket,
+};

@@ -43,6 +43,10 @@ pub struct LeaseRequest {
     pub all_hosts: bool,
     /// URLs that are images themselves.
     pub images: Vec<String>,
+    /// The authorities (PEM) that the command's programs trust already, for they run: there is no
+    /// lease with others. Empty = none runs yet.
+    #[serde(default)]
+    pub trusts: Vec<String>,
 }
 
 /// From the daemon to the command.

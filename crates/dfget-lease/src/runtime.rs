@@ -13,7 +13,19 @@ use dfget_core::Digest;
 use rustix::process::geteuid;
 
 /// Where the daemon of the system is asked for leases.
-pub const SYSTEM_SOCKET: &str = "/run/dragonfly/lease.sock";
+const SYSTEM_SOCKET: &str = "/run/dragonfly/lease.sock";
+
+/// The variable that names another place for it, for tests: those of one machine must neither meet
+/// its daemon nor each other's.
+pub const SYSTEM_SOCKET_VARIABLE: &str = "DFGET_SYSTEM_SOCKET";
+
+/// Where the daemon of the system is asked for leases; `named` is the value of
+/// [`SYSTEM_SOCKET_VARIABLE`]. Whoever listens there is asked by the kernel who it is, so that the
+/// variable gives nobody a right.
+#[must_use]
+pub fn system_socket(named: Option<&Path>) -> PathBuf {
+    named.filter(|path| path.is_absolute()).unwrap_or_else(|| Path::new(SYSTEM_SOCKET)).to_owned()
+}
 
 /// The directory of sockets and locks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,6 +108,35 @@ impl Runtime {
     }
 }
 
+/// Whether [`make_private`] would do, as far as can be told without making anything.
+///
+/// # Errors
+/// As there.
+pub fn could_be_private(dir: &Path) -> io::Result<()> {
+    let writable = |dir: &Path| {
+        let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::access(dir, wanted).map_err(io::Error::from)
+    };
+    match fs::symlink_metadata(dir) {
+        Ok(found) => check_own(&found).and_then(|()| writable(dir)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let near = dir.ancestors().skip(1).find(|ancestor| ancestor.exists());
+            near.map_or(Err(error), writable)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn check_own(found: &fs::Metadata) -> io::Result<()> {
+    if !found.is_dir() {
+        return Err(io::Error::other("not a directory"));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Err(io::Error::other(format!("it belongs to user {}", found.uid())));
+    }
+    Ok(())
+}
+
 /// Makes a directory that only we can enter, or checks the one that is there.
 ///
 /// # Errors
@@ -106,12 +147,7 @@ pub fn make_private(dir: &Path) -> io::Result<()> {
         _ => {}
     }
     let found = fs::symlink_metadata(dir)?;
-    if !found.is_dir() {
-        return Err(io::Error::other("not a directory"));
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Err(io::Error::other(format!("it belongs to user {}", found.uid())));
-    }
+    check_own(&found)?;
     if found.mode() & 0o077 != 0 {
         fs::set_permissions(dir, Permissions::from_mode(0o700))?;
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use dfget_core::{Authority, Scheme};
 use http::header::HeaderValue;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -59,10 +59,10 @@ impl Upstream {
         Ok(Some(Self { matcher }))
     }
 
-    /// Whether a proxy leads to `authority`.
+    /// Whether `NO_PROXY` keeps `authority` from the proxy, by its entries alone.
     #[must_use]
-    pub fn leads_to(&self, authority: &Authority) -> bool {
-        self.via(authority).is_some()
+    pub fn excludes(&self, authority: &Authority) -> bool {
+        self.matched(authority).is_none()
     }
 
     /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's.
@@ -71,12 +71,16 @@ impl Upstream {
         if loopback || authority.host == "localhost" {
             return None;
         }
-        let found = self.matcher.intercept(&authority.to_string().parse().ok()?)?;
+        let found = self.matched(authority)?;
         Some(Via {
             host: found.uri().host()?.trim_matches(['[', ']']).to_owned(),
             port: found.uri().port_u16().unwrap_or(80),
             login: found.basic_auth().cloned(),
         })
+    }
+
+    fn matched(&self, authority: &Authority) -> Option<Intercept> {
+        self.matcher.intercept(&authority.to_string().parse().ok()?)
     }
 }
 
@@ -158,6 +162,9 @@ mod tests {
         assert_eq!(https("127.0.0.1"), None);
         assert_eq!(https("localhost"), None);
         assert_eq!(via(&upstream, Scheme::Http, "registry.example").as_deref(), Some("other.example:80"));
+        let excluded =
+            |host| upstream.excludes(&Authority::parse(Scheme::Https, host).expect("an authority"));
+        assert!(excluded("10.1.2.3") && !excluded("127.0.0.1"), "no entry keeps loopback from it");
         let plain = upstream.via(&Authority::parse(Scheme::Http, "x.example").expect("an authority"));
         assert_eq!(plain.and_then(|via| via.login).expect("a login"), "Basic dTpwQA==");
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use dfget_lease::{Channel, FromDaemon, Grant, LeaseRequest, Lock, Peer, Runtime, SYSTEM_SOCKET, ToDaemon};
+use dfget_lease::{Channel, FromDaemon, Grant, LeaseRequest, Lock, Peer, Runtime, ToDaemon};
 use serde::{Deserialize, Serialize};
 
 use crate::variables::{Variables, Way};
@@ -56,7 +56,9 @@ pub enum Started {
 /// What is needed to get a lease, now or again.
 #[derive(Clone, Debug)]
 pub(crate) struct Seeker {
-    /// Where daemons are looked for.
+    /// Where the daemon of the system is asked.
+    pub(crate) system: PathBuf,
+    /// Where daemons of this user are looked for.
     pub(crate) runtime: Runtime,
     /// The instance to start.
     pub(crate) instance: String,
@@ -94,7 +96,7 @@ impl Seeker {
     /// # Errors
     /// Why there is none, and what to do.
     pub(crate) fn find(&self, listener: &TcpListener, note: &mut dyn FnMut(String)) -> Result<Lease, String> {
-        for socket in [PathBuf::from(SYSTEM_SOCKET), self.runtime.daemon_socket()] {
+        for socket in [self.system.clone(), self.runtime.daemon_socket()] {
             match self.ask(&socket, listener) {
                 Ok(lease) => {
                     note(format!("using the daemon at {} (process {})", socket.display(), lease.grant.pid));
@@ -164,11 +166,19 @@ impl Seeker {
     }
 
     fn ask(&self, socket: &Path, listener: &TcpListener) -> Result<Lease, Miss> {
-        let mut channel = Channel::connect(socket).map_err(Miss::Nobody)?;
+        let silent = || {
+            let socket = socket.display();
+            Miss::Refused(format!(
+                "whoever listens at {socket} does not answer; end it if it is a dfget that hangs"
+            ))
+        };
+        let mut channel = Channel::connect(socket, LEASE_PATIENCE).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => silent(),
+            _ => Miss::Nobody(error),
+        })?;
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let peer = Peer::of(channel.stream()).map_err(Miss::Nobody)?;
         peer.trusted(&passwd).map_err(|untrusted| Miss::Refused(untrusted.to_string()))?;
-        channel.set_patience(Some(LEASE_PATIENCE)).map_err(Miss::Nobody)?;
         let sent = channel.send(&ToDaemon::Lease(self.request.clone()), &[listener.as_fd()]);
         // Who says no at once may close before all was read.
         let answer = channel.receive::<FromDaemon>();
@@ -182,6 +192,7 @@ impl Seeker {
                 Err(Miss::Nobody(sent.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())))
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Miss::Nobody(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
             Ok(Some(FromDaemon::Spared(_))) | Err(_) => Err(Miss::Refused(format!(
                 "process {} at {} gives no answer that this version understands; if it is an older dfget, end it \
                  when its commands have ended",

@@ -28,8 +28,9 @@ pub(crate) struct Bundles {
 // === impl Bundles ===
 
 impl Bundles {
-    /// Makes them for `dir`, unwritten. Each variable's is what that names now, else the system's
-    /// store, and `authorities` (PEM). `note` hears of what could not be read.
+    /// Makes them for `dir`, unwritten. Each variable's is what that names now, else what its programs
+    /// read instead, else the system's store, and `authorities` (PEM). `note` hears of what could not
+    /// be read.
     pub(crate) fn plan(
         dir: &Path,
         original: &Variables,
@@ -40,13 +41,18 @@ impl Bundles {
         let mut system = None;
         let mut bundles = Self::default();
         for name in TRUST {
-            let before = original.get(name).filter(|value| !value.is_empty());
-            let named = before.and_then(|file| match fs::read(file) {
+            let set = |name: &str| original.get(name).filter(|value| !value.is_empty());
+            let before =
+                read_by_programs_of(name).into_iter().find_map(|source| Some((source, set(source)?)));
+            let named = before.and_then(|(source, file)| match fs::read(file) {
                 Ok(text) => Some(text),
                 Err(error) => {
-                    note(format!(
-                        "{name}={file} cannot be read ({error}); the system's store is taken instead"
-                    ));
+                    // Once for each variable that is wrong, not for each that comes to stand on it.
+                    if source == name {
+                        note(format!(
+                            "{name}={file} cannot be read ({error}); the system's store is taken instead"
+                        ));
+                    }
                     None
                 }
             });
@@ -94,16 +100,29 @@ impl Bundles {
         }
         let _ = self.write();
     }
+}
 
-    /// Whether each of these authorities (PEM) is in every bundle.
-    #[must_use]
-    pub(crate) fn hold(&self, authorities: &[String]) -> bool {
-        let ours = certificates(authorities);
-        let held = merged_bundle(&[], &ours);
-        let blocks = held.split_inclusive("-----END CERTIFICATE-----\n");
-        let blocks: Vec<_> = blocks.collect();
-        self.texts.values().all(|text| blocks.iter().all(|block| text.contains(block)))
-    }
+/// The variables that the programs of `name` read, in this order, before they turn to the system's
+/// store: curl takes `SSL_CERT_FILE` too, and Python's requests what curl takes.
+fn read_by_programs_of(name: &'static str) -> Vec<&'static str> {
+    let next = match name {
+        "CURL_CA_BUNDLE" => Some("SSL_CERT_FILE"),
+        "REQUESTS_CA_BUNDLE" => Some("CURL_CA_BUNDLE"),
+        _ => None,
+    };
+    [name].into_iter().chain(next).collect()
+}
+
+/// The directory that bundles are to be in, unmade, as far as can be told without making it.
+pub(crate) fn likely_directory(home: Option<&Path>) -> PathBuf {
+    let [tmp, in_home] = candidates(home);
+    let usable = |dir: &PathBuf| dfget_lease::could_be_private(dir).is_ok();
+    tmp.clone().filter(usable).or_else(|| in_home.filter(usable)).or(tmp).unwrap_or_default()
+}
+
+fn candidates(home: Option<&Path>) -> [Option<PathBuf>; 2] {
+    let own = format!("dfget-{}", geteuid().as_raw());
+    [Some(Path::new("/tmp").join(own)), home.map(|home| home.join(".cache/dragonfly/bundles"))]
 }
 
 /// A directory for bundles: one that containers have too, `/tmp` or `$HOME`.
@@ -111,10 +130,8 @@ impl Bundles {
 /// # Errors
 /// What is wrong with each, and what to do.
 pub(crate) fn directory(home: Option<&Path>) -> Result<PathBuf, String> {
-    let own = format!("dfget-{}", geteuid().as_raw());
-    let in_home = home.map(|home| home.join(".cache/dragonfly/bundles"));
     let mut tried = Vec::new();
-    for dir in [Some(Path::new("/tmp").join(own)), in_home].into_iter().flatten() {
+    for dir in candidates(home).into_iter().flatten() {
         let made =
             dir.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| dfget_lease::make_private(&dir));
         match made.and_then(|()| probe(&dir)) {
@@ -200,7 +217,24 @@ mod tests {
             notes.iter().any(|note| note.contains("GIT_SSL_CAINFO=") && note.contains("gone")),
             "{notes:?}"
         );
-        assert!(bundles.hold(&[ours]) && !bundles.hold(&[authority("r.example")]));
+    }
+
+    #[test]
+    fn an_unset_variable_is_what_its_programs_would_read_instead() {
+        let dir = tempfile::tempdir().unwrap();
+        let (site, ours) = (authority("site.example"), authority("r.example"));
+        let file = dir.path().join("site.pem");
+        fs::write(&file, &site).unwrap();
+        let of = |name: &str| {
+            let original = Variables::from([(name.to_owned(), file.display().to_string())]);
+            let bundles = Bundles::plan(dir.path(), &original, std::slice::from_ref(&ours), &mut |_| {});
+            let same = bundles.files[name].clone();
+            let with = bundles.files.into_iter().filter(|(_, file)| *file == same);
+            with.map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(of("SSL_CERT_FILE"), ["CURL_CA_BUNDLE", "SSL_CERT_FILE"]);
+        assert_eq!(of("CURL_CA_BUNDLE"), ["CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"]);
+        assert_eq!(of("GIT_SSL_CAINFO"), ["GIT_SSL_CAINFO"]);
     }
 
     #[test]

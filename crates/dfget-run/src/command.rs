@@ -88,12 +88,15 @@ pub(crate) fn look_up(name: &str, path: &str) -> Result<(), CommandError> {
 // === impl Supervisor ===
 
 impl Supervisor {
-    /// Takes the signals.
+    /// Takes the signals. One that our caller ignores is left alone, so that the command ignores it
+    /// too (`nohup`).
     ///
     /// # Errors
     /// The system refuses.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { signals: SignalsInfo::new(PASSED.into_iter().chain([SIGCHLD]))? })
+        let ignored = ignored(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let passed = PASSED.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0);
+        Ok(Self { signals: SignalsInfo::new(passed.chain([SIGCHLD]))? })
     }
 
     /// Starts the command.
@@ -131,6 +134,12 @@ impl Supervisor {
     }
 }
 
+/// The set of ignored signals in the text of `/proc/self/status`, the first in the lowest bit.
+fn ignored(status: &str) -> u64 {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
 /// The code as a shell tells it: that of the command, or 128 and the signal that ended it.
 fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
@@ -156,6 +165,13 @@ mod tests {
         let code = |name: &str| look_up(name, &path).unwrap_err().exit_code();
         assert_eq!((code("nothing"), code("data"), code("folder")), (127, 126, 127));
         assert_eq!((code(&format!("{path}/folder")), code(&format!("{path}/nothing"))), (126, 127));
+    }
+
+    #[test]
+    fn the_ignored_signals_are_read_from_the_kernels_word() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\nSigCgt:\t2\n";
+        assert_eq!(ignored(status), 1 << (SIGHUP - 1) | 1 << 12);
+        assert_eq!((ignored(""), ignored("SigIgn:\tnonsense\n")), (0, 0));
     }
 
     #[test]

@@ -69,6 +69,8 @@ struct Watch {
     post: Post,
     orders: mpsc::Receiver<Order>,
     child: Option<OwnedFd>,
+    /// What the first lease brought.
+    trusts: Vec<String>,
     said: bool,
 }
 
@@ -82,7 +84,8 @@ impl Guard {
     pub(crate) fn begin(lease: Lease, post: Post) -> io::Result<Self> {
         let (orders, received) = mpsc::channel(4);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let watch = Watch { post, orders: received, child: None, said: false };
+        let trusts = lease.grant.authorities.clone();
+        let watch = Watch { post, orders: received, child: None, trusts, said: false };
         let thread = std::thread::Builder::new().name("guard".to_owned()).spawn(move || {
             runtime.block_on(watch.run(lease));
             // A daemon may still be looked for; nobody waits for it any more.
@@ -196,14 +199,11 @@ impl Watch {
         found
     }
 
-    /// Another daemon; one whose authorities the command's programs do not know is of no use.
+    /// Another daemon, with the authorities that the command's programs know.
     async fn seek(&self) -> Option<Lease> {
-        let (seeker, listener) = (self.post.seeker.clone(), self.post.listener.try_clone().ok()?);
-        let found = tokio::task::spawn_blocking(move || seeker.find(&listener, &mut |_| {})).await.ok()?;
-        match found {
-            Ok(lease) if self.post.bundles.hold(&lease.grant.authorities) => Some(lease),
-            Ok(_) | Err(_) => None,
-        }
+        let (mut seeker, listener) = (self.post.seeker.clone(), self.post.listener.try_clone().ok()?);
+        seeker.request.trusts.clone_from(&self.trusts);
+        tokio::task::spawn_blocking(move || seeker.find(&listener, &mut |_| {})).await.ok()?.ok()
     }
 
     /// A proxy that hijacks nothing, on the command's own socket.

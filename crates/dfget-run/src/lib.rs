@@ -19,13 +19,13 @@ pub use command::CommandError;
 pub use reference::References;
 pub use variables::{Variables, Way};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use dfget_lease::{LeaseRequest, PROTOCOL, Runtime};
+use dfget_lease::{LeaseRequest, PROTOCOL, Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::acquire::{Lease, Seeker};
@@ -100,21 +100,23 @@ struct Setting {
     options: Options,
     references: References,
     original: Variables,
+    /// Names of what a `dfget run` around this one has changed.
+    around: BTreeSet<String>,
     way: Way,
     notes: Vec<String>,
     /// What the user should know even without `--verbose`.
     warnings: Vec<String>,
 }
 
-/// Says what would be done.
+/// Says what would be done, and leaves no trace.
 ///
 /// # Errors
 /// [`RunError::Host`].
 pub fn plan(options: Options, variables: Variables) -> Result<Plan, RunError> {
     let mut setting = Setting::new(options, variables)?;
     let instance = setting.instance();
-    let store = setting.store(&instance, Path::new("/tmp"));
-    let dir = setting.bundle_dir().unwrap_or_else(|_| PathBuf::from("/tmp"));
+    let store = setting.store(&instance, Path::new("/tmp"), SystemDisks { only_look: true });
+    let dir = bundle::likely_directory(setting.directory("HOME").as_deref());
     let names = dir.join("bundle-….pem").display().to_string();
     let bundles = variables::TRUST.into_iter().map(|name| (name, names.clone())).collect();
     let proxy = "http://lease:SECRET@127.0.0.1:PORT";
@@ -174,11 +176,12 @@ impl Setting {
                 return Err(RunError::Host(host.clone()));
             }
         }
-        let original = variables::original(variables);
+        let (original, around) = variables::original(variables);
         let mut setting = Self {
             options,
             references,
             original,
+            around,
             way: Way::default(),
             notes: Vec::new(),
             warnings: Vec::new(),
@@ -233,13 +236,12 @@ impl Setting {
         ])
     }
 
-    fn store(&mut self, instance: &str, last: &Path) -> PathBuf {
+    fn store(&mut self, instance: &str, last: &Path, disks: SystemDisks) -> PathBuf {
         let host = rustix::system::uname();
         let host = host.nodename().to_string_lossy().replace('/', "_");
         let mut notes = Vec::new();
-        let dir = store::directory(&self.original, &host, instance, last, &SystemDisks, &mut |note| {
-            notes.push(note)
-        });
+        let dir =
+            store::directory(&self.original, &host, instance, last, &disks, &mut |note| notes.push(note));
         self.notes.extend(notes);
         self.notes.push(format!("store: {}", dir.display()));
         dir
@@ -267,7 +269,7 @@ impl Setting {
             Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())?;
         let bundle_dir = self.bundle_dir()?;
         let instance = self.instance();
-        let data_dir = self.store(&instance, runtime.dir());
+        let data_dir = self.store(&instance, runtime.dir(), SystemDisks::default());
         let start = Start {
             socket: runtime.socket(&instance),
             lock: runtime.lock(&instance),
@@ -285,10 +287,13 @@ impl Setting {
             hosts: self.references.hosts.clone(),
             all_hosts: self.options.all_hosts,
             images: self.references.images.clone(),
+            trusts: Vec::new(),
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listener = listener.map_err(|error| format!("no port to listen on: {error}"))?;
-        let seeker = Seeker { runtime, instance, start, variables: self.original.clone(), request };
+        let system = system_socket(self.directory(SYSTEM_SOCKET_VARIABLE).as_deref());
+        let variables = self.original.clone();
+        let seeker = Seeker { system, runtime, instance, start, variables, request };
         let mut notes = Vec::new();
         let found = seeker.find(&listener, &mut |note| notes.push(note));
         self.notes.append(&mut notes);
@@ -309,7 +314,8 @@ impl Setting {
 
     fn child(&self, proxy: &str, bundles: &BTreeMap<&'static str, String>, hosts: &[String]) -> Variables {
         let hijacked = if self.options.all_hosts { Hijacked::All } else { Hijacked::Hosts(hosts) };
-        variables::for_child(&self.original, proxy, hijacked, self.references.plain, bundles)
+        let plain = self.references.plain;
+        variables::for_child(&self.original, &self.around, proxy, hijacked, plain, bundles)
     }
 
     fn tell(&self, say: fn(&str)) {

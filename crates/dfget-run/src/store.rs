@@ -33,7 +33,10 @@ pub(crate) trait Disks {
 
 /// The disks of this machine.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct SystemDisks;
+pub(crate) struct SystemDisks {
+    /// Only look, and make nothing.
+    pub(crate) only_look: bool,
+}
 
 /// The directory for the store of an instance on this host: the first that is on a disk of the
 /// node, and can be written, of `$SLURM_TMPDIR`, `$TMPDIR`, the user's cache directory, `/tmp` and
@@ -103,6 +106,9 @@ impl Disks for SystemDisks {
     }
 
     fn make(&self, dir: &Path) -> io::Result<()> {
+        if self.only_look {
+            return dir.ancestors().take(3).try_for_each(dfget_lease::could_be_private);
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         // Above it may lie what somebody else has put into a directory for everybody.
         let mine = dir.ancestors().take(3).all(|part| dfget_lease::make_private(part).is_ok());

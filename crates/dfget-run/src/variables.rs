@@ -2,7 +2,7 @@
 //!
 //! Pure: from the variables as they are, and what is known of the lease, to those of the child.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dfget_core::{Authority, Scheme};
 use dfget_origin::{Upstream, UpstreamError};
@@ -69,26 +69,31 @@ impl Way {
     }
 }
 
-/// The variables as they were before any `dfget run` around this one.
+/// The variables as they were before any `dfget run` around this one, and the names of those that
+/// such a one has changed.
 #[must_use]
-pub(crate) fn original(mut variables: Variables) -> Variables {
+pub(crate) fn original(mut variables: Variables) -> (Variables, BTreeSet<String>) {
     let saved = variables
         .remove(SAVED)
-        .and_then(|text| serde_json::from_str::<BTreeMap<String, Option<String>>>(&text).ok());
-    for (name, value) in saved.into_iter().flatten() {
+        .and_then(|text| serde_json::from_str::<BTreeMap<String, Option<String>>>(&text).ok())
+        .unwrap_or_default();
+    let names = saved.keys().cloned().collect();
+    for (name, value) in saved {
         match value {
             Some(value) => variables.insert(name, value),
             None => variables.remove(&name),
         };
     }
-    variables
+    (variables, names)
 }
 
 /// What the child's environment has in place of `original`: every variable that differs.
+/// `around`: the names of those that a `dfget run` around this one has changed.
 /// `plain`: something is asked for without TLS too. `bundles` has the file for each of [`TRUST`].
 #[must_use]
 pub(crate) fn for_child(
     original: &Variables,
+    around: &BTreeSet<String>,
     proxy: &str,
     hijacked: Hijacked<'_>,
     plain: bool,
@@ -108,7 +113,7 @@ pub(crate) fn for_child(
         changed.insert((*name).to_owned(), file.clone());
     }
     let saved: BTreeMap<&String, Option<&String>> =
-        changed.keys().map(|name| (name, original.get(name))).collect();
+        changed.keys().chain(around).map(|name| (name, original.get(name))).collect();
     if let Ok(saved) = serde_json::to_string(&saved) {
         changed.insert(SAVED.to_owned(), saved);
     }
@@ -139,7 +144,7 @@ fn covers(entry: &str, host: &str) -> bool {
     // Any proxy will do: what matters is whether the entry keeps the host from it.
     let probe = Upstream::new("http://proxy.invalid", "", &entry.to_ascii_lowercase());
     let Ok(Some(probe)) = probe else { return false };
-    !probe.leads_to(&authority)
+    probe.excludes(&authority)
 }
 
 fn is_loopback(entry: &str) -> bool {
@@ -180,6 +185,8 @@ mod tests {
         }
         assert_eq!(cut("y.example.org,ample.org"), "y.example.org,ample.org");
         assert_eq!(cut(""), "");
+        let local = hosts(&["127.0.0.1:5000"]);
+        assert_eq!(without("localhost,127.0.0.1,x.y", Hijacked::Hosts(&local)), "localhost,x.y");
         assert_eq!(
             without("localhost,127.0.0.1,::1,*.site,10.0.0.0/8", Hijacked::All),
             "localhost,127.0.0.1,::1"
@@ -190,11 +197,18 @@ mod tests {
     fn the_child_gets_both_cases_and_no_more_than_it_needs() {
         let original = variables(&[("NO_PROXY", "r.test,x"), ("HOME", "/h"), ("HTTPS_PROXY", "up:3128")]);
         let bundles = BTreeMap::from([("SSL_CERT_FILE", "/b".to_owned())]);
-        let changed = for_child(&original, "http://p", Hijacked::Hosts(&hosts(&["r.test"])), false, &bundles);
+        let changed = for_child(
+            &original,
+            &BTreeSet::new(),
+            "http://p",
+            Hijacked::Hosts(&hosts(&["r.test"])),
+            false,
+            &bundles,
+        );
         let names: Vec<_> = changed.keys().map(String::as_str).collect();
         assert_eq!(names, ["DFGET_RUN_SAVED", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "https_proxy"]);
         assert_eq!((changed["NO_PROXY"].as_str(), changed["https_proxy"].as_str()), ("x", "http://p"));
-        let plain = for_child(&original, "http://p", Hijacked::All, true, &bundles);
+        let plain = for_child(&original, &BTreeSet::new(), "http://p", Hijacked::All, true, &bundles);
         assert_eq!((plain["HTTP_PROXY"].as_str(), plain["http_proxy"].as_str()), ("http://p", "http://p"));
     }
 
@@ -204,9 +218,14 @@ mod tests {
         let bundles =
             BTreeMap::from([("SSL_CERT_FILE", "/b".to_owned()), ("CURL_CA_BUNDLE", "/b".to_owned())]);
         let mut inside = before.clone();
-        inside.extend(for_child(&before, "http://lease:x@127.0.0.1:1", Hijacked::All, true, &bundles));
-        assert_eq!(original(inside), before);
-        assert_eq!(original(variables(&[(SAVED, "nonsense"), ("A", "b")])), variables(&[("A", "b")]));
+        let proxy = "http://lease:x@127.0.0.1:1";
+        inside.extend(for_child(&before, &BTreeSet::new(), proxy, Hijacked::All, true, &bundles));
+        let (found, around) = original(inside.clone());
+        assert_eq!(found, before);
+        // The next one changes less, and knows what the first has changed.
+        inside.extend(for_child(&found, &around, proxy, Hijacked::All, false, &bundles));
+        assert_eq!(original(inside).0, before);
+        assert_eq!(original(variables(&[(SAVED, "nonsense"), ("A", "b")])).0, variables(&[("A", "b")]));
     }
 
     #[test]

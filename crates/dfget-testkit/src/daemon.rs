@@ -333,6 +333,7 @@ impl Daemon {
             .env("HOME", home)
             .env("PATH", "/usr/bin:/bin")
             .env("SSL_CERT_FILE", home.join("trusted.pem"))
+            .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
             .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output("stdout.log"))

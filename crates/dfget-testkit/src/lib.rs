@@ -19,6 +19,8 @@
 //! | [`incoming`] | answers, and how their bodies end |
 //! | [`h2`] | the one thing not written by hand: a client of HTTP/2 |
 //! | [`daemon`] | the real binary: started, watched, drained, killed, started again |
+//! | [`session`] | a user's session on a node, and the commands run in it by `dfget run` |
+//! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
 //! A failure of the kit itself (no free port, no thread) fails the test at once by a panic that names it; what a test
@@ -35,6 +37,8 @@ pub mod incoming;
 pub mod message;
 pub mod origin;
 pub mod registry;
+pub mod session;
+pub mod site_proxy;
 pub mod stage;
 pub mod wire;
 
@@ -47,4 +51,6 @@ pub use gate::Gate;
 pub use incoming::{End, Incoming, Response};
 pub use origin::Origin;
 pub use registry::Registry;
+pub use session::{Ended, Running, Session};
+pub use site_proxy::SiteProxy;
 pub use stage::Stage;

@@ -136,6 +136,12 @@ impl Origin {
         self.address.to_string()
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The scheme, authority and `path` as one URL.
     #[must_use]
     pub fn url(&self, path: &str) -> String {

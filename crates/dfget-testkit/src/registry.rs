@@ -59,6 +59,15 @@ impl Registry {
         Self { origin: Origin::https(ca, move |request| lock(&shared).answer(request)), state }
     }
 
+    /// The same with a certificate for `name` alone, as one that only a site's proxy leads to.
+    #[must_use]
+    pub fn https_named(ca: &TestCa, name: &str) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        let handler = move |request: &Received| lock(&shared).answer(request);
+        Self { origin: Origin::https_with(|_| ca.leaf(&[name]), handler), state }
+    }
+
     /// An empty registry without TLS.
     #[must_use]
     pub fn plain() -> Self {

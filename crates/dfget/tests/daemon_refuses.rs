@@ -10,6 +10,7 @@ fn daemon(yaml: &str) -> Output {
         .current_dir(directory.path())
         .env_clear()
         .env("HOME", directory.path())
+        .env("DFGET_SYSTEM_SOCKET", directory.path().join("lease.sock"))
         .output()
         .expect("the binary is there")
 }

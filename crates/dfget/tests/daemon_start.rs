@@ -72,6 +72,7 @@ impl Site {
             .current_dir(self.path())
             .env_clear()
             .env("SSL_CERT_FILE", self.path().join("roots.pem"))
+            .env("DFGET_SYSTEM_SOCKET", self.path().join("lease.sock"))
             .stdin(Stdio::null());
         command
     }

@@ -134,6 +134,10 @@ impl Leases {
             listening(listener).map_err(|error| format!("the listening socket cannot be used: {error}"))?;
         let opened = self.inner.signers.open(request, &self.inner.origin).await?;
         let Opened { hijack, rules, targets, hosts, authorities, mut notes } = opened;
+        // Before the first connection is taken: the command's programs would break it off.
+        if !request.trusts.is_empty() && authorities.iter().any(|ours| !request.trusts.contains(ours)) {
+            return Err("its authorities are not those that the command began with".to_owned());
+        }
         let entrance = Arc::new(Entrance {
             admission: Admission { login: Some(ProxyLogin::basic("lease", &request.secret)), targets },
             rules,

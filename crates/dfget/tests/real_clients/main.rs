@@ -25,4 +25,6 @@ mod push;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod support;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::daemon::Daemon;
 use super::image::{Image, sha256};
-use super::namespace::clients_dir;
+use super::namespace::{clients_dir, dfget_binary};
 use super::process::{Finished, run};
 use super::registry::Registries;
 
@@ -72,21 +72,37 @@ impl Reference<'_> {
 pub(crate) struct Client {
     home: PathBuf,
     user: User,
-    proxied: bool,
+    way: Way,
+}
+
+/// How a client reaches registries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// Through `dfget daemon`.
+    Proxied,
+    /// By `dfget run`.
+    Leased,
+    /// As if there were no proxy.
+    Direct,
 }
 
 impl Client {
     /// A client behind the daemon.
     pub(crate) fn proxied(user: User) -> Self {
-        Self::new(user, true)
+        Self::new(user, Way::Proxied)
     }
 
     /// A client that knows no proxy.
     pub(crate) fn direct(user: User) -> Self {
-        Self::new(user, false)
+        Self::new(user, Way::Direct)
     }
 
-    fn new(user: User, proxied: bool) -> Self {
+    /// A client that knows no proxy, each program of which `dfget run` runs.
+    pub(crate) fn leased(user: User) -> Self {
+        Self::new(user, Way::Leased)
+    }
+
+    fn new(user: User, way: Way) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let home = PathBuf::from(format!("/tmp/client-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         for part in ["tmp", "cache", ".docker"] {
@@ -98,7 +114,7 @@ impl Client {
             let text = format!(r#"{{"auths": {{{}}}}}"#, hosts.join(", "));
             fs::write(home.join(".docker/config.json"), text).expect("/tmp is ours");
         }
-        Self { home, user, proxied }
+        Self { home, user, way }
     }
 
     /// Where its temporary files are.
@@ -114,15 +130,22 @@ impl Client {
     /// The program with this client's environment, in its home.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
+        if self.way == Way::Leased {
+            command = Command::new(dfget_binary());
+            command.args(["run", "--", program]);
+        }
+        // All users of a node have the same place for temporary files; the store goes there.
+        let temporary = if self.way == Way::Leased { PathBuf::from("/tmp") } else { self.temporary() };
         command
             .current_dir(&self.home)
             .env("HOME", &self.home)
-            .env("TMPDIR", self.temporary())
+            .env("TMPDIR", temporary)
             .env("APPTAINER_CACHEDIR", self.home.join("cache"))
             .env("APPTAINER_TMPDIR", self.temporary());
-        let trusted = if self.proxied { Daemon::ca() } else { clients_dir().join("ca/origins.crt") };
+        let trusted =
+            if self.way == Way::Proxied { Daemon::ca() } else { clients_dir().join("ca/origins.crt") };
         command.env("SSL_CERT_FILE", &trusted).env("CURL_CA_BUNDLE", &trusted);
-        if self.proxied {
+        if self.way == Way::Proxied {
             command
                 .env("no_proxy", "")
                 .env("NO_PROXY", "")
