@@ -136,6 +136,19 @@ impl Running {
         target
     }
 
+    /// The same way to docker-registry.
+    pub fn registry_target(&self) -> Target {
+        let mut target = self.target.clone();
+        if self.server.is_none() {
+            target.address = Origin::registry_address();
+        }
+        if target.connect || self.server.is_none() {
+            target.port = origin::REGISTRY_PORT;
+        }
+        origin::REGISTRY_NAME.clone_into(&mut target.host);
+        target
+    }
+
     /// Pulls a blob for the first time, with the certificate verified, and looks at every byte.
     ///
     /// # Errors
@@ -227,13 +240,14 @@ logDir: {directory}/log
 
 /// A caching reverse proxy, as its documentation sets one up.
 fn nginx(places: &Places, directory: &Path, address: SocketAddr) -> io::Result<Command> {
-    let server = format!(
-        "proxy_cache_path {cache} keys_zone=blobs:16m max_size=200g inactive=7d use_temp_path=off;
-    upstream origin {{ server {origin}; keepalive 32; }}
-    server {{
+    let authority = places.origin_authority().display().to_string();
+    let server = |name: &str, upstream: &str| {
+        format!(
+            "server {{
         listen {address} ssl backlog=4096;
+        server_name {name};
         location / {{
-            proxy_pass https://origin;
+            proxy_pass https://{upstream};
             proxy_ssl_name {name};
             proxy_ssl_server_name on;
             proxy_ssl_verify on;
@@ -248,13 +262,22 @@ fn nginx(places: &Places, directory: &Path, address: SocketAddr) -> io::Result<C
             proxy_cache_lock_age 10m;
             proxy_cache_lock_timeout 10m;
         }}
-    }}",
+    }}"
+        )
+    };
+    let servers = format!(
+        "proxy_cache_path {cache} keys_zone=blobs:16m max_size=200g inactive=7d use_temp_path=off;
+    upstream origin {{ server {origin}; keepalive 32; }}
+    upstream registry {{ server {registry}; keepalive 32; }}
+    {}
+    {}",
+        server(origin::NAME, "origin"),
+        server(origin::REGISTRY_NAME, "registry").replace(" backlog=4096", ""),
         cache = directory.join("cache").display(),
         origin = Origin::address(),
-        name = origin::NAME,
-        authority = places.origin_authority().display(),
+        registry = Origin::registry_address(),
     );
-    nginx_command(places, directory, &server)
+    nginx_command(places, directory, &servers)
 }
 
 /// squid with ssl-bump: it looks at the origin's certificate before it answers with its own.

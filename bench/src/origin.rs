@@ -69,6 +69,11 @@ impl Origin {
         (Ipv4Addr::new(198, 51, 100, 61), PORT).into()
     }
 
+    /// Where docker-registry listens.
+    pub fn registry_address() -> SocketAddr {
+        (Ipv4Addr::new(198, 51, 100, 10), REGISTRY_PORT).into()
+    }
+
     /// Makes a blob that never was before.
     ///
     /// # Errors
@@ -81,6 +86,31 @@ impl Origin {
         let file = self.blobs.join(&name);
         fs::rename(new, &file)?;
         Ok(Blob { path: format!("/{REPOSITORY}/{name}"), size, file })
+    }
+
+    /// Puts a blob into the storage of docker-registry too, which must have been started before.
+    ///
+    /// # Errors
+    /// It cannot be linked there.
+    pub fn add_to_registry(&self, blob: &Blob) -> io::Result<()> {
+        let hex = blob.path.rsplit(':').next().unwrap_or_default();
+        let storage = Path::new(REGISTRY_STORAGE);
+        let data = storage.join("blobs/sha256").join(hex.get(..2).unwrap_or_default()).join(hex);
+        fs::create_dir_all(&data)?;
+        fs::hard_link(&blob.file, data.join("data"))?;
+        let link = storage.join("repositories/bench/blob/_layers/sha256").join(hex);
+        fs::create_dir_all(&link)?;
+        fs::write(link.join("link"), format!("sha256:{hex}"))
+    }
+
+    /// Forgets what [`Self::add_to_registry`] put there.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn remove_from_registry(&self, blob: &Blob) -> io::Result<()> {
+        let hex = blob.path.rsplit(':').next().unwrap_or_default();
+        let data = Path::new(REGISTRY_STORAGE).join("blobs/sha256").join(hex.get(..2).unwrap_or_default());
+        fs::remove_dir_all(data.join(hex))
     }
 
     /// Forgets a blob.
@@ -138,6 +168,8 @@ pub fn write_random(path: &Path, size: u64, seed: u64) -> io::Result<String> {
     Ok(digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// Where `tests/real-clients/registries` lets docker-registry store.
+const REGISTRY_STORAGE: &str = "/tmp/registries/storage/docker/registry/v2";
 const BLOCK: usize = 1 << 20;
 const REPOSITORY: &str = "v2/bench/blob/blobs";
 /// The origin's name.
@@ -148,3 +180,7 @@ pub const CAPPED_NAME: &str = "capped.registry.test";
 pub const CAPPED_MIB: u64 = 16;
 /// The port of all that speaks TLS at once: one that needs no rights.
 pub const PORT: u16 = 8443;
+/// The name of docker-registry.
+pub const REGISTRY_NAME: &str = "registry.test";
+/// Its port.
+pub const REGISTRY_PORT: u16 = 443;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 /// The directories of a run.
@@ -46,6 +46,20 @@ impl Places {
             Ok(copy)
         } else {
             Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()))
+        }
+    }
+
+    /// Starts (`start`) or ends (`stop`) the docker-registry of `tests/real-clients/registries`.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn registry(&self, what: &str) -> io::Result<()> {
+        let mut command = Command::new(self.scripts.join("registries"));
+        command.arg(&self.clients).args([what, "open"]).stdin(Stdio::null());
+        if command.status()?.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the registry does not {what}")))
         }
     }
 

@@ -122,9 +122,7 @@ impl Row {
             return if self.reference == Some(name) { "1".to_owned() } else { String::new() };
         };
         if matches!(self.goal, Some(Goal::DifferenceAtMost(_))) {
-            let signed =
-                |value: f64| format!("{}{}", if value < 0.0 { "-" } else { "+" }, number(value.abs()));
-            return compared.text(signed);
+            return compared.text(|value| format!("{value:+.1}"));
         }
         compared.text(ratio_text)
     }

@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use crate::contender::{Kind, Running};
+use crate::client::Target;
+use crate::contender::Kind;
 use crate::course::{Bench, GIB, MIB};
 use crate::load;
 use crate::origin::{Blob, CAPPED_MIB};
@@ -53,9 +54,39 @@ pub(super) fn cold(bench: &mut Bench) -> io::Result<()> {
     let running = bench.start(|_| true);
     let running = bench.warm(running, &warming);
     bench.rounds(&running, &ids, |round, contender| {
-        let (seconds, first_byte) = timed(contender, &blobs[round])?;
+        let (seconds, first_byte) = timed(&contender.target, &blobs[round])?;
         Ok(vec![seconds, first_byte * 1e3])
     });
+    bench.clear(running, &blobs)
+}
+
+/// The same from a docker-registry, which most sites have.
+pub(super) fn registry(bench: &mut Bench) -> io::Result<()> {
+    let mut blobs = bench.blobs(bench.plan.rounds, bench.plan.size(256 * MIB))?;
+    let warming = bench.blobs(1, MIB)?;
+    blobs.extend_from_slice(&warming);
+    let ids = ["registry-time".to_owned(), "registry-first-byte".to_owned()];
+    let what = format!("cold {}, docker-registry, s", bench.plan.size_text(256 * MIB));
+    bench.table.add(Row::new(&ids[0], what).against("direct").goal(Goal::RatioAtMost(0.97)));
+    let row = Row::new(&ids[1], "  first byte, ms");
+    bench.table.add(row.against("direct").goal(Goal::DifferenceAtMost(3.0)));
+    bench.places.registry("start")?;
+    for blob in &blobs {
+        bench.origin.add_to_registry(blob)?;
+    }
+    let running = bench.start(|_| true);
+    for contender in &running {
+        // Who cannot do this is told of in each round.
+        let _ = timed(&contender.registry_target(), &warming[0]);
+    }
+    bench.rounds(&running, &ids, |round, contender| {
+        let (seconds, first_byte) = timed(&contender.registry_target(), &blobs[round])?;
+        Ok(vec![seconds, first_byte * 1e3])
+    });
+    bench.places.registry("stop")?;
+    for blob in &blobs {
+        bench.origin.remove_from_registry(blob)?;
+    }
     bench.clear(running, &blobs)
 }
 
@@ -76,8 +107,8 @@ pub(super) fn capped(bench: &mut Bench) -> io::Result<()> {
 }
 
 /// Seconds of a pull over a new connection: to the end, and to the first byte.
-fn timed(contender: &Running, blob: &Blob) -> io::Result<(f64, f64)> {
+fn timed(target: &Target, blob: &Blob) -> io::Result<(f64, f64)> {
     let began = Instant::now();
-    let answer = contender.target.get(&blob.path, blob.size)?;
+    let answer = target.get(&blob.path, blob.size)?;
     Ok(((answer.end - began).as_secs_f64(), (answer.first_byte - began).as_secs_f64()))
 }

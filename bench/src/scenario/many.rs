@@ -64,7 +64,7 @@ fn crowded(
 pub(super) fn idle(bench: &mut Bench) -> io::Result<()> {
     let warming = bench.blobs(1, OBJECT)?;
     let wanted = bench.plan.count(10_000);
-    let allowed = open_files().saturating_sub(SPARE) / 2;
+    let allowed = open_files().saturating_sub(SPARE);
     let count = wanted.min(allowed);
     if count < wanted {
         bench
@@ -116,6 +116,6 @@ fn open_files() -> usize {
 }
 
 const SETTLE: Duration = Duration::from_millis(500);
-/// A proxy has a connection to the client and may have one to the origin for each.
-const SPARE: usize = 200;
+/// For all that a process opens besides.
+const SPARE: usize = 500;
 const WISHED: u64 = 32_768;

@@ -15,9 +15,10 @@ use crate::course::Bench;
 pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 /// All of them, in their order.
-pub const ALL: [Scenario; 11] = [
+pub const ALL: [Scenario; 12] = [
     ("cached", blobs::cached),
     ("cold", blobs::cold),
+    ("registry", blobs::registry),
     ("tiny", objects::tiny),
     ("hot", objects::hot),
     ("connect", objects::connect),

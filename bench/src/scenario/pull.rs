@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::contender::{Contender, Kind};
@@ -18,7 +18,7 @@ pub(super) fn pull(bench: &mut Bench) -> io::Result<()> {
     let ids = ["pull-time".to_owned()];
     let what = format!("apptainer pull, {} MiB, warm, s", size / MIB);
     bench.table.add(Row::new(&ids[0], what).against("direct").goal(Goal::RatioAtMost(0.8)));
-    registries(&bench.places, "start")?;
+    bench.places.registry("start")?;
     let directory = bench.places.directory("pull")?;
     let image = directory.join("pushed.sif");
     make_image(&bench.places, &image, size)?;
@@ -39,7 +39,7 @@ pub(super) fn pull(bench: &mut Bench) -> io::Result<()> {
         one(&contender.name)?;
     }
     bench.rounds(&running, &ids, |_, contender| Ok(vec![one(&contender.name)?]));
-    registries(&bench.places, "stop")?;
+    bench.places.registry("stop")?;
     fs::remove_dir_all(&directory)?;
     bench.clear(running, &[])
 }
@@ -79,17 +79,6 @@ fn apptainer(home: &Path, authority: &PathBuf) -> io::Result<Command> {
     command.arg("--silent").env("HOME", home).env("SSL_CERT_FILE", authority).env("NO_PROXY", "");
     command.current_dir(home);
     Ok(command)
-}
-
-fn registries(places: &Places, what: &str) -> io::Result<()> {
-    let mut command = Command::new(places.scripts.join("registries"));
-    // What it starts must not hold a pipe open.
-    command.arg(&places.clients).args([what, "open"]).stdin(Stdio::null());
-    if command.status()?.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("the registry does not {what}")))
-    }
 }
 
 fn finished(command: &mut Command) -> io::Result<()> {
