@@ -7,8 +7,10 @@ PROFILE ?= dev
 export DFGET_BUILD_DIR ?= $(CURDIR)/build
 CLIENTS := $(DFGET_BUILD_DIR)/clients
 
+TARGET = $$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)
+
 .DEFAULT_GOAL := help
-.PHONY: help build clients demo test lint fmt-check clippy doc deny packages test-packages
+.PHONY: help build clients demo bench test lint fmt-check clippy doc deny packages test-packages
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
@@ -34,7 +36,14 @@ clients: ## Put the real clients and registries into build/clients
 	@tests/real-clients/setup $(CLIENTS)
 
 demo: build clients ## Pull a real image through dfget, cold and warm
-	@demo/run "$$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)/dfget" $(CLIENTS)
+	@demo/run "$(TARGET)/dfget" $(CLIENTS)
+
+# Measured is what users build, unless PROFILE is given to make.
+bench: PROFILE = release
+bench: packages clients ## Measure dfget beside nginx and others; bench/README.md has the variables
+	@echo "make: building dfget and dfget-bench (PROFILE=$(PROFILE))"
+	cargo build --locked --profile $(PROFILE) --bin dfget --bin dfget-bench
+	@bench/run "$(TARGET)" $(DFGET_BUILD_DIR)
 
 test: packages test-packages clients ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast

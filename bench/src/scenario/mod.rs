@@ -1,0 +1,31 @@
+//! What is measured, one file for each kind.
+
+mod blobs;
+mod many;
+mod memory;
+mod objects;
+mod pull;
+mod start;
+
+use std::io;
+
+use crate::course::Bench;
+
+/// A scenario: its name, and what it does.
+pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
+
+/// All of them, in their order.
+pub const ALL: [Scenario; 12] = [
+    ("cached", blobs::cached),
+    ("cold", blobs::cold),
+    ("registry", blobs::registry),
+    ("tiny", objects::tiny),
+    ("hot", objects::hot),
+    ("connect", objects::connect),
+    ("memory", memory::memory),
+    ("pull", pull::pull),
+    ("crowd", many::crowd),
+    ("idle", many::idle),
+    ("start", start::start),
+    ("capped", blobs::capped),
+];
