@@ -38,24 +38,24 @@ impl Proxy {
         let conditional = is_conditional(request.headers());
         if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
             // What such a request means is for the origin to decide.
-            return self.forward(&url, request).await;
+            return Box::pin(self.forward(&url, request)).await;
         }
         self.metrics().via_dragonfly();
         let request = accelerated;
         if conditional {
             // The same, but what comes of it must have the digest all the same.
-            return self.own_request(&request).await;
+            return Box::pin(self.own_request(&request)).await;
         }
         let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
                 Found::Stored(stored) => self.serve_stored(&request, &stored).await,
-                Found::Running(task) => self.join_running(&request, task).await,
-                Found::Unanswered => Step::Respond(self.own_request(&request).await),
+                Found::Running(task) => Box::pin(self.join_running(&request, task)).await,
+                Found::Unanswered => Step::Respond(Box::pin(self.own_request(&request)).await),
                 Found::Absent(lead) => {
                     let accepted = |identity: &Identity| self.accepted(&request, identity);
-                    let begun = lead.begin(&request.task, carried.take(), accepted).await;
-                    Step::Respond(self.begin(&request, begun).await)
+                    let begun = Box::pin(lead.begin(&request.task, carried.take(), accepted)).await;
+                    Step::Respond(Box::pin(self.begin(&request, begun)).await)
                 }
             };
             match step {
@@ -95,14 +95,14 @@ impl Proxy {
                 self.inner.access.check_named(permission, &request.task, identity.total).await
             }
             permission::Content::Unnamed { .. } => {
-                self.inner.access.check_unnamed(permission, &request.task, identity).await
+                Box::pin(self.inner.access.check_unnamed(permission, &request.task, identity)).await
             }
         }
     }
 
     async fn serve_stored(&self, request: &Accelerated, stored: &Stored) -> Step {
         if !stored.admits(&request.task) {
-            return Step::Respond(self.own_request(request).await);
+            return Step::Respond(Box::pin(self.own_request(request)).await);
         }
         let verdict = self.verdict(request, &stored.identity()).await;
         let verdict = match verdict {
@@ -117,12 +117,12 @@ impl Proxy {
         }
         let authority = &request.task.authority;
         if !stored.is_known_to(authority) {
-            let proved = stored.prove(&request.task).await.unwrap_or_else(|error| {
+            let proved = Box::pin(stored.prove(&request.task)).await.unwrap_or_else(|error| {
                 warn!(task = %request.task.id, "{authority} could not prove to have the content: {error}");
                 false
             });
             if !proved {
-                return Step::Respond(self.own_request(request).await);
+                return Step::Respond(Box::pin(self.own_request(request)).await);
             }
         }
         self.metrics().cache_hit();
@@ -139,7 +139,7 @@ impl Proxy {
 
     async fn join_running(&self, request: &Accelerated, task: Seat) -> Step {
         if !task.admits(&request.task) {
-            return Step::Respond(self.own_request(request).await);
+            return Step::Respond(Box::pin(self.own_request(request)).await);
         }
         let verdict = match self.verdict(request, &task.identity()).await {
             Verdict::Changed(answer) if task.supersede() => return Step::Again(Some(answer)),
@@ -199,9 +199,9 @@ impl Proxy {
     async fn refused(&self, request: &Accelerated, verdict: Verdict) -> Option<Response<ResponseBody>> {
         match verdict {
             Verdict::Allowed => None,
-            Verdict::Ask => Some(self.own_request(request).await),
+            Verdict::Ask => Some(Box::pin(self.own_request(request)).await),
             Verdict::Answer(answer) => Some(refuse_or_pass_on(request, answer)),
-            Verdict::Changed(answer) => Some(self.own_answer(request, answer.response).await),
+            Verdict::Changed(answer) => Some(Box::pin(self.own_answer(request, answer.response)).await),
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),
         }
     }

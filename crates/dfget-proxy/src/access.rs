@@ -176,7 +176,7 @@ impl Access {
         if self.is_silent(&request.authority) {
             return self.fall_back(permission, request, || Verdict::Ask);
         }
-        let answer = self.ask_on(permission, request, total).await;
+        let answer = Box::pin(self.ask_on(permission, request, total)).await;
         match answer {
             Ok(Word::Yes) => {
                 self.metrics.access_checked(AccessCheck::Allowed);

@@ -105,7 +105,7 @@ impl Proxy {
             return respond::login_needed();
         }
         if request.method() == Method::CONNECT {
-            return self.connect(entrance, request).await;
+            return Box::pin(self.connect(entrance, request)).await;
         }
         let url = Url::parse(&request.uri().to_string()).ok();
         let Some((url, authority)) =
@@ -181,7 +181,7 @@ impl Proxy {
         if decision.task {
             self.accelerate(decision.url, request).await
         } else {
-            self.forward(&decision.url, request).await
+            Box::pin(self.forward(&decision.url, request)).await
         }
     }
 }

@@ -187,7 +187,7 @@ impl Reader {
             match now.outcome {
                 Some(Outcome::Failed(error)) => return Err(ContentError::Shared(error)),
                 Some(Outcome::Unstored | Outcome::Retired) => {
-                    self.go_direct().await?;
+                    Box::pin(self.go_direct()).await?;
                     if let Source::Direct(direct) = &mut self.source {
                         direct.prime().await?;
                     }
@@ -255,7 +255,7 @@ impl Reader {
                 return Ok(None);
             }
             let look = match &mut self.source {
-                Source::Direct(direct) => match direct.next().await? {
+                Source::Direct(direct) => match Box::pin(direct.next()).await? {
                     Some(bytes) => Look::Bytes(bytes),
                     None => Look::End,
                 },
@@ -285,7 +285,7 @@ impl Reader {
             None => false,
             Some(Outcome::Failed(error)) => return Err(ContentError::Shared(error)),
             Some(Outcome::Unstored | Outcome::Retired) => {
-                self.go_direct().await?;
+                Box::pin(self.go_direct()).await?;
                 return Ok(Look::Again);
             }
             Some(Outcome::Verified) => true,
@@ -300,7 +300,7 @@ impl Reader {
                 return Err(ContentError::Sent);
             }
             let sent = ByteRange { start: self.start, end: self.next };
-            if !equal(Arc::clone(&following.entry), Arc::clone(&now.entry), sent).await? {
+            if !Box::pin(equal(Arc::clone(&following.entry), Arc::clone(&now.entry), sent)).await? {
                 return Err(ContentError::Sent);
             }
             (following.entry, following.generation) = (now.entry, now.generation);
@@ -346,7 +346,7 @@ impl Reader {
             Err(ReadError::Absent) => Ok(Look::Again),
             Err(error) => {
                 warn!(task = %self.request.id, "streaming on without the store: {error}");
-                self.go_direct().await?;
+                Box::pin(self.go_direct()).await?;
                 Ok(Look::Again)
             }
         }
@@ -359,8 +359,8 @@ impl Reader {
         let failed = match read(&entry, self.next).await {
             Ok(bytes) => return Ok(Look::Bytes(self.clip(bytes, u64::MAX))),
             Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {
-                let fresh = self.fetch_block(identity.clone(), block.start, block.end).await?;
-                match repair(Arc::clone(&entry), self.request.digest, block.start, fresh).await? {
+                let fresh = Box::pin(self.fetch_block(identity.clone(), block.start, block.end)).await?;
+                match Box::pin(repair(Arc::clone(&entry), self.request.digest, block.start, fresh)).await? {
                     Ok(()) => {
                         info!(task = %self.request.id, "bytes {} to {} are repaired", block.start, block.end);
                         return Ok(Look::Again);
@@ -370,7 +370,7 @@ impl Reader {
             }
             Err(error) if !error.is_lasting() => {
                 warn!(task = %self.request.id, "this once without the stored content: {error}");
-                self.go_direct().await?;
+                Box::pin(self.go_direct()).await?;
                 return Ok(Look::Again);
             }
             Err(error) => error.to_string(),
@@ -380,7 +380,7 @@ impl Reader {
         if let Some(store) = self.tasks.store() {
             store.remove(&entry);
         }
-        self.go_direct().await?;
+        Box::pin(self.go_direct()).await?;
         Ok(Look::Again)
     }
 

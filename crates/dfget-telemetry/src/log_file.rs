@@ -3,7 +3,7 @@
 //! Each line is one write on a descriptor opened for appending, so that a reader sees whole lines
 //! and sees them at once. A line that cannot be written is lost and reported to the caller; a torn
 //! one is ended before the next begins. When someone moves or removes the file (logrotate, an
-//! operator), the next line starts a new one. Old files are named by the time of their renaming,
+//! operator), a line a moment later starts a new one. Old files are named by the time of their renaming,
 //! `core-2026-11-23T08-15-00.123.log`, and kept by number and age. A file that cannot be renamed
 //! grows beyond its bound rather than losing lines; renaming is tried again from time to time.
 
@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use jiff::Zoned;
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// When a file is full and how long old ones stay.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +48,8 @@ pub(crate) struct LogFile {
     /// The file is full at this length.
     full_bytes: u64,
     torn: bool,
+    /// When it was last seen that the path is the open file.
+    followed: Option<Timestamp>,
 }
 
 // === impl LogFile ===
@@ -60,7 +62,8 @@ impl LogFile {
         let file = append(&directory.join(FILE_NAME))?;
         let len_bytes = file.metadata()?.len();
         let full_bytes = limits.file_bytes;
-        let log = Self { directory: directory.to_owned(), limits, file, len_bytes, full_bytes, torn: false };
+        let directory = directory.to_owned();
+        let log = Self { directory, limits, file, len_bytes, full_bytes, torn: false, followed: None };
         log.remove_old(now);
         Ok(log)
     }
@@ -70,7 +73,7 @@ impl LogFile {
     /// # Errors
     /// The line was not written, or only a part of it.
     pub(crate) fn write_line(&mut self, line: &str, now: &Zoned) -> io::Result<()> {
-        self.follow_path()?;
+        self.follow_path(now.timestamp())?;
         let len = u64::try_from(line.len()).unwrap_or(u64::MAX);
         if self.len_bytes > 0
             && self.len_bytes.saturating_add(len) > self.full_bytes
@@ -93,7 +96,11 @@ impl LogFile {
 
     /// Opens the path anew if it is no longer the open file. Where that fails, the open file stays
     /// in use as long as it has a name, and somebody can find it.
-    fn follow_path(&mut self) -> io::Result<()> {
+    fn follow_path(&mut self, now: Timestamp) -> io::Result<()> {
+        let since = self.followed.map(|followed| now.duration_since(followed));
+        if since.is_some_and(|since| !since.is_negative() && since < FOLLOW_EVERY) {
+            return Ok(());
+        }
         let path = self.directory.join(FILE_NAME);
         let ours = self.file.metadata()?;
         let same =
@@ -105,6 +112,7 @@ impl LogFile {
                 Err(_) => {}
             }
         }
+        self.followed = Some(now);
         Ok(())
     }
 
@@ -156,6 +164,8 @@ fn is_old_name(name: &str) -> bool {
         .is_some_and(|date| date.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
 }
 
+/// How often it is looked whether somebody has moved the file; lines go to it until then.
+const FOLLOW_EVERY: SignedDuration = SignedDuration::from_millis(100);
 const FILE_NAME: &str = "core.log";
 const OLD_PREFIX: &str = "core-";
 const SUFFIX: &str = ".log";
