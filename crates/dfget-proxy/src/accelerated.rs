@@ -29,6 +29,11 @@ pub(crate) struct Accelerated {
     pub(crate) started: Instant,
 }
 
+/// A name for one attempt. It has to differ from others and is no secret, so no call of the kernel is made for it.
+fn attempt() -> Uuid {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
+}
+
 impl Accelerated {
     /// Reads a request for `url`; `None` if that names no origin.
     pub(crate) fn read(
@@ -40,7 +45,8 @@ impl Accelerated {
     ) -> Option<Self> {
         let http_1_0 = version == Version::HTTP_10;
         let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let filter = ours("x-dragonfly-filter").map_or_else(|| options.filter.clone(), UrlFilter::parse);
+        let own_filter = ours("x-dragonfly-filter").map(UrlFilter::parse);
+        let filter = own_filter.as_ref().unwrap_or(&options.filter);
         let parts = TaskParts {
             tag: ours("x-dragonfly-tag").unwrap_or(&options.tag),
             application: ours("x-dragonfly-application").unwrap_or(&options.application),
@@ -51,11 +57,11 @@ impl Accelerated {
         let if_range = headers.get(IF_RANGE).cloned();
         let key = match &reference {
             Some(reference) => ContentKey::named(reference.kind, &reference.digest),
-            None => ContentKey::unnamed(url.as_str(), &filter, parts),
+            None => ContentKey::unnamed(url.as_str(), filter, parts),
         };
         let fetch = FetchRequest { url, headers: for_content(headers) };
         let task = TaskRequest {
-            id: TaskId::of(fetch.url.as_str(), &filter, parts, reference.as_ref()),
+            id: TaskId::of(fetch.url.as_str(), filter, parts, reference.as_ref()),
             key,
             digest: reference.as_ref().map(|reference| reference.digest),
             authority: Authority::of_url(&fetch.url)?,
@@ -63,7 +69,7 @@ impl Accelerated {
             // Whether a conditional range counts shows only when the content's validators are known.
             range: if if_range.is_some() { RangeHeader::Whole } else { range },
             fetch,
-            peer: format!("{}-{}", options.peer_prefix, Uuid::new_v4()).into(),
+            peer: format!("{}-{}", options.peer_prefix, attempt()).into(),
         };
         Some(Self { task, reference, range, if_range, http_1_0, started: Instant::now() })
     }

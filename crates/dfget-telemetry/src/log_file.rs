@@ -283,7 +283,7 @@ mod tests {
         log.write_line("one\n", &now).expect("written");
         assert_eq!(fs::read_to_string(&moved).expect("the moved file"), "one\n");
         fs::remove_file(&moved).expect("removed");
-        log.write_line("two\n", &now).expect_err("nobody would find it");
+        log.write_line("two\n", &(&now + 1.second())).expect_err("nobody would find it");
     }
 
     #[test]
@@ -313,11 +313,15 @@ mod tests {
         let mut log = opened(directory.path());
         log.write_line("one\n", &now).expect("written");
         fs::rename(directory.path().join(FILE_NAME), directory.path().join("moved")).expect("moved");
-        log.write_line("two\n", &now).expect("written");
+        log.write_line("still there\n", &now).expect("written");
+        log.write_line("two\n", &(&now + 1.second())).expect("written");
         assert_eq!(content(directory.path()), "two\n");
         fs::remove_dir_all(directory.path()).expect("removed");
-        log.write_line("three\n", &now).expect("written");
+        log.write_line("three\n", &(&now + 2.seconds())).expect("written");
         assert_eq!(content(directory.path()), "three\n");
+        fs::remove_file(directory.path().join(FILE_NAME)).expect("removed");
+        log.write_line("four\n", &(&now - 9.seconds())).expect("written");
+        assert_eq!(content(directory.path()), "four\n", "a clock that was set back holds nothing up");
     }
 
     #[test]

@@ -104,7 +104,8 @@ fn a_signal_for_dfget_reaches_the_command() {
         (Signal::USR2, "USR2"),
     ] {
         let session = session();
-        let script = format!("trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done");
+        let script =
+            format!("trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done");
         let mut running = Running::start(&mut session.script(&[], &script));
         running.wait_for("ready");
         running.send(signal);

@@ -29,11 +29,23 @@ pub(crate) fn options(dir: &Path) -> Options {
 
 /// A store that commits only when told to; dropping it is a crash.
 pub(crate) fn open(dir: &Path) -> (Store, OpenReport) {
-    Store::open_quiet(options(dir), at(0)).unwrap()
+    opened(&options(dir))
 }
 
 pub(crate) fn open_with(options: Options) -> Store {
-    Store::open_quiet(options, at(0)).unwrap().0
+    opened(&options).0
+}
+
+/// A child that another test of this process is just starting holds a copy of the lock for a moment,
+/// from its fork to its exec.
+fn opened(options: &Options) -> (Store, OpenReport) {
+    for _ in 0..1_000 {
+        match Store::open_quiet(options.clone(), at(0)) {
+            Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(5)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the store in {} stays locked", options.dir.display())
 }
 
 pub(crate) fn refused(options: Options) -> StoreError {
