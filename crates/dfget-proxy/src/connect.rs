@@ -106,15 +106,16 @@ impl Proxy {
         let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
         self.inner.tracker.spawn(async move {
             let Ok(upgraded) = upgrade.await else { return };
+            // In boxes of their own: an idle connection then holds nothing of the handshake.
             let accept = TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
             let accepted = tokio::select! {
-                accepted = timeout(HANDSHAKE, accept) => accepted,
+                accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,
                 () = proxy.inner.closing.cancelled() => return,
             };
             match accepted {
                 Ok(Ok(mut stream)) => {
                     stream.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
-                    proxy.serve_hijacked(&entrance, target, stream).await;
+                    Box::pin(proxy.serve_hijacked(&entrance, target, stream)).await;
                 }
                 Ok(Err(error)) => entrance.handshake_refused(&target, &error),
                 Err(_) => debug!("a client began no TLS handshake for {}", target.host_port()),

@@ -74,7 +74,8 @@ impl Proxy {
     async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream) {
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
-            async move { proxy.answer(&entrance, request).await }
+            // What hyper keeps for the next request, and moves for each, is a pointer then.
+            Box::pin(async move { proxy.answer(&entrance, request).await })
         };
         self.serve_http1(entrance, stream, answer).await;
     }
@@ -89,7 +90,7 @@ impl Proxy {
     {
         let answer = |request| {
             let (proxy, entrance, authority) = (self.clone(), Arc::clone(entrance), authority.clone());
-            async move { proxy.answer_hijacked(&entrance, &authority, request).await }
+            Box::pin(async move { proxy.answer_hijacked(&entrance, &authority, request).await })
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.serve_http2(entrance, stream, answer).await;
