@@ -2,7 +2,7 @@
 
 /// Freed once, a block of this size tells glibc's allocator that such are usual: it then keeps
 /// twice as much free memory at the end of a heap before it gives that back to the system.
-const USUAL: usize = 2 << 20;
+const USUAL: usize = 512 << 10;
 
 /// Lets freed memory stay with the process for a while.
 ///

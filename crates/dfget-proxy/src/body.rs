@@ -41,7 +41,7 @@ pub(crate) struct Report {
 
 /// After so many bytes in one go a response lets the others of its thread go on. The kernel takes
 /// megabytes for one client before it makes it wait; a hundred clients would begin one after another.
-const TURN: u64 = 512 << 10;
+const TURN: u64 = 256 << 10;
 
 struct Serving {
     content: Content,

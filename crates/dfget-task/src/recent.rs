@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dfget_storage::Entry;
 
 /// Bytes kept: what is read from the network while a batch is handed out.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 512 << 10;
 
 /// A short window of one entry, without gaps.
 #[derive(Debug, Default)]

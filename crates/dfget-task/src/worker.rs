@@ -24,7 +24,7 @@ use crate::request::final_key;
 use crate::task::{Flight, Outcome, Task};
 
 /// Bytes that may wait for the disk; then the network waits too.
-const BATCH: usize = 512 << 10;
+const BATCH: usize = 256 << 10;
 
 /// When it is looked for the first time whether one stream is enough.
 const LOOK: Duration = Duration::from_millis(500);
