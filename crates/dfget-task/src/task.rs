@@ -384,9 +384,10 @@ impl Task {
         let options = self.tasks.inner.options.split;
         let streams: Vec<_> = {
             let mut state = self.state.lock();
-            let wants_all =
-                state.wanted.values().chain(&state.kept).any(|wanted| Some(wanted.end) >= stream.end());
-            if state.split != Split::Untried || state.flying.len() != 1 || state.whole_only || !wants_all {
+            if state.split != Split::Untried || state.flying.len() != 1 || state.whole_only {
+                return;
+            }
+            if !state.wanted.values().chain(&state.kept).any(|wanted| Some(wanted.end) >= stream.end()) {
                 return;
             }
             let (Some(flight), Some(end)) = (state.flying.get(&id), stream.end()) else { return };
