@@ -6,6 +6,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -170,24 +171,25 @@ impl Watch {
         let proxy = self.tunnels(&closing);
         let mut pauses = PAUSES.into_iter();
         let mut pause = Duration::ZERO;
-        let found = loop {
+        let found = 'seeking: loop {
             pause = pauses.next().unwrap_or(pause);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                order = self.orders.recv() => {
-                    match order {
+            let mut attempt = pin!(self.seek_after(pause));
+            let found = loop {
+                tokio::select! {
+                    found = &mut attempt => break found,
+                    order = self.orders.recv() => match order {
                         Some(Order::Child(pidfd)) => self.child = Some(pidfd),
+                        // A daemon that is just being started must not hold the end up.
                         Some(Order::Done(answer)) => {
                             let _ = answer.send(None);
-                            break None;
+                            break 'seeking None;
                         }
-                        None => break None,
-                    }
-                    continue;
+                        None => break 'seeking None,
+                    },
                 }
-            }
-            if let Some(lease) = self.seek().await {
-                break Some(lease);
+            };
+            if found.is_some() {
+                break found;
             }
         };
         closing.cancel();
@@ -199,11 +201,15 @@ impl Watch {
         found
     }
 
-    /// Another daemon, with the authorities that the command's programs know.
-    async fn seek(&self) -> Option<Lease> {
-        let (mut seeker, listener) = (self.post.seeker.clone(), self.post.listener.try_clone().ok()?);
+    /// Another daemon, with the authorities that the command's programs know, looked for after a pause.
+    fn seek_after(&self, pause: Duration) -> impl Future<Output = Option<Lease>> + use<> {
+        let (mut seeker, listener) = (self.post.seeker.clone(), self.post.listener.try_clone());
         seeker.request.trusts.clone_from(&self.trusts);
-        tokio::task::spawn_blocking(move || seeker.find(&listener, &mut |_| {})).await.ok()?.ok()
+        async move {
+            tokio::time::sleep(pause).await;
+            let listener = listener.ok()?;
+            tokio::task::spawn_blocking(move || seeker.find(&listener, &mut |_| {})).await.ok()?.ok()
+        }
     }
 
     /// A proxy that hijacks nothing, on the command's own socket.
