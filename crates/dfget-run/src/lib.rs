@@ -120,7 +120,9 @@ pub fn plan(options: Options, variables: Variables) -> Result<Plan, RunError> {
     let names = dir.join("bundle-….pem").display().to_string();
     let bundles = variables::TRUST.into_iter().map(|name| (name, names.clone())).collect();
     let proxy = "http://lease:SECRET@127.0.0.1:PORT";
-    let variables = setting.child(proxy, &bundles, &setting.references.hosts);
+    let mut variables = setting.child(proxy, &bundles, &setting.references.hosts);
+    // It repeats what was set before, the login at a site's proxy included; what is printed gets into logs.
+    variables.remove(variables::SAVED);
     let Setting { options, references, notes, warnings, .. } = setting;
     let notes = warnings.into_iter().chain(notes).collect();
     let variables = if references.is_empty() && !options.all_hosts { Variables::new() } else { variables };

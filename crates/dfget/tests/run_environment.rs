@@ -143,6 +143,19 @@ fn the_daemon_and_the_caller_get_none_of_it() {
 }
 
 #[test]
+fn a_dry_run_shows_no_login_of_a_sites_proxy() {
+    let session = session();
+    for output in ["text", "json"] {
+        for proxy in ["http://user:canary@proxy.test:3128", "socks5://user:canary@proxy.test"] {
+            let arguments = ["--dry-run", "--output", output, "--", "touch", "oras://r.test/image:1"];
+            let ended = Ended::of(session.run(&arguments).env("HTTPS_PROXY", proxy)).ok();
+            let printed = ended.stdout + &ended.stderr;
+            assert!(printed.contains("https_proxy") && !printed.contains("canary"), "{printed}");
+        }
+    }
+}
+
+#[test]
 fn a_dry_run_prints_the_environment_and_runs_nothing() {
     let session = session();
     let image = "oras://r.test:5000/project/image:1";
