@@ -39,6 +39,8 @@ pub struct Config {
     pub download: Download,
     /// How long a permission of the origin is remembered.
     pub access: Access,
+    /// How often registries are asked what a tag means.
+    pub manifests: Manifests,
     /// The proxy: what there is to serve.
     pub proxy: Proxy,
 }
@@ -88,6 +90,17 @@ pub struct Download {
     pub stall_timeout: Duration,
     /// Several ranges of one blob at once (`concurrent`).
     pub concurrent: Concurrent,
+    /// Requests to one origin at most; `None` = as many as there are (`originBudget`).
+    pub origin_budget: Option<OriginBudget>,
+}
+
+/// `download.originBudget`: so many requests to one origin in any stretch of `per`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OriginBudget {
+    /// Never 0 (`requests`, default 0 = no budget).
+    pub requests: u32,
+    /// Never 0 (`per`, default 1 s).
+    pub per: Duration,
 }
 
 /// `download.concurrent`: when a blob is fetched by several ranges at once.
@@ -110,6 +123,14 @@ pub struct Access {
     /// While the origin does not answer, how long after its last yes a client is still served;
     /// `None` = not at all (`offlineGrace`, default 24 h).
     pub offline_grace: Option<Duration>,
+}
+
+/// `manifests`: what registries are asked at each pull, and answer alike for a while.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Manifests {
+    /// How long what a tag means, and the answer to `/v2/`, is taken for unchanged for the same
+    /// credential (`freshness`, default 10 s). Zero: the registry is asked for each request.
+    pub freshness: Duration,
 }
 
 /// The proxy: keys that may stand at the top level of the file or under `proxy`.
@@ -161,6 +182,8 @@ pub struct Hijack {
     pub authority: HijackAuthority,
     /// Hosts whose connections are opened; the first match wins (`hosts`).
     pub hosts: Vec<HijackHost>,
+    /// Hosts that these name in their challenges, for tokens, are opened too (`tokenHosts`, default true).
+    pub token_hosts: bool,
 }
 
 /// Where the authority of the hijack is from.
@@ -303,6 +326,7 @@ impl Default for Download {
             finish_abandoned: true,
             stall_timeout: Duration::from_secs(30),
             concurrent: Concurrent::default(),
+            origin_budget: None,
         }
     }
 }
@@ -320,6 +344,14 @@ impl Default for Concurrent {
 impl Default for Access {
     fn default() -> Self {
         Self { ttl: Duration::from_secs(60), offline_grace: Some(Duration::from_secs(24 * 60 * 60)) }
+    }
+}
+
+// === impl Manifests ===
+
+impl Default for Manifests {
+    fn default() -> Self {
+        Self { freshness: Duration::from_secs(10) }
     }
 }
 
@@ -357,6 +389,7 @@ impl Config {
             health: Health::default(),
             download: Download::default(),
             access: Access::default(),
+            manifests: Manifests::default(),
             proxy,
         }
     }

@@ -63,6 +63,14 @@ impl Digest {
         to_hex(self.bytes())
     }
 
+    /// The digest of `data`, by the algorithm of this one.
+    #[must_use]
+    pub fn of_same_kind(&self, data: &[u8]) -> Self {
+        let mut hasher = Hasher::like(self);
+        hasher.update(data);
+        hasher.finish()
+    }
+
     /// The SHA-256 digest of `data`.
     #[must_use]
     pub fn sha256(data: &[u8]) -> Self {

@@ -6,6 +6,7 @@
 
 mod authority;
 mod backoff;
+mod challenge;
 mod content_key;
 mod digest;
 mod oci;
@@ -18,9 +19,10 @@ mod url_filter;
 
 pub use authority::{Authority, AuthorityError, Scheme};
 pub use backoff::Backoff;
+pub use challenge::bearer_realm;
 pub use content_key::ContentKey;
 pub use digest::{Digest, DigestError, Hasher};
-pub use oci::{ContentReference, ReferenceKind};
+pub use oci::{ContentReference, ReferenceKind, RegistryPath};
 pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, piece_count, piece_length, piece_range};
 pub use ping_path::{METRICS_PATH, PingPath, PingPathError};
 pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};

@@ -45,6 +45,46 @@ impl ContentReference {
     }
 }
 
+/// What a path asks of a registry beside blobs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RegistryPath {
+    /// `/v2/`: whether it is a registry, and how it asks for a login.
+    Ping,
+    /// `/v2/<name>/manifests/<tag or digest>`.
+    Manifest {
+        /// The repository's name, as it stands in the path.
+        repository: String,
+        /// What the manifest must hash to, where it is named by digest.
+        digest: Option<Digest>,
+    },
+}
+
+// === impl RegistryPath ===
+
+impl RegistryPath {
+    /// Reads the path of a URL (no query); `None` if it is neither.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        if matches!(path, "/v2/" | "/v2") {
+            return Some(Self::Ping);
+        }
+        if let Some(ContentReference { repository, kind, digest }) = ContentReference::of_path(path) {
+            let manifest = Self::Manifest { repository, digest: Some(digest) };
+            return (kind == ReferenceKind::Manifest).then_some(manifest);
+        }
+        let (before, tag) = path.strip_prefix("/v2/")?.rsplit_once('/')?;
+        let repository = before.strip_suffix("/manifests").filter(|name| !name.is_empty())?;
+        is_tag(tag).then(|| Self::Manifest { repository: repository.to_owned(), digest: None })
+    }
+}
+
+/// Whether a text is a tag (OCI distribution specification, "Pulling manifests").
+fn is_tag(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let rest = |byte: u8| word(byte) || matches!(byte, b'.' | b'-');
+    (1..=128).contains(&text.len()) && word(text.as_bytes()[0]) && text.bytes().all(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +115,32 @@ mod tests {
         ] {
             assert_eq!(ContentReference::of_path(&path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn pings_and_manifests_are_told_from_the_rest() {
+        assert_eq!(RegistryPath::of_path("/v2/"), Some(RegistryPath::Ping));
+        let manifest = |path: &str| match RegistryPath::of_path(path)? {
+            RegistryPath::Manifest { repository, digest } => Some((repository, digest.is_some())),
+            RegistryPath::Ping => None,
+        };
+        assert_eq!(manifest("/v2/a/b/manifests/v1.0-x_y"), Some(("a/b".to_owned(), false)));
+        assert_eq!(manifest(&format!("/v2/a/manifests/sha256:{HEX}")), Some(("a".to_owned(), true)));
+        for path in [
+            "/v2/a",
+            "/v2/a/blobs/latest",
+            "/v2/manifests/latest",
+            "/v2//manifests/latest",
+            "/v2/a/manifests/",
+            "/v2/a/manifests/.hidden",
+            "/v2/a/manifests/a%2fb",
+            "/v2/a/manifests/sha256:12",
+            "/v2/a/tags/list",
+            "/v1/a/manifests/latest",
+        ] {
+            assert_eq!(RegistryPath::of_path(path), None, "{path}");
+        }
+        assert_eq!(RegistryPath::of_path(&format!("/v2/a/manifests/{}", "x".repeat(129))), None);
+        assert_eq!(RegistryPath::of_path(&format!("/v2/a/blobs/sha256:{HEX}")), None);
     }
 }

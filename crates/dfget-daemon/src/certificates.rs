@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource};
 use dfget_core::Authority;
 use dfget_origin::Trust;
+use dfget_proxy::Realms;
 use dfget_tls::{
     CertificateAuthority, NewAuthority, Opened, OriginTrust, PairFiles, PairOrigin, Roots, Scope, TrustError,
     Unusable, certificates_from_pem, read_certificates,
@@ -166,10 +167,16 @@ pub(crate) fn trust(
 }
 
 impl TrustBook {
-    pub(crate) fn of(&self, authority: &Authority) -> Trust {
+    /// The trust of an origin. The host that a registry has its tokens from is of its site: the authorities that
+    /// are trusted for the one are for the other too, but nobody is believed unseen for another's word.
+    pub(crate) fn of(&self, authority: &Authority, realms: &Realms) -> Trust {
+        let of_registry = || self.special(&realms.registry_of(authority)?).filter(|trust| !trust.insecure);
+        self.special(authority).or_else(of_registry).unwrap_or(&self.default).clone()
+    }
+
+    fn special(&self, authority: &Authority) -> Option<&Trust> {
         let name = authority.host_port();
-        let host = self.special.iter().find(|(regx, _)| regx.is_match(&name));
-        host.map_or(&self.default, |(_, trust)| trust).clone()
+        self.special.iter().find(|(regx, _)| regx.is_match(&name)).map(|(_, trust)| trust)
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use dfget_config::Config;
 use dfget_origin::{OriginClient, OriginOptions, Upstream};
-use dfget_proxy::Proxy;
+use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
 use dfget_telemetry::{BuildInfo, Metrics};
@@ -46,16 +46,19 @@ impl Parts {
         };
         metrics.set_store_open(store.is_some());
         let counted = metrics.clone();
+        let realms = Realms::default();
+        let named = realms.clone();
         let origin = OriginClient::new(OriginOptions {
-            trust: Box::new(move |authority| trust.of(authority)),
+            trust: Box::new(move |authority| trust.of(authority, &named)),
             timeouts: settings::timeouts(config),
+            budget: settings::budget(config),
             upstream,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
         });
         // Without a store permissions live as long as the process, and so does their key.
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
-        let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret), tasks.clone());
+        let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms), tasks.clone());
         Ok(Self { proxy, tasks, store, place, metrics })
     }
 

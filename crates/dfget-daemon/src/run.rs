@@ -72,7 +72,8 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let listeners = Listeners::bind(config, &proxy.listen)?;
     let parts = Parts::build(config, trust, None, announce)?;
     let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
-    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves)));
+    let token_hosts = proxy.hijack.as_ref().is_some_and(|hijack| hijack.token_hosts);
+    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves, token_hosts)));
     let entrance = Arc::new(settings::entrance(proxy, hijack.clone()));
     let leases = hijack.zip(certificate).map(|(hijack, authority)| {
         let rules = entrance.rules.clone();

@@ -5,8 +5,8 @@ use std::process;
 use std::sync::Arc;
 
 use dfget_config::{Config, Proxy};
-use dfget_origin::Timeouts;
-use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
+use dfget_origin::{Budget, Timeouts};
+use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions, Realms};
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
 
@@ -47,6 +47,11 @@ pub(crate) fn timeouts(config: &Config) -> Timeouts {
     Timeouts { stall, head: stall * 2, ..Timeouts::default() }
 }
 
+pub(crate) fn budget(config: &Config) -> Option<Budget> {
+    let budget = config.download.origin_budget?;
+    Some(Budget { requests: budget.requests, per: budget.per })
+}
+
 /// The entrance by the port of the configuration.
 pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
     let login =
@@ -64,12 +69,14 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
     }
 }
 
-pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOptions {
+pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32], realms: Realms) -> ProxyOptions {
     ProxyOptions {
         filter: proxy.default_filter.clone(),
         tag: proxy.default_tag.clone().unwrap_or_default(),
         application: proxy.default_application.clone().unwrap_or_default(),
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
+        freshness: config.manifests.freshness,
+        realms,
         peer_prefix: format!("{}-{}", address(), process::id()),
         secret,
     }

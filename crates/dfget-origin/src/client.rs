@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dfget_core::{Authority, Scheme};
@@ -16,8 +16,9 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, info};
 
+use crate::budget::{Budget, Budgets, Rest};
 use crate::connect::{Reached, reach, secure};
 use crate::error::cause;
 use crate::pool::{Connection, Pool};
@@ -57,6 +58,8 @@ pub struct OriginOptions {
     pub timeouts: Timeouts,
     /// The proxy of the site; `None` = origins are reached directly.
     pub upstream: Option<Upstream>,
+    /// Requests to one authority at most; `None` = as many as there are.
+    pub budget: Option<Budget>,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
     pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -70,6 +73,7 @@ pub struct OriginClient {
 struct Inner {
     options: OriginOptions,
     pool: Pool,
+    budgets: Budgets,
     connections: TaskTracker,
 }
 
@@ -97,7 +101,8 @@ impl OriginClient {
     /// A client without connections.
     #[must_use]
     pub fn new(options: OriginOptions) -> Self {
-        let inner = Inner { options, pool: Pool::default(), connections: TaskTracker::new() };
+        let budgets = Budgets::new(options.budget);
+        let inner = Inner { options, pool: Pool::default(), budgets, connections: TaskTracker::new() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -153,6 +158,10 @@ impl OriginClient {
             matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let again = bodiless.then(|| repeat(&request));
         let head_limit = bodiless.then_some(self.timeouts().head);
+        let turn = self.turn(&authority, &request)?;
+        if !turn.is_zero() {
+            tokio::time::sleep(turn).await;
+        }
         if let Some(connection) = self.inner.pool.take(&authority, registry) {
             let class = connection.class;
             let refused = match self.exchange(&authority, connection, request, head_limit).await {
@@ -169,6 +178,14 @@ impl OriginClient {
         let class = connection.class;
         let answer = self.exchange(&authority, connection, request, head_limit).await;
         answer.map(|response| (response, class)).map_err(|refused| refused.error)
+    }
+
+    /// How long a request waits until the origin may be asked.
+    fn turn(&self, authority: &Authority, request: &Request<Body>) -> Result<Duration, OriginError> {
+        let turn = self.inner.budgets.enter(authority, request.method(), request.headers(), Instant::now());
+        turn.map_err(|Rest { wait, reason }| {
+            OriginError::Resting { host_port: authority.host_port(), wait, reason }
+        })
     }
 
     /// Closes idle connections and waits for those in use.
@@ -216,6 +233,16 @@ impl OriginClient {
         reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
     }
 
+    /// Notes whether the origin asks to be left alone.
+    fn hear(&self, authority: &Authority, credential: u64, response: &Response<Incoming>) {
+        let (status, answer) = (response.status(), response.headers());
+        let paused = self.inner.budgets.heard(authority, credential, status, answer, Instant::now());
+        if let Some(pause) = paused {
+            let host_port = authority.host_port();
+            info!("{host_port} answers {status}: it is not asked with this credential for {pause:?}");
+        }
+    }
+
     async fn exchange(
         &self,
         authority: &Authority,
@@ -228,6 +255,7 @@ impl OriginClient {
         }
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
+        let credential = self.inner.budgets.credential(request.headers());
         let used = std::mem::replace(&mut connection.used, true);
         let refuse = |unsent, error| Box::new(Refused { unsent, error, used });
         let answer = connection.sender.try_send_request(request);
@@ -247,6 +275,7 @@ impl OriginClient {
                 if !bound && !binds_connection(response.headers()) {
                     self.inner.pool.put(authority, connection);
                 }
+                self.hear(authority, credential, &response);
                 Ok(response)
             }
             Err(mut failed) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::budget::Reason;
 use crate::redirect::RedirectError;
 
 /// Why no connection to an origin stands.
@@ -91,6 +92,16 @@ pub enum OriginError {
     /// A redirect that is not followed.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
+    /// The origin is left alone for a while.
+    #[error("{host_port} {}; asked again in {} s", said(.reason), whole_seconds(.wait))]
+    Resting {
+        /// Who.
+        host_port: String,
+        /// How long still.
+        wait: Duration,
+        /// Why.
+        reason: Reason,
+    },
 }
 
 /// Why a content's stream ended before its end.
@@ -125,7 +136,7 @@ impl OriginError {
             Self::Connect(ConnectError::Forbidden { .. } | ConnectError::Tls { .. })
             | Self::Redirect(_)
             | Self::Target { .. } => false,
-            Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } => true,
+            Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } | Self::Resting { .. } => true,
         }
     }
 
@@ -134,6 +145,26 @@ impl OriginError {
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. } | Self::Connect(ConnectError::TimedOut { .. }))
     }
+
+    /// How long to wait before the origin may be asked, where that is known: in whole seconds (429).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Resting { wait, .. } => Some(whole_seconds(wait)),
+            _ => None,
+        }
+    }
+}
+
+const fn said(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Asked => "has asked for a pause (429 Too Many Requests)",
+        Reason::Spent => "has had its budget of requests (download.originBudget)",
+    }
+}
+
+fn whole_seconds(wait: &Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
 /// The innermost causes of `error`, without the outer layers' repetitions.

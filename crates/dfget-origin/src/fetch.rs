@@ -1,6 +1,7 @@
 //! Getting a content: one GET, its redirects followed.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use dfget_core::Backoff;
@@ -13,6 +14,7 @@ use url::Url;
 
 use crate::AddressClass;
 
+use crate::budget;
 use crate::client::{OriginClient, empty_body};
 use crate::error::OriginError;
 use crate::headers::text;
@@ -23,6 +25,9 @@ const MOST_REPETITIONS: u32 = 2;
 
 /// Waits before that.
 const BETWEEN_TRIES: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(1) };
+
+/// How many refusals and pauses of one request are sat out.
+const MOST_PAUSES: u32 = 10;
 
 /// What a content is asked for with: its URL and the asking client's own headers, as
 /// [`crate::headers::for_content`] leaves them.
@@ -73,7 +78,7 @@ impl OriginClient {
         let mut registry = None;
         let mut target = request.url.clone();
         loop {
-            let (response, class) = self.get_hop(&target, &headers, registry).await?;
+            let (response, class) = self.hop(&Method::GET, &target, &headers, registry).await?;
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, redirected: visited.len() > 1 });
             }
@@ -85,17 +90,39 @@ impl OriginClient {
         }
     }
 
-    /// One GET, sent again if the connection breaks or stays silent before the answer's head:
-    /// the real clients give up on that at once.
-    async fn get_hop(
+    /// As [`Self::fetch`]; but an origin that asks for a pause is asked again after it, where that is no longer than
+    /// one waits for a byte: the real clients give up on a 429 at once. What it answers last is the answer.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub async fn fetch_patiently(
         &self,
+        request: &FetchRequest,
+        extra: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, OriginError> {
+        let mut patience = Patience::new(&request.url, self.timeouts().stall);
+        loop {
+            let outcome = self.fetch(request, extra).await;
+            let refused = outcome.as_ref().is_ok_and(|answer| is_refusal(&answer.response));
+            match patience.decide(outcome, refused) {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    /// One request, sent again if the connection breaks or stays silent before the answer's head:
+    /// the real clients give up on that at once.
+    async fn hop(
+        &self,
+        method: &Method,
         target: &Url,
         headers: &HeaderMap,
         registry: Option<AddressClass>,
     ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
         let mut repetition = 1;
         loop {
-            let hop = hop_request(Method::GET, target, headers)?;
+            let hop = hop_request(method.clone(), target, headers)?;
             match self.send_hop(hop, registry).await {
                 Err(error @ (OriginError::Http { .. } | OriginError::TimedOut { .. }))
                     if repetition <= MOST_REPETITIONS =>
@@ -126,6 +153,77 @@ impl OriginClient {
         }
         self.send(hop_request(method, &request.url, &headers)?).await
     }
+
+    /// As [`Self::ask`], by GET or HEAD; and patiently as [`Self::fetch_patiently`].
+    ///
+    /// # Errors
+    /// [`OriginError`] if there is no answer.
+    pub async fn ask_patiently(
+        &self,
+        method: Method,
+        request: &FetchRequest,
+        extra: &[(HeaderName, HeaderValue)],
+    ) -> Result<Response<Incoming>, OriginError> {
+        let mut headers = request.headers.clone();
+        for (name, value) in extra {
+            headers.insert(name, value.clone());
+        }
+        let mut patience = Patience::new(&request.url, self.timeouts().stall);
+        loop {
+            let outcome = self.hop(&method, &request.url, &headers, None).await.map(|(answer, _)| answer);
+            let refused = outcome.as_ref().is_ok_and(is_refusal);
+            match patience.decide(outcome, refused) {
+                ControlFlow::Break(outcome) => return outcome,
+                ControlFlow::Continue(wait) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+}
+
+/// One request that sits out the pauses that its origin asks for.
+struct Patience<'a, T> {
+    host: &'a str,
+    left: Duration,
+    pauses: u32,
+    /// What to answer if the origin goes on refusing.
+    refused: Option<T>,
+}
+
+impl<'a, T> Patience<'a, T> {
+    /// Pauses of together `longest` are sat out.
+    fn new(url: &'a Url, longest: Duration) -> Self {
+        Self { host: url.host_str().unwrap_or_default(), left: longest, pauses: 0, refused: None }
+    }
+
+    /// What comes of an outcome: the last word, or another try after a wait.
+    fn decide(
+        &mut self,
+        outcome: Result<T, OriginError>,
+        is_refused: bool,
+    ) -> ControlFlow<Result<T, OriginError>, Duration> {
+        self.pauses += 1;
+        match outcome {
+            // The next try is told how long the pause is.
+            Ok(answer) if is_refused && self.pauses < MOST_PAUSES => {
+                self.refused = Some(answer);
+                ControlFlow::Continue(Duration::ZERO)
+            }
+            Err(OriginError::Resting { wait, .. }) if wait <= self.left && self.pauses < MOST_PAUSES => {
+                info!("{} is asked again in {wait:?}", self.host);
+                self.left -= wait;
+                ControlFlow::Continue(wait)
+            }
+            Err(OriginError::Resting { .. }) if self.refused.is_some() => {
+                ControlFlow::Break(self.refused.take().map_or(outcome, Ok))
+            }
+            outcome => ControlFlow::Break(outcome),
+        }
+    }
+}
+
+/// Whether the origin is left alone after this answer.
+fn is_refusal(answer: &Response<Incoming>) -> bool {
+    budget::is_refusal(answer.status(), answer.headers())
 }
 
 fn hop_request(method: Method, url: &Url, headers: &HeaderMap) -> Result<Request<crate::Body>, OriginError> {

@@ -9,6 +9,7 @@
 //! want, and one slow stream then cannot hold up another.
 
 mod address;
+mod budget;
 mod client;
 mod connect;
 mod decode;
@@ -21,6 +22,7 @@ mod resume;
 mod upstream;
 
 pub use address::AddressClass;
+pub use budget::{Budget, Reason};
 pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
 pub use connect::keep_alive;
 pub use error::{ConnectError, FetchError, OriginError};

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use dfget_core::{Backoff, ByteRange, ContentRange};
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED,
-    RANGE, RETRY_AFTER,
+    RANGE,
 };
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
@@ -20,10 +20,11 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use crate::budget::retry_after;
 use crate::decode::Gunzip;
 use crate::error::cause;
 use crate::headers::{content_length, is_strong, text};
-use crate::{FetchError, FetchRequest, OriginClient};
+use crate::{FetchError, FetchRequest, OriginClient, OriginError};
 
 /// Tries in a row that may bring nothing before the stream ends in an error.
 const MOST_TRIES: u32 = 8;
@@ -331,6 +332,11 @@ impl ContentStream {
         }
         let answer = match self.client.fetch(&self.request, &self.continuation()).await {
             Ok(answer) => answer.response,
+            Err(error @ OriginError::Resting { wait, .. }) => {
+                self.interrupted(&error.to_string())?;
+                tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
+                return Ok(());
+            }
             Err(error) if error.is_unreachable() => return self.interrupted(&error.to_string()),
             Err(error) => return Err(FetchError::Unusable(error.to_string())),
         };
@@ -349,7 +355,7 @@ impl ContentStream {
             // Registries that hide what is private answer a dead credential so.
             404 | 410 if self.identity.named => Err(FetchError::Denied(status)),
             408 | 425 | 429 | 500..=599 => {
-                let pause = retry_after(answer.headers());
+                let pause = retry_after(answer.headers()).map(|pause| pause.min(LONGEST_PAUSE));
                 self.interrupted(&format!("the origin answers {status}"))?;
                 if let Some(pause) = pause {
                     debug!(seconds = pause.as_secs(), "waiting as the origin asks by Retry-After");
@@ -462,11 +468,6 @@ fn partial(headers: &HeaderMap, start: u64) -> Result<ContentRange, FetchError> 
     }
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = text(headers, &RETRY_AFTER)?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,12 +510,5 @@ mod tests {
             assert!(partial(&headers(&[("content-range", wrong)]), 5).is_err(), "{wrong}");
         }
         assert!(partial(&headers(&[]), 0).is_err());
-    }
-
-    #[test]
-    fn retry_after_is_heard_within_reason() {
-        assert_eq!(retry_after(&headers(&[("retry-after", "3")])), Some(Duration::from_secs(3)));
-        assert_eq!(retry_after(&headers(&[("retry-after", "86400")])), Some(LONGEST_PAUSE));
-        assert_eq!(retry_after(&headers(&[("retry-after", "soon")])), None);
     }
 }

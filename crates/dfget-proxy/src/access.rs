@@ -84,7 +84,7 @@ pub(crate) struct Access {
 
 /// What a status says of a credential.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Word {
+pub(crate) enum Word {
     Yes,
     No,
     /// The head says nothing: a redirect may lead to the content or to a login page, and some
@@ -233,7 +233,7 @@ impl Access {
         }
     }
 
-    fn note_silent(&self, authority: &Authority) {
+    pub(crate) fn note_silent(&self, authority: &Authority) {
         let mut silent = self.silent.lock();
         silent.retain(|_, at| at.elapsed() < SILENT_FOR);
         silent.insert(authority.clone(), Instant::now());
@@ -316,7 +316,7 @@ impl Access {
         otherwise()
     }
 
-    fn is_silent(&self, authority: &Authority) -> bool {
+    pub(crate) fn is_silent(&self, authority: &Authority) -> bool {
         self.silent.lock().get(authority).is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
@@ -374,7 +374,7 @@ fn word_of_byte(status: StatusCode, headers: &HeaderMap, total: Option<u64>) -> 
     }
 }
 
-const fn word_of(status: u16) -> Word {
+pub(crate) const fn word_of(status: u16) -> Word {
     match status {
         408 | 425 | 429 | 500..=599 => Word::Unreachable,
         _ => Word::No,

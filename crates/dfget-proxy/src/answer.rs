@@ -34,7 +34,7 @@ impl Proxy {
             extra.push((RANGE, range));
             extra.extend(request.if_range.clone().map(|value| (IF_RANGE, value)));
         }
-        match self.origin().fetch(&request.task.fetch, &extra).await {
+        match self.origin().fetch_patiently(&request.task.fetch, &extra).await {
             Ok(answer) => self.own_answer(request, answer.response).await,
             Err(error) => failed(request, &error.into()),
         }

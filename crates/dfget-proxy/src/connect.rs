@@ -65,8 +65,15 @@ impl Proxy {
             return respond::target_refused(&target);
         }
         let upgrade = hyper::upgrade::on(&mut request);
-        let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
-        let answered = match leaves {
+        let hijack = entrance.hijack.as_ref();
+        let leaves = hijack.and_then(|hijack| hijack.leaves_for(&target));
+        let for_tokens = hijack
+            .filter(|_| leaves.is_none())
+            .and_then(|hijack| hijack.leaves_for_tokens(&target, &self.inner.realms))
+            .filter(|leaves| may_sign(leaves, &target));
+        // Such a host nobody has asked us to hijack: it must not be worse off for it.
+        let lenient = entrance.lenient || for_tokens.is_some();
+        let answered = match leaves.or(for_tokens) {
             Some(leaves) if !may_sign(&leaves, &target) => {
                 self.say_tunnelled(
                     entrance,
@@ -76,7 +83,7 @@ impl Proxy {
                 self.tunnel(entrance, target, upgrade).await
             }
             Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
-                self.hijack(entrance, &leaves, target, upgrade).await
+                self.hijack(entrance, &leaves, target, upgrade, lenient).await
             }
             Some(_) => self.tunnel(entrance, target, upgrade).await,
             None => {
@@ -93,9 +100,10 @@ impl Proxy {
         leaves: &LeafCache,
         target: Authority,
         upgrade: OnUpgrade,
+        lenient: bool,
     ) -> Result<(), Arc<ConnectError>> {
         match self.verify(&target).await {
-            Err(error) if entrance.lenient && is_untrusted(&error) => {
+            Err(error) if lenient && is_untrusted(&error) => {
                 info!("{error}: tunnelled, for its client to judge");
                 return self.tunnel(entrance, target, upgrade).await;
             }
@@ -117,7 +125,7 @@ impl Proxy {
                     stream.get_mut().1.set_buffer_limit(Some(WRITE_AT_ONCE));
                     Box::pin(proxy.serve_hijacked(&entrance, target, stream)).await;
                 }
-                Ok(Err(error)) => entrance.handshake_refused(&target, &error),
+                Ok(Err(error)) => entrance.handshake_refused(&target, &error, lenient),
                 Err(_) => debug!("a client began no TLS handshake for {}", target.host_port()),
             }
         });

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admission::Admission;
+use crate::realms::Realms;
 
 /// What holds for the clients that come by one listener.
 #[derive(Debug, Default)]
@@ -41,6 +42,8 @@ pub struct Entrance {
 /// Which hosts are hijacked, and who signs for them.
 pub struct Hijack {
     signer: Signer,
+    /// Signs for hosts that hijacked registries have their tokens from.
+    token_hosts: Option<Arc<LeafCache>>,
 }
 
 type Signer = Box<dyn Fn(&Authority) -> Option<Arc<LeafCache>> + Send + Sync>;
@@ -82,9 +85,9 @@ pub(crate) struct Spared;
 impl Entrance {
     /// A client broke the handshake off. One that does not know our authority never will, so its
     /// host is tunnelled from now on where that is allowed.
-    pub(crate) fn handshake_refused(&self, target: &Authority, error: &std::io::Error) {
+    pub(crate) fn handshake_refused(&self, target: &Authority, error: &std::io::Error, lenient: bool) {
         let host_port = target.host_port();
-        if self.lenient && refuses_authority(error) {
+        if lenient && refuses_authority(error) {
             self.distrust.hosts.lock().insert(target.host.clone());
             info!("a client does not trust our authority for {host_port}: it is tunnelled from now on");
         } else {
@@ -117,17 +120,27 @@ impl Hijack {
     /// Hijacks the hosts for which `signer` has certificates.
     #[must_use]
     pub fn new(signer: impl Fn(&Authority) -> Option<Arc<LeafCache>> + Send + Sync + 'static) -> Self {
-        Self { signer: Box::new(signer) }
+        Self { signer: Box::new(signer), token_hosts: None }
     }
 
-    /// Hijacks the hosts in whose `host:port` one of the patterns is found (`hosts[].regx`).
+    /// Hijacks the hosts in whose `host:port` one of the patterns is found (`hosts[].regx`), and with
+    /// `token_hosts` those too that these name in their challenges.
     #[must_use]
-    pub fn matching(hosts: Vec<Regex>, leaves: LeafCache) -> Self {
+    pub fn matching(hosts: Vec<Regex>, leaves: LeafCache, token_hosts: bool) -> Self {
         let leaves = Arc::new(leaves);
-        Self::new(move |authority| {
+        let for_tokens = token_hosts.then(|| Arc::clone(&leaves));
+        let hijack = Self::new(move |authority| {
             let name = authority.host_port();
             hosts.iter().any(|regx| regx.is_match(&name)).then(|| Arc::clone(&leaves))
-        })
+        });
+        Self { token_hosts: for_tokens, ..hijack }
+    }
+
+    /// Who signs for a host that a registry of `realms`, itself hijacked, has its tokens from.
+    pub(crate) fn leaves_for_tokens(&self, host: &Authority, realms: &Realms) -> Option<Arc<LeafCache>> {
+        let leaves = self.token_hosts.as_ref()?;
+        let registry = realms.registry_of(host)?;
+        self.leaves_for(&registry).map(|_| Arc::clone(leaves))
     }
 
     pub(crate) fn leaves_for(&self, authority: &Authority) -> Option<Arc<LeafCache>> {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dfget_core::{Authority, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient};
@@ -18,8 +18,12 @@ use tracing::debug;
 use url::Url;
 
 use crate::access::{Access, AccessOptions};
+use crate::answers::Answers;
 use crate::body::{ResponseBody, counted};
 use crate::entrance::Entrance;
+use crate::collapse::Asked;
+use crate::permission::Permission;
+use crate::realms::Realms;
 use crate::respond;
 use crate::turns::Turns;
 
@@ -34,6 +38,10 @@ pub struct ProxyOptions {
     pub application: String,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
+    /// How long what a tag means is taken for unchanged (`manifests.freshness`).
+    pub freshness: Duration,
+    /// Where registries have their tokens from.
+    pub realms: Realms,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
     pub peer_prefix: String,
     /// Key of this node under which permissions are remembered.
@@ -50,6 +58,10 @@ pub(crate) struct Inner {
     pub(crate) options: ProxyOptions,
     pub(crate) tasks: Tasks,
     pub(crate) access: Arc<Access>,
+    /// What registries said to small questions, and whose turn it is to ask them.
+    pub(crate) answers: Answers,
+    pub(crate) collapsing: Turns<Permission>,
+    pub(crate) realms: Realms,
     /// Origins whose certificate was found good, and when.
     pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
     pub(crate) verifying: Turns<Authority>,
@@ -68,6 +80,9 @@ impl Proxy {
         let tracker = TaskTracker::new();
         let access = Arc::new(Access::new(options.access, &tasks, &options.secret, tracker.clone()));
         let inner = Inner {
+            realms: options.realms.clone(),
+            answers: Answers::default(),
+            collapsing: Turns::default(),
             options,
             tasks,
             access,
@@ -178,11 +193,21 @@ impl Proxy {
             request.method(),
             redact_url(url.as_str())
         );
-        if decision.task {
-            self.accelerate(decision.url, request).await
-        } else {
-            Box::pin(self.forward(&decision.url, request)).await
+        let direct = decision.rule.is_some_and(|rule| entrance.rules[rule].direct);
+        if let Some(asked) = self.collapsible(&decision.url, &request).filter(|_| !direct)
+            && !(decision.task && matches!(asked, Asked::Manifest { digest: Some(_), .. }))
+        {
+            return Box::pin(self.collapse(asked, decision.url, &request)).await;
         }
+        if decision.task {
+            return self.accelerate(decision.url, request).await;
+        }
+        let method = request.method().clone();
+        self.note_push(&decision.url, &method);
+        let response = Box::pin(self.forward(&decision.url, request)).await;
+        // Whoever asked while it was under way may have been told of before it.
+        self.note_push(&decision.url, &method);
+        response
     }
 }
 

@@ -7,6 +7,7 @@ use dfget_core::{Authority, ContentKey};
 use dfget_origin::Identity;
 use dfget_origin::headers::is_impersonal;
 use http::HeaderMap;
+use http::header::{ACCEPT, ACCEPT_LANGUAGE};
 use url::Url;
 
 /// Names one permission: this credential, at this authority, for this content in this place.
@@ -78,6 +79,28 @@ impl Permissions {
     /// Stands for the credential alone.
     pub(crate) fn credential(&self, headers: &HeaderMap, url: &Url) -> Permission {
         let mut fields = Fields::new(&self.key, "credential");
+        add_credential(&mut fields, headers, url);
+        fields.finish()
+    }
+
+    /// Stands for what a request asks: two with the same name are asked alike, by the same credential.
+    pub(crate) fn question(
+        &self,
+        authority: &Authority,
+        headers: &HeaderMap,
+        url: &Url,
+        head: bool,
+    ) -> Permission {
+        let mut fields = Fields::new(&self.key, "question");
+        fields.add(authority.to_string().as_bytes());
+        fields.add(url.path().as_bytes());
+        fields.add(&[u8::from(head)]);
+        for name in [ACCEPT, ACCEPT_LANGUAGE] {
+            for value in headers.get_all(&name) {
+                fields.add(name.as_str().as_bytes());
+                fields.add(value.as_bytes());
+            }
+        }
         add_credential(&mut fields, headers, url);
         fields.finish()
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dfget_core::Authority;
 use dfget_origin::{ConnectError, OriginError};
 use dfget_task::ContentError;
-use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
@@ -56,7 +56,7 @@ pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
 
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    gateway(error.is_timeout(), error.retry_after(), &error.to_string())
 }
 
 /// The answer to a CONNECT whose target cannot be reached or trusted.
@@ -66,7 +66,15 @@ pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    gateway(error.is_timeout(), error.retry_after(), &error.to_string())
+}
+
+/// 429 with the time to come back (RFC 6585, section 4) where that is known, else 502 or 504.
+fn gateway(timeout: bool, retry_after: Option<u64>, message: &str) -> Response<ResponseBody> {
+    let Some(seconds) = retry_after else { return text(gateway_status(timeout), message) };
+    let mut response = text(StatusCode::TOO_MANY_REQUESTS, message);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }
 
 const fn gateway_status(timeout: bool) -> StatusCode {

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
 use dfget_origin::{OriginClient, OriginOptions, Timeouts, Trust, Upstream};
-use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions};
+use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions, Realms};
 use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
 use dfget_tls::{OriginTrust, Roots};
@@ -249,6 +249,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         trust: Box::new(move |_| trust.clone()),
         timeouts: Timeouts::default(),
         upstream,
+        budget: None,
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {
@@ -265,6 +266,8 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         tag: String::new(),
         application: String::new(),
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
+        freshness: Duration::ZERO,
+        realms: Realms::default(),
         peer_prefix: String::new(),
         secret: [0; 32],
     };

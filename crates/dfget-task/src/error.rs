@@ -66,4 +66,14 @@ impl ContentError {
             _ => false,
         }
     }
+
+    /// In how many seconds the origin may be asked again, where it is left alone until then (429).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Origin(error) => error.retry_after(),
+            Self::Shared(error) => error.retry_after(),
+            _ => None,
+        }
+    }
 }

@@ -120,7 +120,7 @@ impl Lead {
     /// ranges, else for the whole.
     async fn ask(&self, request: &TaskRequest) -> Result<(Answer, Option<ByteRange>), ContentError> {
         let whole_from_the_start = || async {
-            let answer = self.tasks.origin().fetch(&request.fetch, &[]).await?;
+            let answer = self.tasks.origin().fetch_patiently(&request.fetch, &[]).await?;
             Ok((answer, None))
         };
         let spec = match request.range {
@@ -149,7 +149,7 @@ impl Lead {
         };
         let extra: [(HeaderName, HeaderValue); 1] =
             [(RANGE, value.try_into().unwrap_or(HeaderValue::from_static("")))];
-        let answer = self.tasks.origin().fetch(&request.fetch, &extra).await?;
+        let answer = self.tasks.origin().fetch_patiently(&request.fetch, &extra).await?;
         let without_total = answer.response.status() == StatusCode::PARTIAL_CONTENT
             && total_of(answer.response.headers()).is_none();
         if without_total {

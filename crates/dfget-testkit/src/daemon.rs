@@ -4,8 +4,8 @@
 //! took is read from its log. The environment is emptied: what a daemon does in a test follows from the test alone.
 
 use std::fs::{self, File};
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -232,6 +232,33 @@ impl Daemon {
             assert!(Instant::now() < deadline, "no line with {text:?} in the log:\n{}", self.log());
             thread::sleep(POLL);
         }
+    }
+
+    /// Waits until the sample `name` of the metrics has this value.
+    ///
+    /// # Panics
+    /// If it has not within [`PATIENCE`].
+    pub fn wait_for_metric(&self, name: &str, value: usize) {
+        let wanted = format!("{name} {value}");
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics().unwrap_or_default();
+            if metrics.lines().any(|line| line == wanted) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never {wanted:?}:\n{metrics}");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What the admin port says at `/metrics`.
+    fn metrics(&self) -> io::Result<String> {
+        let log = self.log();
+        let (_, rest) = log.rsplit_once("serve health and metrics at tcp://").unwrap_or_default();
+        let address = rest.split('"').next().unwrap_or_default();
+        let mut stream = TcpStream::connect(address)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        io::read_to_string(stream)
     }
 
     /// Asks the daemon to end (SIGTERM) and does not wait.

@@ -33,7 +33,8 @@ struct State {
     lasting_fault: Option<LastingFault>,
     refuses_head: bool,
     ignores_ranges: bool,
-    outage: Option<u16>,
+    outage: Option<(u16, Option<u32>)>,
+    realm: Option<String>,
     redirect: Option<String>,
     framing: Option<Framing>,
     blob_headers: Vec<(String, String)>,
@@ -146,7 +147,17 @@ impl Registry {
 
     /// Answers everything with this status; `None` ends the outage.
     pub fn set_outage(&self, status: Option<u16>) {
-        self.state().outage = status;
+        self.state().outage = status.map(|status| (status, None));
+    }
+
+    /// Answers everything with this status and these seconds in `Retry-After`.
+    pub fn set_outage_for(&self, status: u16, seconds: u32) {
+        self.state().outage = Some((status, Some(seconds)));
+    }
+
+    /// Names this URL as where its tokens are from, instead of one that leads nowhere; `/v2/` asks for one too.
+    pub fn set_realm(&self, realm: &str) {
+        self.state().realm = Some(realm.to_owned());
     }
 
     /// Answers allowed requests for blobs with a 307 to `base` and the path of the request; `None` ends that.
@@ -190,12 +201,19 @@ impl State {
     }
 
     fn answer(&mut self, request: &Received) -> Reply {
-        if let Some(status) = self.outage {
-            return problem(status, "UNAVAILABLE", "come back later").header("Retry-After", "7").into();
+        if let Some((status, seconds)) = self.outage {
+            let answer = problem(status, "UNAVAILABLE", "come back later");
+            return match seconds {
+                Some(seconds) => answer.header("Retry-After", seconds.to_string()).into(),
+                None => answer.into(),
+            };
         }
         let path = request.target.split('?').next().unwrap_or_default();
         if path == "/v2/" {
-            return Answer::new(200).body(b"{}".to_vec()).into();
+            return match &self.realm {
+                Some(realm) if request.headers.get("authorization").is_none() => challenge(realm, "service=\"r\""),
+                _ => Answer::new(200).body(b"{}".to_vec()).into(),
+            };
         }
         let Some((name, kind, reference)) = parse(path) else {
             return problem(404, "NAME_UNKNOWN", "there is nothing here").into();
@@ -207,11 +225,8 @@ impl State {
         if let Some(rights) = repository.and_then(|repository| repository.rights.as_ref()) {
             let shown = request.headers.get("authorization");
             if !shown.is_some_and(|shown| rights.contains(shown)) {
-                let challenge =
-                    format!("Bearer realm=\"https://auth.test/token\",scope=\"repository:{name}:pull\"");
-                return problem(401, "UNAUTHORIZED", "show a token")
-                    .header("WWW-Authenticate", challenge)
-                    .into();
+                let realm = self.realm.as_deref().unwrap_or("https://auth.test/token");
+                return challenge(realm, &format!("scope=\"repository:{name}:pull\""));
             }
         }
         if self.refuses_head && request.method == "HEAD" {
@@ -315,6 +330,11 @@ impl State {
 fn problem(status: u16, code: &str, message: &str) -> Answer {
     let body = format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}");
     Answer::new(status).header("Content-Type", "application/json").body(body.into_bytes())
+}
+
+fn challenge(realm: &str, parameter: &str) -> Reply {
+    let challenge = format!("Bearer realm=\"{realm}\",{parameter}");
+    problem(401, "UNAUTHORIZED", "show a token").header("WWW-Authenticate", challenge).into()
 }
 
 /// Repository, `blobs` or `manifests`, and what follows it.

@@ -14,7 +14,8 @@ pub(crate) use proxy::proxy;
 use dfget_core::PingPath;
 
 use crate::{
-    Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Paths, Proxy, Storage,
+    Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Manifests, OriginBudget, Paths, Proxy,
+    Storage,
     places::Places,
     read::{ADDRESS, BYTES, Expected, Field, IP, PERCENT, Section},
     report::{Report, Subject},
@@ -48,6 +49,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
         access: access(&section.section(report, "access"), report),
+        manifests: manifests(&section.section(report, "manifests"), report),
         paths: defaults.paths,
         proxy: defaults.proxy,
     };
@@ -130,7 +132,25 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
         stall_timeout,
         concurrent: concurrent(&section.section(report, "concurrent"), report),
+        origin_budget: origin_budget(&section.section(report, "originBudget"), report),
     }
+}
+
+fn origin_budget(section: &Section<'_>, report: &mut Report) -> Option<OriginBudget> {
+    let requests = section.get("requests").and_then(|field| field.integer(report, 0, 100_000));
+    let per = section.duration(report, "per", Duration::from_secs(1));
+    if let (Some(field), Duration::ZERO) = (section.get("per"), per) {
+        let expected = Expected { what: "a duration above 0", example: "1s" };
+        field.bad_value(report, expected, "no request fits into no time");
+        return None;
+    }
+    let requests = requests.and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0)?;
+    Some(OriginBudget { requests, per })
+}
+
+fn manifests(section: &Section<'_>, report: &mut Report) -> Manifests {
+    let defaults = Manifests::default();
+    Manifests { freshness: section.duration(report, "freshness", defaults.freshness) }
 }
 
 fn concurrent(section: &Section<'_>, report: &mut Report) -> Concurrent {

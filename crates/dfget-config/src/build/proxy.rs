@@ -180,7 +180,8 @@ fn hijack(field: &Field<'_>, own: OwnAuthority, context: &mut Context<'_>) -> Op
     let patterns: Vec<Field<'_>> =
         items.iter().filter_map(|(_, section)| section.get("regx").cloned()).collect();
     let authority = authority::authority(field, &section, &patterns, own, context)?;
-    Some(Hijack { authority, hosts })
+    let token_hosts = section.boolean(context.report, "tokenHosts", true);
+    Some(Hijack { authority, hosts, token_hosts })
 }
 
 fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_>) -> Option<HijackHost> {

@@ -30,6 +30,11 @@ const CONCURRENT: &[Opt] = &[
     Opt::later("maxAttempts", COUNT, "retries", OWN_CLIENT),
 ];
 
+const ORIGIN_BUDGET: &[Opt] = &[
+    Opt::full("requests", Kind::Integer(0, 100_000), "0", "requests at most; 0 = as many as there are"),
+    Opt::full("per", Kind::Duration, "1s", "in any stretch of this time, more than 0"),
+];
+
 const TRANSPORT: &[Opt] = &[
     Opt::part("dialTimeout", Kind::UnitDuration, "bound of a connect"),
     Opt::part("keepAlive", Kind::UnitDuration, "pause between two TCP keep-alives"),
@@ -102,6 +107,7 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "",
         "a large blob that comes slowly is fetched by several ranges at once",
     ),
+    Opt::full("originBudget", Kind::Section(ORIGIN_BUDGET), "", "requests that each origin is sent"),
     Opt::later("transportOption", Kind::Section(TRANSPORT), "connections to peers", NO_PEERS),
     Opt::later(
         "recursiveConcurrent",

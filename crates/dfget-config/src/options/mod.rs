@@ -180,6 +180,7 @@ pub(crate) const TOP: &[Opt] = &[
     Opt::full("health", Kind::Section(HEALTH), "", "the admin listener: liveness and metrics"),
     Opt::full("download", Kind::Section(download::DOWNLOAD), "", "how blobs are downloaded"),
     Opt::full("access", Kind::Section(ACCESS), "", "how long a permission of the origin is remembered"),
+    Opt::full("manifests", Kind::Section(MANIFESTS), "", "how often registries are asked what a tag means"),
     Opt::full(
         "proxy",
         Kind::Section(PROXY),
@@ -300,6 +301,13 @@ const ACCESS: &[Opt] = &[
         "while the registry does not answer, how long its last yes holds; 0 = not at all",
     ),
 ];
+
+const MANIFESTS: &[Opt] = &[Opt::full(
+    "freshness",
+    Kind::Duration,
+    "10s",
+    "how long a tag's manifest is given to the same credential without asking; 0 = asked each time",
+)];
 
 /// In every `tcpListen`.
 const NAMESPACE: Opt = Opt::later(

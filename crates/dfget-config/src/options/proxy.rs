@@ -61,6 +61,12 @@ const HIJACK: &[Opt] = &[
     ),
     Opt::full("key", Kind::Pem, "", "its private key; where one of the two is, both must be"),
     Opt::full("hosts", Kind::Sections(HOST), "", "hosts whose connections are opened; the first match wins"),
+    Opt::full(
+        "tokenHosts",
+        Kind::Boolean,
+        "true",
+        "open the connections to the hosts too that these registries name for tokens",
+    ),
     Opt::later(
         "sni",
         Kind::Sections(SNI),

@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use dfget_core::{Authority, Scheme};
+use dfget_core::{Authority, Scheme, bearer_realm};
 use dfget_origin::{OriginClient, empty_body};
 use http::header::{USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Request};
 use parking_lot::Mutex;
-use url::Url;
 
 /// How long a command waits for a registry to tell; without an answer its token host is tunnelled.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -39,15 +38,10 @@ impl Challenges {
     }
 }
 
-/// The host of the realm of a Bearer challenge (RFC 6750, section 3): only https has certificates.
+/// The host of the realm of a Bearer challenge: only https has certificates.
 fn realm_host(headers: &HeaderMap) -> Option<String> {
     let challenges = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-    let mut realms = challenges.filter_map(|challenge| {
-        let (scheme, parameters) = challenge.trim_start().split_once(' ')?;
-        let (_, rest) = parameters.split_once("realm=\"")?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| rest.split('"').next()).flatten()
-    });
-    let authority = Authority::of_url(&Url::parse(realms.next()?).ok()?)?;
+    let authority = Authority::of_url(&challenges.filter_map(bearer_realm).next()?)?;
     (authority.scheme == Scheme::Https).then_some(authority.host)
 }
 

@@ -12,6 +12,8 @@ pub enum Source {
     Origin,
     /// The origin, passed through: no task.
     Forwarded,
+    /// What the origin has just answered somebody with the same credential: no task.
+    Shared,
     /// A blind tunnel: what went through is unknown.
     Tunnelled,
 }
@@ -19,14 +21,16 @@ pub enum Source {
 // === impl Source ===
 
 impl Source {
-    pub(super) const ALL: [Self; 4] = [Self::Cache, Self::Origin, Self::Forwarded, Self::Tunnelled];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Cache, Self::Origin, Self::Forwarded, Self::Shared, Self::Tunnelled];
 
-    /// The word for logs and labels: `cache`, `origin`, `forwarded`, `tunnelled`.
+    /// The word for logs and labels: `cache`, `origin`, `forwarded`, `shared`, `tunnelled`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cache => "cache",
             Self::Origin => "origin",
             Self::Forwarded => "forwarded",
+            Self::Shared => "shared",
             Self::Tunnelled => "tunnelled",
         }
     }
