@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod authority;
+mod crowd;
 #[cfg(test)]
 mod direct;
 #[cfg(test)]
