@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use dfget_config::{Config, Proxy};
 use dfget_origin::{Budget, Timeouts};
-use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions, Realms};
+use dfget_proxy::{
+    AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions, Realms,
+};
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
 

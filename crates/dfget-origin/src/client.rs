@@ -183,8 +183,10 @@ impl OriginClient {
     /// How long a request waits until the origin may be asked.
     fn turn(&self, authority: &Authority, request: &Request<Body>) -> Result<Duration, OriginError> {
         let turn = self.inner.budgets.enter(authority, request.method(), request.headers(), Instant::now());
-        turn.map_err(|Rest { wait, reason }| {
-            OriginError::Resting { host_port: authority.host_port(), wait, reason }
+        turn.map_err(|Rest { wait, reason }| OriginError::Resting {
+            host_port: authority.host_port(),
+            wait,
+            reason,
         })
     }
 

@@ -254,7 +254,8 @@ mod tests {
     fn whoever_waits_gets_what_was_answered_meanwhile() {
         let (answers, start) = (Answers::default(), Instant::now());
         answers.tell(ONE, kept(429, start + SECOND, 5), false);
-        let at = |waiting: u32| status(answers.usable(ONE, Some(start + waiting * SECOND), start + 2 * SECOND));
+        let at =
+            |waiting: u32| status(answers.usable(ONE, Some(start + waiting * SECOND), start + 2 * SECOND));
         assert_eq!((at(0), at(1), at(2)), (Some(429), Some(429), None));
         assert_eq!(status(answers.usable(ONE, None, start + SECOND)), None, "nobody else does");
         answers.keep(ONE, kept(200, start + 2 * SECOND, 5), answers.since());

@@ -14,17 +14,17 @@ use dfget_core::{Authority, Digest, RegistryPath};
 use dfget_origin::headers::{for_content, is_strong, representation, strip_hop_by_hop, text};
 use dfget_origin::{BoxError, FetchRequest, OriginError};
 use dfget_telemetry::Source;
+use futures_util::{StreamExt as _, TryStreamExt, stream};
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, RETRY_AFTER, VARY,
     WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
-use futures_util::{StreamExt as _, TryStreamExt, stream};
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::Url;
 
 use crate::access::{Word, word_of};
@@ -108,7 +108,8 @@ impl Proxy {
         self.metrics().not_via_dragonfly();
         let head = request.method() == Method::HEAD;
         let fetch = FetchRequest { url, headers: for_content(request.headers()) };
-        let name = |head| self.inner.access.permissions().question(&authority, &fetch.headers, &fetch.url, head);
+        let name =
+            |head| self.inner.access.permissions().question(&authority, &fetch.headers, &fetch.url, head);
         let (with_body, without) = (name(false), name(true));
         let (arrived, answers) = (Instant::now(), &self.inner.answers);
         // The answer to a GET answers a HEAD too.
@@ -131,6 +132,7 @@ impl Proxy {
 
     /// Asks for all who wait.
     async fn lead_question(&self, question: Question) -> Response<ResponseBody> {
+        debug!("{}{} is asked for all who wait", question.authority, question.fetch.url.path());
         let (grace, now) = (self.inner.options.access.offline_grace, Instant::now());
         let good = self.inner.answers.good(question.name);
         let Some(good) = good.filter(|kept| grace.is_some_and(|grace| kept.age(now) <= grace)) else {
@@ -189,7 +191,9 @@ impl Proxy {
                     // Another content, a no, or no HEAD at all: the client's own request shows.
                     Ok(_) | Err(_) => {}
                 }
-            } else if let Some(etag) = kept.headers.get(ETAG).filter(|etag| etag.to_str().is_ok_and(is_strong)) {
+            } else if let Some(etag) =
+                kept.headers.get(ETAG).filter(|etag| etag.to_str().is_ok_and(is_strong))
+            {
                 extra.push((IF_NONE_MATCH, etag.clone()));
             }
         }
@@ -214,12 +218,7 @@ impl Proxy {
     }
 
     /// Takes an answer in: keeps it, tells it to those who wait, or only hands it on.
-    async fn judge(
-        &self,
-        question: &Question,
-        mut answer: Response<Incoming>,
-        since: Since,
-    ) -> Told {
+    async fn judge(&self, question: &Question, mut answer: Response<Incoming>, since: Since) -> Told {
         strip_hop_by_hop(answer.headers_mut());
         if answer.status() == StatusCode::UNAUTHORIZED && question.asked != Asked::Token {
             self.inner.realms.learn(&question.authority, answer.headers());
@@ -445,7 +444,9 @@ mod tests {
     fn only_what_a_registry_says_of_itself_is_good_for_later() {
         let manifest = Asked::Manifest { repository: "a".to_owned(), digest: None };
         assert!(is_good(&Asked::Ping, StatusCode::UNAUTHORIZED) && is_good(&manifest, StatusCode::OK));
-        assert!(!is_good(&manifest, StatusCode::UNAUTHORIZED) && !is_good(&Asked::Token, StatusCode::FORBIDDEN));
+        assert!(
+            !is_good(&manifest, StatusCode::UNAUTHORIZED) && !is_good(&Asked::Token, StatusCode::FORBIDDEN)
+        );
         assert!(!is_good(&Asked::Ping, StatusCode::NOT_FOUND));
     }
 }

@@ -79,7 +79,10 @@ mod tests {
     fn the_place_of_tokens_is_known_from_the_challenge() {
         let (realms, url) = (Realms::default(), |text: &str| Url::parse(text).expect("a URL"));
         assert_eq!(realms.registry_of(&https("auth.test")), None);
-        realms.learn(&https("r.test"), &challenge("Bearer realm=\"https://auth.test/token?x=y\",service=\"r\""));
+        realms.learn(
+            &https("r.test"),
+            &challenge("Bearer realm=\"https://auth.test/token?x=y\",service=\"r\""),
+        );
         realms.learn(&https("own.test"), &challenge("Bearer realm=\"https://own.test/jwt\""));
         realms.learn(&https("basic.test"), &challenge("Basic realm=\"https://other.test/\""));
         assert_eq!(realms.registry_of(&https("auth.test")), Some(https("r.test")));
@@ -98,7 +101,8 @@ mod tests {
         for at in 0..100 {
             realms.learn(&https("r.test"), &challenge(&format!("Bearer realm=\"https://h{at}.test/\"")));
         }
-        let known = (0..100).filter(|at| realms.registry_of(&https(&format!("h{at}.test"))).is_some()).count();
+        let known =
+            (0..100).filter(|at| realms.registry_of(&https(&format!("h{at}.test"))).is_some()).count();
         assert_eq!(known, MOST_REALMS);
     }
 }

@@ -16,15 +16,13 @@ struct Grant {
     token: Option<serde::de::IgnoredAny>,
     access_token: Option<serde::de::IgnoredAny>,
     expires_in: Option<u64>,
-    refresh_token: Option<serde::de::IgnoredAny>,
 }
 
-/// How long an answer with a token may be given to others with the same credential. `None` if it is no token, is
-/// about to end, or comes with one that lasts, which is its user's own.
+/// How long an answer with a token may be given to others with the same credential. `None` if it is no token, or is
+/// about to end.
 pub(crate) fn holds(body: &[u8]) -> Option<Duration> {
     let grant: Grant = serde_json::from_slice(body).ok()?;
-    let there = grant.token.is_some() || grant.access_token.is_some();
-    if !there || grant.refresh_token.is_some() {
+    if grant.token.is_none() && grant.access_token.is_none() {
         return None;
     }
     let life = Duration::from_secs(grant.expires_in.unwrap_or(UNSAID));
@@ -44,7 +42,6 @@ mod tests {
         for no in [
             r#"{"token":"x","expires_in":30}"#,
             r#"{"token":"x","expires_in":0}"#,
-            r#"{"token":"x","expires_in":300,"refresh_token":"y"}"#,
             r#"{"expires_in":300}"#,
             r#"{"token":"x","expires_in":-5}"#,
             "<html>",

@@ -211,7 +211,9 @@ impl State {
         let path = request.target.split('?').next().unwrap_or_default();
         if path == "/v2/" {
             return match &self.realm {
-                Some(realm) if request.headers.get("authorization").is_none() => challenge(realm, "service=\"r\""),
+                Some(realm) if request.headers.get("authorization").is_none() => {
+                    challenge(realm, "service=\"r\"")
+                }
                 _ => Answer::new(200).body(b"{}".to_vec()).into(),
             };
         }

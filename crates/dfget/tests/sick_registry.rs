@@ -41,7 +41,9 @@ impl Lab {
 
     /// What a pull of Alice asks for, all of it answered.
     fn pull(&self) {
-        for (url, expected) in [(&self.ping, &b"{}"[..]), (&self.tag, MANIFEST), (&self.url, &self.blob.bytes)] {
+        for (url, expected) in
+            [(&self.ping, &b"{}"[..]), (&self.tag, MANIFEST), (&self.url, &self.blob.bytes)]
+        {
             let response = self.get(url, ALICE);
             assert_eq!(response.status, 200, "{url}: {}", response.text());
             assert!(response.is_complete() && response.body == expected, "{url}");
@@ -55,7 +57,9 @@ impl Lab {
 
 #[test]
 fn a_whole_pull_is_served_from_before_while_the_registry_is_sick() {
-    for (status, seconds) in [(429, None), (429, Some(60)), (500, None), (502, None), (503, Some(60)), (504, None)] {
+    for (status, seconds) in
+        [(429, None), (429, Some(60)), (500, None), (502, None), (503, Some(60)), (504, None)]
+    {
         let lab = Lab::new("download: {stallTimeout: 1s}");
         match seconds {
             Some(seconds) => lab.stage.registry.set_outage_for(status, seconds),

@@ -14,8 +14,8 @@ pub(crate) use proxy::proxy;
 use dfget_core::PingPath;
 
 use crate::{
-    Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Manifests, OriginBudget, Paths, Proxy,
-    Storage,
+    Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Manifests, OriginBudget, Paths,
+    Proxy, Storage,
     places::Places,
     read::{ADDRESS, BYTES, Expected, Field, IP, PERCENT, Section},
     report::{Report, Subject},

@@ -25,8 +25,11 @@ fn hundred_at_once(registry: &str, repository: &str, user: User) {
             scope.spawn(|| Client::proxied(user).pull(Tool::Apptainer, from, &image));
         }
     });
-    let asked: Vec<_> =
-        hosts.iter().zip(before).flat_map(|(host, before)| registries.requests(host).split_off(before)).collect();
+    let asked: Vec<_> = hosts
+        .iter()
+        .zip(before)
+        .flat_map(|(host, before)| registries.requests(host).split_off(before))
+        .collect();
     println!("{registry}: {} requests for {PULLS} pulls", asked.len());
     assert!(asked.len() <= MOST_REQUESTS, "{} requests: {asked:#?}", asked.len());
     let downloads = registries.downloads(registry, &image);
