@@ -20,12 +20,20 @@ pub struct Target {
     pub port: u16,
     /// What the handshake needs.
     pub tls: TlsSettings,
+    /// Whether it is spoken to without TLS.
+    pub plain: bool,
 }
 
 /// An open connection.
 pub struct Connection {
-    tls: TlsStream,
+    stream: Stream,
     host: String,
+}
+
+/// Where bytes come from.
+enum Stream {
+    Tls(Box<TlsStream>),
+    Plain { tcp: TcpStream, buffer: Vec<u8> },
 }
 
 /// How an answer came.
@@ -51,11 +59,15 @@ impl Target {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
+        let host = format!("{}:{}", self.host, self.port);
+        if self.plain {
+            return Ok(Connection { stream: Stream::Plain { tcp, buffer: vec![0; PLAIN_BUFFER] }, host });
+        }
         if self.connect {
             connect(&mut tcp, &self.host, self.port)?;
         }
         let tls = TlsStream::handshake(tcp, &self.host, trust, &self.tls)?;
-        Ok(Connection { tls, host: format!("{}:{}", self.host, self.port) })
+        Ok(Connection { stream: Stream::Tls(Box::new(tls)), host })
     }
 
     /// The whole of `path` over a connection of its own.
@@ -99,6 +111,27 @@ fn connect(tcp: &mut TcpStream, host: &str, port: u16) -> io::Result<()> {
     }
 }
 
+// === impl Stream ===
+
+impl Stream {
+    fn send(&mut self, data: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tls(tls) => tls.send(data),
+            Self::Plain { tcp, .. } => tcp.write_all(data),
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<Option<&[u8]>> {
+        match self {
+            Self::Tls(tls) => tls.receive(),
+            Self::Plain { tcp, buffer } => {
+                let count = tcp.read(buffer)?;
+                Ok((count > 0).then(|| &buffer[..count]))
+            }
+        }
+    }
+}
+
 // === impl Connection ===
 
 impl Connection {
@@ -111,10 +144,10 @@ impl Connection {
             "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: dfget-bench\r\nAccept: */*\r\n\r\n",
             self.host
         );
-        self.tls.send(request.as_bytes())?;
+        self.stream.send(request.as_bytes())?;
         let mut head = Vec::new();
         let body_start = loop {
-            head.extend_from_slice(self.tls.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?);
+            head.extend_from_slice(self.stream.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?);
             if let Some(position) = head.windows(4).position(|part| part == b"\r\n\r\n") {
                 break position + 4;
             }
@@ -140,7 +173,7 @@ impl Connection {
         };
         let mut flow = if early.is_empty() { ControlFlow::Continue(()) } else { take(&early, &mut framing)? };
         while flow.is_continue() && !framing.is_over() {
-            match self.tls.receive()? {
+            match self.stream.receive()? {
                 Some(data) => flow = take(data, &mut framing)?,
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
@@ -254,6 +287,8 @@ fn first_line(head: &[u8]) -> String {
 
 /// A server that is silent for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// As much as comes at once over TLS.
+const PLAIN_BUFFER: usize = 256 << 10;
 const MAX_HEAD: usize = 64 * 1024;
 const LINE_BREAK: u64 = 2;
 

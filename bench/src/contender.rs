@@ -100,6 +100,7 @@ impl Contender {
             host: origin::NAME.to_owned(),
             port: origin::PORT,
             tls,
+            plain: false,
         };
         Ok(Running { name: self.name.clone(), target, server, directory })
     }
@@ -133,6 +134,16 @@ impl Running {
             target.address = Origin::capped_address();
         }
         origin::CAPPED_NAME.clone_into(&mut target.host);
+        target
+    }
+
+    /// The way to the origin without TLS, by its mirror: of dfget the same port, of nginx another.
+    pub fn mirror_target(&self) -> Target {
+        let mut target = self.target.clone();
+        if !target.connect {
+            target.address.set_port(MIRROR_PORT);
+        }
+        target.plain = true;
         target
     }
 
@@ -212,6 +223,9 @@ fn dfget(binary: &Path, places: &Places, directory: &Path, port: u16) -> io::Res
   proxies:
     - regx: blobs/sha256.*
     - regx: manifests/sha256.*
+registryMirror:
+  url: https://{name}:{origin_port}
+  certs: [{authority}]
 hijackHTTPS:
   cert: {ca}
   key: {key}
@@ -224,6 +238,7 @@ dataDir: {directory}/data
 logDir: {directory}/log
 {extra}
 ",
+        name = origin::NAME,
         ca = places.proxy_authority().display(),
         key = places.proxy_key().display(),
         origin_port = origin::PORT,
@@ -265,10 +280,14 @@ fn nginx(places: &Places, directory: &Path, address: SocketAddr) -> io::Result<C
     }}"
         )
     };
+    let plain = server(origin::NAME, "origin")
+        .replace(" ssl backlog=4096", "")
+        .replace(&address.to_string(), &SocketAddr::new(address.ip(), MIRROR_PORT).to_string());
     let servers = format!(
         "proxy_cache_path {cache} keys_zone=blobs:16m max_size=200g inactive=7d use_temp_path=off;
     upstream origin {{ server {origin}; keepalive 32; }}
     upstream registry {{ server {registry}; keepalive 32; }}
+    {plain}
     {}
     {}",
         server(origin::NAME, "origin"),
@@ -364,3 +383,6 @@ fn peer(line: &str, places: &Places, directory: &Path, port: u16) -> Command {
     command.env("PEER_DIR", directory);
     command
 }
+
+/// Where nginx listens without TLS.
+const MIRROR_PORT: u16 = 5080;

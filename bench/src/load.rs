@@ -34,13 +34,19 @@ pub struct Requests {
     pub latencies: Vec<f64>,
 }
 
-/// `clients` pull these blobs again and again, each on a new connection, until the time is over.
+/// `clients` pull these blobs by `target`, a way through `running`, again and again, each on a new connection, until
+/// the time is over.
 ///
 /// # Errors
 /// A pull fails.
-pub fn window(running: &Running, blobs: &[Blob], clients: usize, time: Duration) -> io::Result<Window> {
+pub fn window(
+    running: &Running,
+    target: &Target,
+    blobs: &[Blob],
+    clients: usize,
+    time: Duration,
+) -> io::Result<Window> {
     let start = Barrier::new(clients + 1);
-    let target = &running.target;
     thread::scope(|scope| {
         let workers: Vec<_> = (0..clients)
             .map(|client| {

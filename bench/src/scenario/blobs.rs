@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use crate::client::Target;
-use crate::contender::Kind;
+use crate::contender::{Kind, Running};
 use crate::course::{Bench, GIB, MIB};
 use crate::load;
 use crate::origin::{Blob, CAPPED_MIB};
@@ -12,22 +12,41 @@ use crate::table::{Goal, Row};
 
 /// A stored blob for 1, 8 and 32 clients, and what the proxy needs for it.
 pub(super) fn cached(bench: &mut Bench) -> io::Result<()> {
+    let running = bench.start(|kind| *kind != Kind::Direct);
+    let clients = [(1, 1.25), (8, 1.15), (32, 1.15)];
+    again_and_again(bench, "cached", running, &clients, |contender| contender.target.clone())
+}
+
+/// The same without TLS: the port of the proxy as a mirror, beside an nginx that need not encrypt either.
+pub(super) fn mirror(bench: &mut Bench) -> io::Result<()> {
+    let running = bench.start(|kind| matches!(kind, Kind::Dfget(_) | Kind::Nginx));
+    again_and_again(bench, "mirror", running, &[(1, 0.9), (8, 0.9), (32, 0.9)], Running::mirror_target)
+}
+
+/// Pulls of one stored blob by a way through each contender; `clients` are how many, and what is to be reached with
+/// so many.
+fn again_and_again(
+    bench: &mut Bench,
+    name: &str,
+    running: Vec<Running>,
+    clients: &[(usize, f64)],
+    way: impl Fn(&Running) -> Target,
+) -> io::Result<()> {
     let blobs = bench.blobs(1, bench.plan.size(GIB))?;
     let size = bench.plan.size_text(GIB);
-    let running = bench.start(|kind| *kind != Kind::Direct);
     let running = bench.warm(running, &blobs);
-    for (clients, least) in [(1, 1.25), (8, 1.15), (32, 1.15)] {
-        let ids = [format!("cached-{clients}-rate"), format!("cached-{clients}-cpu")];
-        let what = format!("cached {size}, {clients} clients, MB/s");
+    for &(clients, least) in clients {
+        let ids = [format!("{name}-{clients}-rate"), format!("{name}-{clients}-cpu")];
+        let what = format!("{name} {size}, {clients} clients, MB/s");
         let what = if clients == 1 { what.replace("clients", "client") } else { what };
         bench.table.add(Row::new(&ids[0], what).against("nginx").goal(Goal::RatioAtLeast(least)));
-        let row = Row::new(&ids[1], "  CPU of the proxy, s/GiB");
-        bench.table.add(row.against("nginx").goal(Goal::RatioAtMost(0.6)));
+        let row = Row::new(&ids[1], "  CPU of the proxy, s/GiB").against("nginx");
+        bench.table.add(if name == "cached" { row.goal(Goal::RatioAtMost(0.6)) } else { row });
         let mut fetched = Vec::new();
         let time = bench.plan.window();
         let sent = bench.origin.sent()?;
         bench.rounds(&running, &ids, |_, contender| {
-            let window = load::window(contender, &blobs, clients, time)?;
+            let window = load::window(contender, &way(contender), &blobs, clients, time)?;
             fetched.push(window.bytes);
             let bytes = window.bytes as f64;
             Ok(vec![bytes / window.seconds / 1e6, window.cpu_seconds / (bytes / GIB as f64)])

@@ -55,7 +55,7 @@ fn crowded(
         Some(direct) => (direct.target.get(&blob.path, blob.size)?.end - began).as_secs_f64(),
         None => 0.0,
     };
-    let stored = load::window(contender, std::slice::from_ref(blob), clients, window)?;
+    let stored = load::window(contender, &contender.target, std::slice::from_ref(blob), clients, window)?;
     let tls = blob.size as f64 * clients as f64 / (stored.bytes as f64 / stored.seconds);
     Ok(vec![done, done / origin.max(tls), spread * 1e3])
 }

@@ -15,8 +15,9 @@ use crate::course::Bench;
 pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 /// All of them, in their order.
-pub const ALL: [Scenario; 12] = [
+pub const ALL: [Scenario; 14] = [
     ("cached", blobs::cached),
+    ("mirror", blobs::mirror),
     ("cold", blobs::cold),
     ("registry", blobs::registry),
     ("tiny", objects::tiny),
@@ -24,6 +25,7 @@ pub const ALL: [Scenario; 12] = [
     ("connect", objects::connect),
     ("memory", memory::memory),
     ("pull", pull::pull),
+    ("array", pull::array),
     ("crowd", many::crowd),
     ("idle", many::idle),
     ("start", start::start),

@@ -165,7 +165,7 @@ impl Place {
             pause.refusals = pause.refusals.saturating_add(1);
         }
         let own = FIRST_PAUSE.saturating_mul(1 << (pause.refusals.max(1) - 1).min(10));
-        let length = asked.unwrap_or(own.min(LONGEST_OWN_PAUSE)).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let length = asked.unwrap_or_else(|| own.min(LONGEST_OWN_PAUSE)).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         pause.until = pause.until.max(now + length);
         pause.until - now
     }

@@ -72,7 +72,7 @@ enum Told {
     /// What it said before holds.
     Same(Arc<Kept>),
     /// Nothing that could be relied on: no answer, or that it cannot answer now.
-    Sick { why: String, answer: Response<ResponseBody>, kept: Option<Kept> },
+    Sick { why: String, answer: Response<ResponseBody>, kept: Option<Box<Kept>> },
 }
 
 impl Proxy {
@@ -141,7 +141,7 @@ impl Proxy {
                 Told::Same(kept) => kept.respond(question.head),
                 Told::Sick { answer, kept, .. } => {
                     if let Some(kept) = kept {
-                        self.inner.answers.tell(question.name, kept, false);
+                        self.inner.answers.tell(question.name, *kept, false);
                     }
                     answer
                 }
@@ -243,7 +243,7 @@ impl Proxy {
         };
         if word_of(status.as_u16()) == Word::Unreachable {
             let why = format!("answers {status}");
-            return Told::Sick { why, answer: response, kept: Some(kept) };
+            return Told::Sick { why, answer: response, kept: Some(Box::new(kept)) };
         }
         let sharable = varies_by_what_counts(headers) && !status.is_redirection();
         if sharable && is_good(&question.asked, status) && !kept.fresh.is_zero() {

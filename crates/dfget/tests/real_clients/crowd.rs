@@ -30,7 +30,6 @@ fn hundred_at_once(registry: &str, repository: &str, user: User) {
         .zip(before)
         .flat_map(|(host, before)| registries.requests(host).split_off(before))
         .collect();
-    println!("{registry}: {} requests for {PULLS} pulls", asked.len());
     assert!(asked.len() <= MOST_REQUESTS, "{} requests: {asked:#?}", asked.len());
     let downloads = registries.downloads(registry, &image);
     assert!((1..=MOST_PARTS).contains(&downloads.len()), "{downloads:#?}");
