@@ -27,5 +27,6 @@ mod push;
 mod rights;
 #[cfg(test)]
 mod run;
+mod sick;
 #[cfg(test)]
 mod support;
