@@ -27,6 +27,7 @@ use crate::{
     files::DataFile,
     index::EntryRow,
     key::{EntryKey, FileId},
+    send::Checked,
     shared::Shared,
     time::from_unix,
 };
@@ -45,6 +46,8 @@ pub struct Entry {
     pub(crate) taken: AtomicU64,
     file: Mutex<Option<Arc<DataFile>>>,
     state: Mutex<State>,
+    /// What was read and found right, where it is to be sent without being read again.
+    pub(crate) checked: Mutex<Option<Checked>>,
     /// Signalled when a writer has left a block.
     pub(crate) block_left: Condvar,
 }
@@ -113,6 +116,7 @@ impl Entry {
                 loaded: false,
                 named: true,
             }),
+            checked: Mutex::new(None),
             block_left: Condvar::new(),
         }
     }
@@ -348,6 +352,7 @@ impl Entry {
     /// uses and the queue does not hold.
     pub(crate) fn rest(&self) {
         *self.file.lock() = None;
+        *self.checked.lock() = None;
         let mut state = self.state.lock();
         if state.complete && state.loaded && state.named {
             state.blocks = BlockMap::new(state.blocks.total());

@@ -9,7 +9,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, IoSlice, IoSliceMut},
     os::{
-        fd::OwnedFd,
+        fd::{BorrowedFd, OwnedFd},
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
@@ -17,6 +17,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -41,6 +42,24 @@ pub(crate) struct Files {
 pub(crate) struct DataFile {
     fd: OwnedFd,
     open: Arc<AtomicUsize>,
+}
+
+/// What changes with a file: times since 1970, and its length in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Stamp {
+    modified: Duration,
+    changed: Duration,
+    size: u64,
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    /// Whether the last change was at least so long before `now`.
+    pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        now.checked_sub(age).is_some_and(|limit| self.modified.max(self.changed) <= limit)
+    }
 }
 
 // === impl Files ===
@@ -242,6 +261,33 @@ impl DataFile {
             }
         }
         self.read_at(buffer, offset).map(Some)
+    }
+
+    /// What tells whether the file was changed.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub(crate) fn stamp(&self) -> Result<Stamp, Errno> {
+        let stat = rustix::fs::fstat(&self.fd)?;
+        let time = |seconds: i64, nanoseconds: u64| {
+            let seconds = Duration::from_secs(seconds.unsigned_abs());
+            seconds + Duration::from_nanos(nanoseconds)
+        };
+        Ok(Stamp {
+            modified: time(stat.st_mtime, stat.st_mtime_nsec),
+            changed: time(stat.st_ctime, stat.st_ctime_nsec),
+            size: stat.st_size.unsigned_abs(),
+        })
+    }
+
+    /// Gives `len` bytes from `offset` on to a socket, from the page cache; returns how many it took.
+    ///
+    /// # Errors
+    /// As the kernel says, of the file or of the socket.
+    pub(crate) fn send_to(&self, socket: BorrowedFd<'_>, offset: u64, len: u64) -> Result<usize, Errno> {
+        let mut from = offset;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        rustix::fs::sendfile(socket, &self.fd, Some(&mut from), len)
     }
 
     /// Makes the bytes written so far durable.

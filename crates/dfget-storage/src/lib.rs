@@ -6,7 +6,7 @@
 //!
 //! What it promises:
 //! - **No wrong byte.** A finished block is compared with its CRC-32 each time before it is handed
-//!   out. What changed on disk is [`ReadError::Rotten`], to be fetched again.
+//!   out (of what the kernel sends by itself, in the last minute: [`FilePart`]). What changed on disk is [`ReadError::Rotten`], to be fetched again.
 //! - **Kill it at any moment.** The index is written in groups, each second or every 64 MiB, and
 //!   speaks only of bytes that are on the disk by then. What came later is fetched again.
 //! - **No reader is disturbed.** An entry that is evicted, replaced or removed is read to its end
@@ -33,6 +33,7 @@ mod index;
 mod key;
 mod open;
 mod queue;
+mod send;
 mod shared;
 mod space;
 mod store;
@@ -47,6 +48,7 @@ pub use self::{
     home::{OpenWarning, network_file_system},
     key::EntryKey,
     open::{OpenReport, Rebuilt},
+    send::FilePart,
     space::Evicted,
     store::{Options, Store, SweepReport, Usage},
 };

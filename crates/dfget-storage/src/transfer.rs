@@ -11,6 +11,7 @@ use std::{
     io,
     ops::Range,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -69,6 +70,19 @@ impl Entry {
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&self, offset: u64, nowait: bool) -> Result<Bytes, ReadError> {
+        self.read_and(offset, nowait, None)
+    }
+
+    /// As [`Self::read`]; and a whole block that was found right can be [sent](Self::sendable) as it lies on disk, for
+    /// a while from `now` on.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_noting(&self, offset: u64, nowait: bool, now: Instant) -> Result<Bytes, ReadError> {
+        self.read_and(offset, nowait, Some(now))
+    }
+
+    fn read_and(&self, offset: u64, nowait: bool, note: Option<Instant>) -> Result<Bytes, ReadError> {
         if nowait && !self.is_warm() {
             return Err(ReadError::WouldBlock);
         }
@@ -82,6 +96,8 @@ impl Entry {
             return Err(lost.map_or(ReadError::Absent, |block| ReadError::Rotten { block }));
         };
         let file = self.file().map_err(read_error)?;
+        // Before the bytes: whoever changes them from now on changes it.
+        let note = note.filter(|_| view.full && complete).and_then(|now| Some((now, file.stamp().ok()?)));
         let from = if view.full { view.start } else { offset };
         let len = view.start + view.filled - from;
         let mut buffer = self.pool.take(len as usize);
@@ -93,6 +109,9 @@ impl Entry {
         let bytes = buffer.freeze();
         if (got as u64) < len || (view.full && crc32fast::hash(&bytes) != view.crc) {
             return Err(ReadError::Rotten { block: view.start..view.start + view.filled });
+        }
+        if let Some((now, stamp)) = note {
+            self.note_checked(view.start, stamp, now);
         }
         Ok(bytes.slice((offset - from) as usize..))
     }

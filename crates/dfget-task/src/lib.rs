@@ -34,7 +34,7 @@ pub use direct::Direct;
 pub use error::{ContentError, Mismatch};
 pub use lead::{Begun, Lead};
 pub use meta::TaskMeta;
-pub use reader::Reader;
+pub use reader::{Part, Reader};
 pub use request::TaskRequest;
 pub use split::SplitOptions;
 pub use task::{OnEnd, Seat, Task};

@@ -1,11 +1,12 @@
 //! The bytes of one response: from the store, from a running task, or straight from the origin.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use dfget_core::{ByteRange, Digest, Hasher};
 use dfget_origin::{ContentStream, Identity};
-use dfget_storage::{Entry, ReadError};
+use dfget_storage::{Entry, FilePart, ReadError};
 use http::HeaderMap;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -44,8 +45,19 @@ pub struct Reader {
     headers: Option<HeaderMap>,
     leads: bool,
     from_store: bool,
+    /// What is read is to be sent without being read the next time.
+    notes: bool,
     /// The block that was fetched again last: a disk that spoils it at once is not tried twice.
     mended: Option<u64>,
+}
+
+/// A part of a response.
+#[derive(Debug)]
+pub enum Part {
+    /// The bytes themselves.
+    Bytes(Bytes),
+    /// Where they lie, for the kernel to send.
+    File(FilePart),
 }
 
 #[derive(Debug)]
@@ -128,6 +140,7 @@ impl Reader {
             headers: None,
             leads,
             from_store: false,
+            notes: false,
             mended: None,
         }
     }
@@ -249,6 +262,24 @@ impl Reader {
         Ok(next)
     }
 
+    /// As [`Self::next`], for whoever can send parts of files: of a stored content that was read and found right a
+    /// moment ago, as long a part as there is, up to `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn next_part(&mut self, most: u64) -> Result<Option<Part>, ContentError> {
+        self.notes = true;
+        if self.ready.is_none()
+            && let Source::Stored { entry, .. } = &self.source
+            && let Some(left) = self.end.map(|end| end - self.next).filter(|left| *left > 0)
+            && let Some(part) = entry.sendable(self.next, left.min(most), Instant::now())
+        {
+            self.next += part.len();
+            return Ok(Some(Part::File(part)));
+        }
+        Ok(self.next().await?.map(Part::Bytes))
+    }
+
     async fn read_next(&mut self) -> Result<Option<Bytes>, ContentError> {
         loop {
             if self.end == Some(self.next) && !matches!(self.source, Source::Direct(_)) {
@@ -331,7 +362,7 @@ impl Reader {
         if let Some(bytes) = recent {
             return Ok(Look::Bytes(self.clip(bytes, present)));
         }
-        match read(&following.entry, self.next).await {
+        match read(&following.entry, self.next, false).await {
             Ok(bytes) => Ok(Look::Bytes(self.clip(bytes, present))),
             Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {
                 self.tasks.metrics().rotten_block();
@@ -356,7 +387,7 @@ impl Reader {
     async fn read_stored(&mut self) -> Result<Look, ContentError> {
         let Source::Stored { entry, identity } = &self.source else { return Ok(Look::Again) };
         let entry = Arc::clone(entry);
-        let failed = match read(&entry, self.next).await {
+        let failed = match read(&entry, self.next, self.notes).await {
             Ok(bytes) => return Ok(Look::Bytes(self.clip(bytes, u64::MAX))),
             Err(ReadError::Rotten { block }) if self.mended.replace(block.start) != Some(block.start) => {
                 let fresh = Box::pin(self.fetch_block(identity.clone(), block.start, block.end)).await?;
@@ -441,11 +472,15 @@ impl Drop for Following {
 }
 
 /// Reads at `offset`: at once if the bytes are in memory, else on a thread that may block.
-async fn read(entry: &Arc<Entry>, offset: u64) -> Result<Bytes, ReadError> {
-    match entry.read(offset, true) {
+async fn read(entry: &Arc<Entry>, offset: u64, note: bool) -> Result<Bytes, ReadError> {
+    let read = move |entry: &Entry, nowait| match note {
+        true => entry.read_noting(offset, nowait, Instant::now()),
+        false => entry.read(offset, nowait),
+    };
+    match read(entry, true) {
         Err(ReadError::WouldBlock) => {
             let entry = Arc::clone(entry);
-            let read = tokio::task::spawn_blocking(move || entry.read(offset, false)).await;
+            let read = tokio::task::spawn_blocking(move || read(&entry, false)).await;
             read.unwrap_or_else(|panicked| Err(ReadError::Io(std::io::Error::other(panicked))))
         }
         read => read,

@@ -7,6 +7,7 @@ mod model;
 mod races;
 mod rot;
 mod safety;
+mod send;
 mod space;
 
 use std::{
