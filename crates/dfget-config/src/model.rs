@@ -124,6 +124,8 @@ pub struct Proxy {
     pub default_tag: Option<String>,
     /// Part of the task id (`defaultApplication`).
     pub default_application: Option<String>,
+    /// Priority of tasks whose request names none, 0 to 6 (`defaultPriority`, default 0).
+    pub default_priority: u8,
     /// What a client must send as `Proxy-Authorization`; `None` = nothing (`basicAuth`).
     pub basic_auth: Option<BasicAuth>,
     /// Targets that may be reached at all; empty = every target (`whiteList`).
@@ -332,6 +334,7 @@ impl Default for Proxy {
             default_filter: UrlFilter::new(DEFAULT_FILTER.iter().copied()),
             default_tag: None,
             default_application: None,
+            default_priority: 0,
             basic_auth: None,
             white_list: Vec::new(),
             rules: Vec::new(),

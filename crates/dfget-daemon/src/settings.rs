@@ -65,12 +65,15 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
 }
 
 pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOptions {
+    let address = address();
     ProxyOptions {
         filter: proxy.default_filter.clone(),
         tag: proxy.default_tag.clone().unwrap_or_default(),
         application: proxy.default_application.clone().unwrap_or_default(),
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
-        peer_prefix: format!("{}-{}", address(), process::id()),
+        priority: proxy.default_priority,
+        address,
+        peer_prefix: format!("{address}-{}", process::id()),
         secret,
     }
 }

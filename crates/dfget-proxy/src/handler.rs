@@ -1,6 +1,7 @@
 //! From a request to its answer.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +23,7 @@ use crate::body::{ResponseBody, counted};
 use crate::entrance::Entrance;
 use crate::respond;
 use crate::turns::Turns;
+use crate::wishes::Wishes;
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -32,8 +34,12 @@ pub struct ProxyOptions {
     pub tag: String,
     /// `defaultApplication`.
     pub application: String,
+    /// `defaultPriority`, 0 to 6.
+    pub priority: u8,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
+    /// The address by which this node is known to its network.
+    pub address: IpAddr,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
     pub peer_prefix: String,
     /// Key of this node under which permissions are remembered.
@@ -167,6 +173,10 @@ impl Proxy {
         url: Url,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let wishes = match Wishes::read(request.headers()) {
+            Ok(wishes) => wishes,
+            Err(refused) => return respond::text(StatusCode::BAD_REQUEST, &refused.to_string()),
+        };
         let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
@@ -178,8 +188,13 @@ impl Proxy {
             request.method(),
             redact_url(url.as_str())
         );
-        if decision.task {
-            self.accelerate(decision.url, request).await
+        // A rule's `direct` is the site's word, and stands above the client's.
+        let wanted = wishes.use_p2p && decision.rule.is_none() && request.method() == Method::GET;
+        if decision.task || wanted {
+            self.accelerate(decision.url, wishes, request).await
+        } else if wishes.digest.is_some() && request.method() == Method::GET {
+            // No task, and yet nothing with another digest may reach the client.
+            Box::pin(self.verified(decision.url, wishes, request)).await
         } else {
             Box::pin(self.forward(&decision.url, request)).await
         }

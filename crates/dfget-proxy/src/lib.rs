@@ -19,6 +19,7 @@ mod listener;
 mod permission;
 mod respond;
 mod turns;
+mod wishes;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};

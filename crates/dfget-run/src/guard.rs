@@ -264,6 +264,8 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         filter: dfget_core::UrlFilter::new(std::iter::empty::<String>()),
         tag: String::new(),
         application: String::new(),
+        priority: 0,
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
         peer_prefix: String::new(),
         secret: [0; 32],

@@ -309,7 +309,7 @@ impl Task {
             if self.cancel.is_cancelled() && state.outcome.is_none() {
                 return None;
             }
-            let whole = if self.tasks.inner.options.prefetch { None } else { range };
+            let whole = if self.tasks.prefetches(request) { None } else { range };
             let wanted = whole
                 .map_or_else(|| 0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
             state.wanted.insert(id, wanted);
@@ -419,7 +419,7 @@ impl Task {
     fn knows_ranges(&self, state: &State) -> bool {
         let headers = state.meta.headers(&self.key.authority);
         let ranges = headers.get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
-        ranges && (self.digest.is_some() || state.meta.etag.is_some())
+        ranges && (self.first.named || state.meta.etag.is_some())
     }
 
     fn next_fetches(&self, state: &State) -> Vec<Range<u64>> {

@@ -257,7 +257,7 @@ impl Task {
         let entry = Arc::clone(&self.state.lock().entry);
         if let Some(store) = self.tasks.store() {
             let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.to_bytes());
-            if self.digest.is_none()
+            if !self.first.named
                 && let Some(older) = store.get(&key)
             {
                 store.remove(&older);
@@ -327,7 +327,7 @@ impl Task {
         let (origin, request) = (self.tasks.origin().clone(), &self.first);
         let answer = origin.fetch(&request.fetch, &[]).await.ok()?.response;
         let headers = answer.headers().clone();
-        let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, true).ok()?;
+        let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, request.named).ok()?;
         let meta = TaskMeta::describing(request, &headers, stream.identity());
         let (store, key) = (self.tasks.store()?.clone(), old.key());
         let (bytes, total) = (meta.to_bytes(), stream.identity().total);

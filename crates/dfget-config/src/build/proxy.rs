@@ -26,6 +26,11 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
         },
         default_tag: text("defaultTag", report),
         default_application: text("defaultApplication", report),
+        default_priority: section
+            .get("defaultPriority")
+            .and_then(|field| field.integer(report, 0, 6))
+            .and_then(|priority| u8::try_from(priority).ok())
+            .unwrap_or(defaults.default_priority),
         basic_auth: section.get("basicAuth").and_then(|field| basic_auth(field, report)),
         white_list: sections(section.items(report, "whiteList"), report)
             .iter()

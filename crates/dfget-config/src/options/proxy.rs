@@ -108,8 +108,12 @@ pub(crate) const PROXY: &[Opt] = &[
     ),
     Opt::full("defaultTag", Kind::Text, "", "part of the task id"),
     Opt::full("defaultApplication", Kind::Text, "", "part of the task id"),
-    Opt::later("defaultPriority", Kind::Integer(0, 6), "priority of tasks", "all tasks are equal")
-        .harmless(&["0"]),
+    Opt::full(
+        "defaultPriority",
+        Kind::Integer(0, 6),
+        "0",
+        "priority of tasks in a cluster; on one node it is only logged",
+    ),
     Opt::later("maxConcurrency", Kind::Integer(0, i64::MAX), "requests at once", "requests are not limited")
         .harmless(&["0"]),
     Opt::later(
