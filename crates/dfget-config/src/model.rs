@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, PingPath, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, PingPath, RateLimits, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -86,6 +86,9 @@ pub struct Download {
     /// An origin that sends no byte for so long is asked again where it stopped (`stallTimeout`,
     /// default 30 s, never 0).
     pub stall_timeout: Duration,
+    /// Bytes a second from all origins and for each task (`totalRateLimit`, `perTaskRateLimit`,
+    /// `trafficShaperType`; default: no limit).
+    pub rate_limits: RateLimits,
     /// Several ranges of one blob at once (`concurrent`).
     pub concurrent: Concurrent,
 }
@@ -304,6 +307,7 @@ impl Default for Download {
             prefetch: false,
             finish_abandoned: true,
             stall_timeout: Duration::from_secs(30),
+            rate_limits: RateLimits::default(),
             concurrent: Concurrent::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use dfget_config::Config;
-use dfget_origin::{OriginClient, OriginOptions, Upstream};
+use dfget_origin::{Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::Proxy;
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
@@ -46,10 +46,14 @@ impl Parts {
         };
         metrics.set_store_open(store.is_some());
         let counted = metrics.clone();
+        let held_up = metrics.clone();
+        let limits = config.download.rate_limits;
+        let limiter = limits.is_any().then(|| Limiter::new(&limits, move || held_up.read_limited()));
         let origin = OriginClient::new(OriginOptions {
             trust: Box::new(move |authority| trust.of(authority)),
             timeouts: settings::timeouts(config),
             upstream,
+            limiter,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
         });
         // Without a store permissions live as long as the process, and so does their key.

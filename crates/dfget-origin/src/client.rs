@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfget_core::{Authority, Scheme};
+use dfget_core::{Authority, READ, Scheme};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,7 +21,10 @@ use tracing::debug;
 use crate::connect::{Reached, reach, secure};
 use crate::error::cause;
 use crate::pool::{Connection, Pool};
-use crate::{AddressClass, ConnectError, OriginError, Upstream};
+use crate::{AddressClass, ConnectError, Flow, Limiter, OriginError, Upstream};
+
+/// Bytes read from a connection at once, where nothing bounds the rate.
+const READ_AT_ONCE: usize = 512 << 10;
 
 /// Any error that a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -57,6 +60,8 @@ pub struct OriginOptions {
     pub timeouts: Timeouts,
     /// The proxy of the site; `None` = origins are reached directly.
     pub upstream: Option<Upstream>,
+    /// Bounds how fast contents are read; `None` = nothing does.
+    pub limiter: Option<Limiter>,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
     pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -105,6 +110,19 @@ impl OriginClient {
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
         &self.inner.options.timeouts
+    }
+
+    /// A task for the rate limits, if there are any; see [`crate::ContentStream::count_for`].
+    #[must_use]
+    pub fn flow(&self) -> Option<Flow> {
+        self.inner.options.limiter.as_ref().map(Limiter::flow)
+    }
+
+    /// Bytes read from a connection at once, at the most.
+    fn read_at_once(&self) -> usize {
+        // What is read is read: under a limit it must not be more than what is granted at once.
+        let granted = usize::try_from(READ).unwrap_or(READ_AT_ONCE);
+        if self.inner.options.limiter.is_some() { granted } else { READ_AT_ONCE }
     }
 
     /// Makes sure that a verified connection to the authority stands, for a request to follow.
@@ -190,13 +208,14 @@ impl OriginClient {
         let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
         let wire = secure(stream, authority, &trust, self.timeouts()).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
-                |error| ConnectError::Connect {
-                    host_port: authority.host_port(),
-                    source: std::io::Error::other(error),
-                },
-            )?;
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(self.read_at_once())
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(|error| ConnectError::Connect {
+                host_port: authority.host_port(),
+                source: std::io::Error::other(error),
+            })?;
         let host_port = authority.host_port();
         self.inner.connections.spawn(async move {
             if let Err(error) = driver.await {

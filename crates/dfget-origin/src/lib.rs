@@ -15,6 +15,7 @@ mod decode;
 mod error;
 mod fetch;
 pub mod headers;
+mod limit;
 mod pool;
 mod redirect;
 mod resume;
@@ -25,6 +26,7 @@ pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, e
 pub use connect::keep_alive;
 pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};
+pub use limit::{Flow, Limiter};
 pub use redirect::RedirectError;
 pub use resume::{ContentStream, Identity};
 pub use upstream::{Upstream, UpstreamError};

@@ -23,7 +23,8 @@ use tracing::{debug, info};
 use crate::decode::Gunzip;
 use crate::error::cause;
 use crate::headers::{content_length, is_strong, text};
-use crate::{FetchError, FetchRequest, OriginClient};
+use crate::limit::Ticket;
+use crate::{FetchError, FetchRequest, Flow, OriginClient};
 
 /// Tries in a row that may bring nothing before the stream ends in an error.
 const MOST_TRIES: u32 = 8;
@@ -65,6 +66,12 @@ pub struct ContentStream {
     /// The origin takes no notice of `Range`, or a wrong one.
     whole_only: bool,
     tries: u32,
+    /// The task whose share of a rate limit it reads from, if there is a limit.
+    flow: Option<Flow>,
+    /// The place in the queue for the next read, or the right to it.
+    ticket: Option<Ticket>,
+    /// It has had to wait for a rate limit.
+    limited: bool,
 }
 
 // === impl Identity ===
@@ -156,6 +163,9 @@ impl ContentStream {
             skip: 0,
             whole_only,
             tries: 0,
+            flow: None,
+            ticket: None,
+            limited: false,
         })
     }
 
@@ -180,6 +190,9 @@ impl ContentStream {
             skip: 0,
             whole_only: false,
             tries: 0,
+            flow: None,
+            ticket: None,
+            limited: false,
         }
     }
 
@@ -220,6 +233,18 @@ impl ContentStream {
         self.whole_only
     }
 
+    /// Lets the stream read from the share of this task in the rate limits; else it is a task of
+    /// its own.
+    pub fn count_for(&mut self, flow: Option<&Flow>) {
+        self.flow = flow.cloned();
+    }
+
+    /// Whether a rate limit has held it up: then the origin need not be slow.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.limited
+    }
+
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
@@ -236,18 +261,24 @@ impl ContentStream {
             if let Some(bytes) = self.decoded()? {
                 return Ok(Some(self.advance(bytes)));
             }
-            let Some(body) = &mut self.body else {
+            if self.body.is_none() {
                 self.reconnect().await?;
                 continue;
-            };
+            }
+            // That takes as long as it takes, and is no stall of the origin's.
+            self.may_read().await;
+            let Some(body) = &mut self.body else { continue };
             let broken = match timeout(self.client.timeouts().stall, body.frame()).await {
                 Err(_) => format!("no byte for {} s", self.client.timeouts().stall.as_secs()),
                 Ok(Some(Err(error))) => cause(&error),
                 Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data()
-                        && let Some(bytes) = self.accept(bytes)
-                    {
-                        return Ok(Some(self.advance(bytes)));
+                    if let Ok(bytes) = frame.into_data() {
+                        if let Some(ticket) = self.ticket.take() {
+                            ticket.settle(bytes.len());
+                        }
+                        if let Some(bytes) = self.accept(bytes) {
+                            return Ok(Some(self.advance(bytes)));
+                        }
                     }
                     continue;
                 }
@@ -258,6 +289,16 @@ impl ContentStream {
             };
             self.interrupted(&broken)?;
         }
+    }
+
+    /// Waits for the rate limits, if there are any. Dropped while waiting, its place is kept.
+    async fn may_read(&mut self) {
+        if self.flow.is_none() {
+            self.flow = self.client.flow();
+        }
+        let Some(flow) = &self.flow else { return };
+        let ticket = self.ticket.get_or_insert_with(|| Ticket::take(flow));
+        self.limited |= ticket.granted().await;
     }
 
     /// Takes bytes of the body: decodes them, or leaves out what was handed on before.

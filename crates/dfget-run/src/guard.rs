@@ -249,6 +249,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         trust: Box::new(move |_| trust.clone()),
         timeouts: Timeouts::default(),
         upstream,
+        limiter: None,
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {

@@ -56,7 +56,8 @@ enum Broken {
 
 impl Task {
     /// Runs one fetch on the tasks' tracker, and what follows from its end.
-    pub(crate) fn spawn_fetch(self: &Arc<Self>, id: u64, stream: ContentStream) {
+    pub(crate) fn spawn_fetch(self: &Arc<Self>, id: u64, mut stream: ContentStream) {
+        stream.count_for(self.flow());
         let task = Arc::clone(self);
         self.tasks.inner.tracker.spawn(async move {
             let ended = task.run_fetch(id, stream).await;

@@ -7,11 +7,11 @@ mod authority;
 mod pem;
 mod proxy;
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 pub(crate) use proxy::proxy;
 
-use dfget_core::PingPath;
+use dfget_core::{PingPath, RateLimits, Share};
 
 use crate::{
     Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Paths, Proxy, Storage,
@@ -129,7 +129,44 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         prefetch: section.boolean(report, "prefetch", defaults.prefetch),
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
         stall_timeout,
+        rate_limits: RateLimits {
+            total: rate_limit(section, "totalRateLimit", report),
+            per_task: rate_limit(section, "perTaskRateLimit", report),
+            share: share(section, report),
+        },
         concurrent: concurrent(&section.section(report, "concurrent"), report),
+    }
+}
+
+/// Bytes a second; none for 0.
+fn rate_limit(section: &Section<'_>, name: &str, report: &mut Report) -> Option<NonZeroU64> {
+    const RATE: Expected = Expected { what: "a number of bytes per second", example: "100Mi" };
+    let field = section.get(name)?;
+    let rate = field.parse(report, RATE, scalar::rate).and_then(NonZeroU64::new)?;
+    if rate.get() < LITTLE {
+        report.warn(
+            field.value(),
+            Code::Suspicious,
+            format!("so little that a pull takes very long, in bytes a second (got {})", field.shown()),
+            format!("write the unit, for example {}", field.line("100Mi")),
+        );
+    }
+    Some(rate)
+}
+
+/// A rate that is hardly meant, in bytes a second.
+const LITTLE: u64 = 1 << 20;
+
+fn share(section: &Section<'_>, report: &mut Report) -> Share {
+    let kinds = Expected { what: "`plain` or `sampling`", example: "sampling" };
+    let Some(field) = section.get("trafficShaperType") else { return Share::default() };
+    match field.text(report, kinds) {
+        Some("" | "plain") | None => Share::Arrival,
+        Some("sampling") => Share::Need,
+        Some(_) => {
+            field.bad_value(report, kinds, "there is no such way to share a rate");
+            Share::default()
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use super::{Kind, LISTEN_PART, Opt, TLS_PART};
 
 const NO_PEERS: &str = "this daemon works alone, nothing comes from peers";
-const NO_LIMIT: &str = "downloads are not limited";
 const OWN_CLIENT: &str = "connections to origins follow dfget's own bounds";
 
 const COUNT: Kind = Kind::Integer(0, i64::MAX);
@@ -73,9 +72,26 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "30s",
         "an origin that sends no byte for so long is asked again where it stopped, more than 0",
     ),
-    Opt::later("totalRateLimit", Kind::Rate, "bytes per second of all downloads", NO_LIMIT),
-    Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS),
-    Opt::later("trafficShaperType", Kind::Text, "how the total is shared", NO_LIMIT).harmless(&["", "plain"]),
+    Opt::full(
+        "totalRateLimit",
+        Kind::Rate,
+        "0",
+        "bytes per second of all downloads from origins; 0 = no limit. What is only forwarded or tunnelled is not limited",
+    ),
+    Opt::full(
+        "perTaskRateLimit",
+        Kind::Rate,
+        "0",
+        "bytes per second of one download from its origin; 0 = no limit",
+    ),
+    Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS)
+        .remedy("to bound a download from its origin write `perTaskRateLimit`"),
+    Opt::full(
+        "trafficShaperType",
+        Kind::Text,
+        "plain",
+        "how `totalRateLimit` is shared: `plain` = whoever comes first, each connection alike; `sampling` = each download alike, and what one does not need the others have",
+    ),
     Opt::later("pieceDownloadTimeout", Kind::UnitDuration, "bound of one piece from a peer", NO_PEERS),
     Opt::later("grpcDialTimeout", Kind::UnitDuration, "bound of a connect to a peer", NO_PEERS),
     Opt::later("getPiecesMaxRetry", COUNT, "had no effect in 2.0.9 either", NO_PEERS),
