@@ -40,6 +40,7 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
+        rotation: settings::rotation(&config),
     })?;
     info!("dfget {} starts with {}", version(), source.display());
     for warning in &warnings {

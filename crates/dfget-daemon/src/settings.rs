@@ -4,11 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{Config, Proxy};
-use dfget_origin::Timeouts;
+use dfget_config::{Concurrent, Config, Proxy};
+use dfget_core::Backoff;
+use dfget_origin::{Retries, Timeouts};
 use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
+use dfget_telemetry::logging::Rotation;
 
 /// Requests to an origin at once for one task: what different clients ask of one content.
 const MOST_FETCHES: usize = 4;
@@ -25,6 +27,17 @@ pub(crate) fn store(config: &Config) -> Options {
         disk_percent: config.storage.disk_gc_threshold_percent.map(percent),
         expire: config.storage.task_expire_time,
     }
+}
+
+pub(crate) fn rotation(config: &Config) -> Rotation {
+    let files = &config.log_files;
+    Rotation { file_bytes: files.max_bytes, kept_files: files.max_backups, kept_for: files.max_age }
+}
+
+/// How a broken download is continued.
+pub(crate) fn retries(config: &Config) -> Retries {
+    let Concurrent { init_backoff, max_backoff, max_attempts, .. } = config.download.concurrent;
+    Retries { between: Backoff { first: init_backoff, ceiling: max_backoff }, most: max_attempts }
 }
 
 pub(crate) fn tasks(config: &Config) -> TaskOptions {
@@ -72,6 +85,7 @@ pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOp
         application: proxy.default_application.clone().unwrap_or_default(),
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
         priority: proxy.default_priority,
+        dump_headers: proxy.dump_headers,
         address,
         peer_prefix: format!("{address}-{}", process::id()),
         secret,

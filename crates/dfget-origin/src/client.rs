@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfget_core::{Authority, READ, Scheme};
+use dfget_core::{Authority, Backoff, READ, Scheme};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -52,6 +52,15 @@ pub struct Timeouts {
     pub stall: Duration,
 }
 
+/// How a content is continued whose connection broke.
+#[derive(Clone, Copy, Debug)]
+pub struct Retries {
+    /// Waits between tries.
+    pub between: Backoff,
+    /// Tries in a row that may bring nothing before the stream ends in an error.
+    pub most: u32,
+}
+
 /// What an [`OriginClient`] is made of.
 pub struct OriginOptions {
     /// The trust that an authority is given.
@@ -60,6 +69,10 @@ pub struct OriginOptions {
     pub timeouts: Timeouts,
     /// The proxy of the site; `None` = origins are reached directly.
     pub upstream: Option<Upstream>,
+    /// How a broken content is continued.
+    pub retries: Retries,
+    /// Try IPv6 addresses first.
+    pub prefer_ipv6: bool,
     /// Bounds how fast contents are read; `None` = nothing does.
     pub limiter: Option<Limiter>,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
@@ -96,6 +109,16 @@ impl Default for Timeouts {
     }
 }
 
+// === impl Retries ===
+
+impl Default for Retries {
+    /// Together about half a minute.
+    fn default() -> Self {
+        let between = Backoff { first: Duration::from_millis(200), ceiling: Duration::from_secs(10) };
+        Self { between, most: 8 }
+    }
+}
+
 // === impl OriginClient ===
 
 impl OriginClient {
@@ -110,6 +133,10 @@ impl OriginClient {
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
         &self.inner.options.timeouts
+    }
+
+    pub(crate) fn retries(&self) -> Retries {
+        self.inner.options.retries
     }
 
     /// A task for the rate limits, if there are any; see [`crate::ContentStream::count_for`].
@@ -232,7 +259,8 @@ impl OriginClient {
         authority: &Authority,
         registry: Option<AddressClass>,
     ) -> Result<Reached, ConnectError> {
-        reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
+        let OriginOptions { upstream, prefer_ipv6, .. } = &self.inner.options;
+        reach(authority, registry, self.timeouts(), upstream.as_ref(), *prefer_ipv6).await
     }
 
     async fn exchange(

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfget_core::{Backoff, ByteRange, ContentRange};
+use dfget_core::{ByteRange, ContentRange};
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED,
     RANGE, RETRY_AFTER,
@@ -25,13 +25,6 @@ use crate::error::cause;
 use crate::headers::{content_length, is_strong, text};
 use crate::limit::Ticket;
 use crate::{FetchError, FetchRequest, Flow, OriginClient};
-
-/// Tries in a row that may bring nothing before the stream ends in an error.
-const MOST_TRIES: u32 = 8;
-
-/// Waits between tries: together with [`MOST_TRIES`] about half a minute.
-const BETWEEN_TRIES: Backoff =
-    Backoff { first: Duration::from_millis(200), ceiling: Duration::from_secs(10) };
 
 /// The longest `Retry-After` that is waited for with a client's connection open.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -353,13 +346,14 @@ impl ContentStream {
             let last = format!("{reason}; without a validator or with a coding it cannot be continued");
             return Err(FetchError::GaveUp { attempts: self.tries, last });
         }
-        if self.tries >= MOST_TRIES {
+        let most = self.client.retries().most;
+        if self.tries >= most {
             return Err(FetchError::GaveUp { attempts: self.tries, last: reason.to_owned() });
         }
         info!(
             origin = self.request.url.host_str(),
             position = self.position,
-            "download interrupted: {reason}; continuing (try {} of {MOST_TRIES})",
+            "download interrupted: {reason}; continuing (try {} of {most})",
             self.tries
         );
         Ok(())
@@ -368,7 +362,7 @@ impl ContentStream {
     /// Asks the origin for what is missing, until there is a body to read or no hope.
     async fn reconnect(&mut self) -> Result<(), FetchError> {
         if self.tries > 0 {
-            tokio::time::sleep(BETWEEN_TRIES.wait(self.tries, fastrand::f64())).await;
+            tokio::time::sleep(self.client.retries().between.wait(self.tries, fastrand::f64())).await;
         }
         let answer = match self.client.fetch(&self.request, &self.continuation()).await {
             Ok(answer) => answer.response,

@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::access::{Access, AccessOptions};
 use crate::body::{ResponseBody, counted};
+use crate::dump::Dump;
 use crate::entrance::Entrance;
 use crate::respond;
 use crate::turns::Turns;
@@ -38,6 +39,8 @@ pub struct ProxyOptions {
     pub priority: u8,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
+    /// Log the headers of requests and answers at debug level (`dumpHTTPContent`).
+    pub dump_headers: bool,
     /// The address by which this node is known to its network.
     pub address: IpAddr,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
@@ -102,7 +105,9 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
+        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
         let response = self.dispatch(entrance, request).await;
+        dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
     }
 
@@ -143,7 +148,9 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
+        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
         let response = self.dispatch_hijacked(entrance, authority, request).await;
+        dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
     }
 

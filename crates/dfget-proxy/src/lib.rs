@@ -12,6 +12,7 @@ mod admission;
 mod answer;
 mod body;
 mod connect;
+mod dump;
 mod entrance;
 mod forward;
 mod handler;

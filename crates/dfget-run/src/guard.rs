@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
-use dfget_origin::{OriginClient, OriginOptions, Timeouts, Trust, Upstream};
+use dfget_origin::{OriginClient, OriginOptions, Retries, Timeouts, Trust, Upstream};
 use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions};
 use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
@@ -250,6 +250,8 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         timeouts: Timeouts::default(),
         upstream,
         limiter: None,
+        retries: Retries::default(),
+        prefer_ipv6: false,
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {
@@ -266,6 +268,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         tag: String::new(),
         application: String::new(),
         priority: 0,
+        dump_headers: false,
         address: std::net::Ipv4Addr::LOCALHOST.into(),
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
         peer_prefix: String::new(),

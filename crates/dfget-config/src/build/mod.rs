@@ -4,6 +4,7 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod node;
 mod pem;
 mod proxy;
 
@@ -44,6 +45,9 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
         metrics: metrics(section, report),
         verbose: section.boolean(report, "verbose", defaults.verbose),
+        log_files: node::log_files(section, report),
+        data_dir_mode: node::data_dir_mode(section, defaults.data_dir_mode, report),
+        prefer_ipv6: section.section(report, "network").boolean(report, "enableIPv6", defaults.prefer_ipv6),
         storage: storage(&section.section(report, "storage"), report),
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
@@ -75,6 +79,7 @@ fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {
 }
 
 fn storage(section: &Section<'_>, report: &mut Report) -> Storage {
+    node::strategy(section, report);
     let defaults = Storage::default();
     let bytes = |report: &mut Report| section.get("diskGCThreshold")?.parse(report, BYTES, scalar::bytes);
     let percent =
@@ -175,11 +180,16 @@ fn concurrent(section: &Section<'_>, report: &mut Report) -> Concurrent {
     let size = section.get("thresholdSize").and_then(|field| field.parse(report, BYTES, scalar::rate));
     let speed = section.get("thresholdSpeed").and_then(|field| field.parse(report, BYTES, scalar::bytes));
     let count = section.get("goroutineCount").and_then(|field| field.integer(report, 0, 64));
+    let attempts = section.get("maxAttempts").and_then(|field| field.integer(report, 0, 1000));
+    let attempts = attempts.map(|attempts| u32::try_from(attempts).unwrap_or(1).max(1));
     let streams = count.map(|count| usize::try_from(count).unwrap_or(1).max(1));
     Concurrent {
         streams: streams.unwrap_or(defaults.streams),
         threshold_size_bytes: size.unwrap_or(defaults.threshold_size_bytes),
         threshold_speed_bytes: speed.unwrap_or(defaults.threshold_speed_bytes),
+        init_backoff: node::seconds(section, "initBackoff", report).unwrap_or(defaults.init_backoff),
+        max_backoff: node::seconds(section, "maxBackoff", report).unwrap_or(defaults.max_backoff),
+        max_attempts: attempts.unwrap_or(defaults.max_attempts),
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .and_then(|field| field.integer(report, 0, 6))
             .and_then(|priority| u8::try_from(priority).ok())
             .unwrap_or(defaults.default_priority),
+        dump_headers: section.boolean(report, "dumpHTTPContent", defaults.dump_headers),
         basic_auth: section.get("basicAuth").and_then(|field| basic_auth(field, report)),
         white_list: sections(section.items(report, "whiteList"), report)
             .iter()

@@ -24,9 +24,14 @@ const CONCURRENT: &[Opt] = &[
     Opt::full("thresholdSize", Kind::Rate, "16Mi", "bytes still to come from which it is worth it"),
     Opt::full("thresholdSpeed", Kind::Bytes, "100Mi", "bytes a second below which one stream is slow"),
     Opt::full("goroutineCount", Kind::Integer(0, 64), "4", "ranges at once, at most; 1 or 0 = one stream"),
-    Opt::later("initBackoff", Kind::Number, "seconds before the first retry", OWN_CLIENT),
-    Opt::later("maxBackoff", Kind::Number, "seconds before a retry, at most", OWN_CLIENT),
-    Opt::later("maxAttempts", COUNT, "retries", OWN_CLIENT),
+    Opt::full("initBackoff", Kind::Number, "0.2", "seconds before a broken download goes on, the first time"),
+    Opt::full("maxBackoff", Kind::Number, "10", "the same after many tries, at most"),
+    Opt::full(
+        "maxAttempts",
+        Kind::Integer(0, 1000),
+        "8",
+        "tries in a row that may bring no byte before a download fails; 0 or 1 = none is repeated",
+    ),
 ];
 
 const TRANSPORT: &[Opt] = &[
@@ -139,7 +144,7 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "downloadGRPC",
         Kind::Section(DOWNLOAD_GRPC),
         "where `dfget URL` reaches the daemon",
-        "there is no `dfget URL` yet",
+        "there is no `dfget URL` yet, and `dfget run` finds the daemon without it",
     ),
     Opt::later(
         "peerGRPC",

@@ -136,13 +136,12 @@ pub(crate) const PROXY: &[Opt] = &[
         "it had no effect in 2.0.9 either",
     )
     .remedy("remove it"),
-    Opt::later(
+    Opt::full(
         "dumpHTTPContent",
         Kind::Boolean,
-        "log the headers of requests",
-        "headers hold credentials and are not logged",
-    )
-    .harmless(&["false"]),
+        "false",
+        "with `verbose`: log the headers of requests and answers, without what may be secret in them",
+    ),
 ];
 
 const BASIC_AUTH: &[Opt] = &[

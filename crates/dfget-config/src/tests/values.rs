@@ -1,11 +1,12 @@
 //! Values that have an effect, as the file writes them and as the daemon sees them.
 
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use dfget_core::{RateLimits, Share};
 
 use super::{GOOD, good_and, load_text};
-use crate::Config;
+use crate::{Config, LogFiles};
 
 /// What [`GOOD`] and these lines make, nothing being said about it.
 fn config(lines: &str) -> Config {
@@ -46,4 +47,67 @@ fn rates_that_cannot_be_meant_are_said() {
     );
     let peers = good_and("download: {perPeerRateLimit: 512Mi}");
     assert!(peers.len() == 1 && peers[0].contains("write `perTaskRateLimit`"), "{peers:?}");
+}
+
+#[test]
+fn a_broken_download_goes_on_as_the_file_says() {
+    let concurrent = config("download: {concurrent: {initBackoff: 0.5, maxBackoff: 3, maxAttempts: 0}}");
+    let concurrent = concurrent.download.concurrent;
+    let backoff = (concurrent.init_backoff, concurrent.max_backoff);
+    assert_eq!(backoff, (Duration::from_millis(500), Duration::from_secs(3)));
+    assert_eq!(concurrent.max_attempts, 1, "the first try is one");
+    assert_eq!(
+        good_and("download: {concurrent: {initBackoff: -1}}"),
+        ["3:38: download.concurrent.initBackoff: no wait that is meant (got `-1`); \
+          write seconds, from 0 to 3600, for example `initBackoff: 0.5`"]
+    );
+}
+
+#[test]
+fn log_files_are_bound_as_the_file_says_and_zero_is_no_bound() {
+    let files = config("logMaxSize: 10\nlogMaxAge: 1\nlogMaxBackups: 2\n").log_files;
+    let day = Some(Duration::from_secs(24 * 60 * 60));
+    assert_eq!(files, LogFiles { max_bytes: 10 << 20, max_age: day, max_backups: Some(2) });
+    let files = config("logMaxAge: 0\nlogMaxBackups: 0\n").log_files;
+    assert_eq!((files.max_age, files.max_backups), (None, None));
+    let said = good_and("logMaxSize: 0");
+    assert!(said.len() == 1 && said[0].contains("out of range, 1 to"), "{said:?}");
+}
+
+#[test]
+fn the_mode_of_the_store_is_octal_and_lets_nobody_else_write() {
+    assert_eq!(config("dataDirMode: 0700").data_dir_mode, 0o700);
+    assert_eq!(config("dataDirMode: 448").data_dir_mode, 0o700);
+    assert_eq!(
+        good_and("dataDirMode: '0755'"),
+        ["3:14: dataDirMode: others see the names of files in `dataDir`, not the blobs (got `0755`); \
+          write `dataDirMode: 0700` unless they are meant to"]
+    );
+    for wrong in ["0775", "0600", "0o722"] {
+        let said = good_and(&format!("dataDirMode: {wrong}"));
+        assert!(said.len() == 1 && said[0].contains("who can swap a file there"), "{said:?}");
+    }
+    for wrong in ["755", "0798", "rwx", "01777"] {
+        let said = good_and(&format!("dataDirMode: {wrong}"));
+        assert!(said.len() == 1 && said[0].contains("no mode of a directory"), "{said:?}");
+    }
+}
+
+#[test]
+fn both_names_of_the_layout_are_taken_and_a_dot_too_many_is_said() {
+    config("storage: {strategy: io.d7y.storage.v2.advance}");
+    assert_eq!(
+        good_and("storage: {strategy: io.d7y.storage.v2.simple.}"),
+        ["3:21: storage.strategy: a dot too many, taken for `io.d7y.storage.v2.simple`; \
+          write `strategy: io.d7y.storage.v2.simple`"]
+    );
+    let said = good_and("storage: {strategy: fast}");
+    assert!(said.len() == 1 && said[0].contains("there is no such layout"), "{said:?}");
+}
+
+#[test]
+fn switches_of_this_node_are_read() {
+    let config = config("network: {enableIPv6: true}\nproxy: {dumpHTTPContent: true, defaultPriority: 3}\n");
+    assert!(config.prefer_ipv6 && config.proxy.dump_headers);
+    assert_eq!(config.proxy.default_priority, 3);
 }
