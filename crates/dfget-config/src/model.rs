@@ -155,6 +155,8 @@ pub struct Proxy {
     /// Log the headers of requests and answers at debug level, without secrets (`dumpHTTPContent`,
     /// default false).
     pub dump_headers: bool,
+    /// TLS of the port; `None` = plain HTTP (`security`).
+    pub tls: Option<ProxyTls>,
     /// What a client must send as `Proxy-Authorization`; `None` = nothing (`basicAuth`).
     pub basic_auth: Option<BasicAuth>,
     /// Targets that may be reached at all; empty = every target (`whiteList`).
@@ -163,6 +165,18 @@ pub struct Proxy {
     pub rules: Vec<Rule>,
     /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
     pub hijack: Option<Hijack>,
+}
+
+/// `proxy.security`: how the port speaks TLS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProxyTls {
+    /// Certificate of the port, then those that lead to a root (`cert`).
+    pub cert: PemSource,
+    /// Its private key (`key`).
+    pub key: PemSource,
+    /// Authorities of the certificates that clients must have; `None` = they need none (`caCert`,
+    /// with `tlsVerify`).
+    pub clients: Option<PemSource>,
 }
 
 /// `basicAuth`.
@@ -382,6 +396,7 @@ impl Default for Proxy {
             default_application: None,
             default_priority: 0,
             dump_headers: false,
+            tls: None,
             basic_auth: None,
             white_list: Vec::new(),
             rules: Vec::new(),

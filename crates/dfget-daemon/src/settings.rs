@@ -11,6 +11,7 @@ use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, Pro
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
 use dfget_telemetry::logging::Rotation;
+use dfget_tls::ServerConfig;
 
 /// Requests to an origin at once for one task: what different clients ask of one content.
 const MOST_FETCHES: usize = 4;
@@ -61,7 +62,11 @@ pub(crate) fn timeouts(config: &Config) -> Timeouts {
 }
 
 /// The entrance by the port of the configuration.
-pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
+pub(crate) fn entrance(
+    proxy: &Proxy,
+    hijack: Option<Arc<Hijack>>,
+    tls: Option<Arc<ServerConfig>>,
+) -> Entrance {
     let login =
         proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
     let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
@@ -73,6 +78,7 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
         rules: proxy.rules.clone(),
         admission: Admission { login, targets: targets.collect() },
         hijack,
+        tls,
         ..Entrance::default()
     }
 }

@@ -1,11 +1,15 @@
 //! Options of `dfget.yaml` that change what a running daemon does, each seen from outside.
 
 use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use dfget_testkit::answer::Cut;
-use dfget_testkit::{Answer, Blob, Origin, Request, Stage};
+use dfget_testkit::ca::ClientConfig;
+use dfget_testkit::wire::Wire;
+use dfget_testkit::{Answer, Blob, DaemonOptions, Origin, Registry, Request, Stage, TestCa};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -71,6 +75,75 @@ fn a_broken_download_is_tried_as_often_as_the_file_says() {
         assert_eq!(stage.get(&url).status, 502, "{attempts}");
         assert_eq!(stage.registry.origin.asked("GET", &blob.digest).len(), asked, "{attempts}");
     }
+}
+
+/// What a client gets by `request`, over TLS to the proxy's port.
+fn over_tls(stage: &Stage, trust: Arc<ClientConfig>, request: &str) -> io::Result<String> {
+    let mut wire = Wire::dial(stage.daemon.address())?.start_tls("127.0.0.1", trust)?;
+    wire.write_all(request.as_bytes())?;
+    let mut answer = [0; 4096];
+    let mut got = 0;
+    while !answer[..got].windows(4).any(|four| four == b"\r\n\r\n") {
+        match wire.read(&mut answer[got..])? {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(String::from_utf8_lossy(&answer[..got]).into_owned())
+}
+
+#[test]
+fn the_proxys_own_port_speaks_tls_where_the_file_says_so() {
+    let site = TestCa::new("authority of the site");
+    let leaf = site.leaf(&["127.0.0.1"]);
+    let (cert, key) = leaf.pem();
+    let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let security = format!("security:\n  cert: |\n{}  key: |\n{}", indented(cert), indented(key));
+    let stage = Stage::with(DFGET, |options| options.proxy(&security));
+    let origin = Origin::plain(|_| Answer::new(200).header("X-Mark", "the origin's").into());
+    let trust = site.client_config(&["h2", "http/1.1"]);
+    let get = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", origin.url("/a"));
+    let answer = over_tls(&stage, Arc::clone(&trust), &get).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("the origin's"), "{answer}");
+    let authority = stage.registry.origin.authority();
+    let connect = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+    let answer = over_tls(&stage, trust, &connect).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Who speaks plain HTTP gets no answer, and the log says what to do.
+    let plain = stage.client().send_raw(get.as_bytes()).expect("the port takes it");
+    assert!(!plain.starts_with(b"HTTP/"), "{}", String::from_utf8_lossy(&plain));
+    stage.daemon.wait_for_log("its proxy must be set as https://");
+    assert!(stage.daemon.everything_said().contains("beside HTTPS_PROXY=https://127.0.0.1:"));
+}
+
+#[test]
+fn only_clients_with_a_certificate_come_in_where_the_file_says_so() {
+    let site = TestCa::new("authority of the site");
+    let leaf = site.leaf(&["127.0.0.1"]);
+    let (cert, key) = leaf.pem();
+    let options = DaemonOptions::new(DFGET)
+        .proxy("security: {cert: p.pem, key: p.key, caCert: ca.pem, tlsVerify: true}");
+    // The files are missing at first: that is said, with the line.
+    let refusal = options.clone().try_start(|_| {}).expect_err("no such files");
+    assert!(refusal.printed.contains("proxy.security.cert: there is no such file"), "{}", refusal.printed);
+    let write = |home: &Path, key: &str| {
+        for (name, text) in [("p.pem", cert), ("p.key", key), ("ca.pem", &site.certificate_pem())] {
+            fs::write(home.join(name), text).expect("a file");
+        }
+    };
+    let other = site.leaf(&["127.0.0.1"]);
+    let refusal = options.clone().try_start(|home| write(home, other.pem().1)).expect_err("another's key");
+    assert!(refusal.printed.contains("proxy.security.key: "), "{}", refusal.printed);
+    assert_eq!(refusal.code, Some(78));
+    let daemon = options.try_start(|home| write(home, key)).expect("it starts");
+    let stage = Stage { ca: TestCa::new("unused"), registry: Registry::plain(), daemon };
+    let request = "GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n\r\n";
+    let answer = over_tls(&stage, site.client_config(&[]), request);
+    assert!(answer.as_ref().map_or(true, String::is_empty), "without a certificate: {answer:?}");
+    stage.daemon.wait_for_log("a client could not begin TLS");
+    let answer = over_tls(&stage, site.client_config_as(&site.client_leaf("someone"), &[]), request)
+        .expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 502"), "with one it is served: {answer}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod authority;
 mod node;
 mod pem;
 mod proxy;
+mod tls;
 
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 

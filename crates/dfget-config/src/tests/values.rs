@@ -6,7 +6,7 @@ use std::time::Duration;
 use dfget_core::{RateLimits, Share};
 
 use super::{GOOD, good_and, load_text};
-use crate::{Config, LogFiles};
+use crate::{Config, LogFiles, PemSource};
 
 /// What [`GOOD`] and these lines make, nothing being said about it.
 fn config(lines: &str) -> Config {
@@ -110,4 +110,36 @@ fn switches_of_this_node_are_read() {
     let config = config("network: {enableIPv6: true}\nproxy: {dumpHTTPContent: true, defaultPriority: 3}\n");
     assert!(config.prefer_ipv6 && config.proxy.dump_headers);
     assert_eq!(config.proxy.default_priority, 3);
+}
+
+#[test]
+fn the_port_speaks_tls_where_a_pair_is_named() {
+    let tls = |lines: &str| config(&format!("security: {{{lines}}}")).proxy.tls;
+    assert_eq!(tls(""), None);
+    assert_eq!(tls("insecure: true"), None);
+    assert_eq!(tls("insecure: true, cert: '', tlsVerify: false"), None);
+    let pair = tls("cert: ca.crt, key: ca.key").unwrap();
+    assert_eq!(pair.key, PemSource::File("/etc/dragonfly/ca.key".into()));
+    assert_eq!(pair.clients, None);
+    let both = tls("insecure: false, cert: ca.crt, key: ca.key, caCert: here.crt, tlsVerify: true").unwrap();
+    assert_eq!(both.clients, Some(PemSource::File("/site/here.crt".into())));
+}
+
+#[test]
+fn tls_that_cannot_work_or_does_nothing_is_said() {
+    let said = |lines: &str| good_and(&format!("security: {{{lines}}}"));
+    assert_eq!(
+        said("insecure: false, cert: ca.crt"),
+        ["3:1: security.key: the key is missing; add `key: /etc/dragonfly/proxy.pem`"]
+    );
+    assert_eq!(
+        said("cert: ca.crt, key: ca.key, tlsVerify: true"),
+        ["3:1: security.caCert: the key is missing; add `caCert: /etc/dragonfly/clients.pem`"]
+    );
+    let unused = "the proxy's port speaks plain HTTP, so it has no effect";
+    assert!(said("insecure: true, cert: ca.crt, key: ca.key")[0].contains(unused));
+    assert!(said("cert: ca.crt, key: ca.key, caCert: here.crt")[0].contains("no client is asked"));
+    let guarded = "tcpListen: {listen: 0.0.0.0}\nbasicAuth: {username: u, password: p}\n";
+    let lines = format!("{guarded}security: {{cert: ca.crt, key: ca.key}}");
+    assert_eq!(good_and(&lines), [""; 0], "the password is not readable on the network");
 }
