@@ -219,6 +219,9 @@ impl OriginClient {
     /// Closes idle connections and waits for those in use.
     pub async fn close(&self) {
         self.inner.pool.clear();
+        if let Some(limiter) = &self.inner.options.limiter {
+            limiter.close().await;
+        }
         self.inner.connections.close();
         self.inner.connections.wait().await;
     }

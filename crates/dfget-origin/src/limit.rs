@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
 /// Shares a rate between the contents that are read. Clones share the same rate.
 #[derive(Clone)]
@@ -37,6 +38,7 @@ struct Inner {
     /// Something is due earlier than the driver knows.
     earlier: Notify,
     waited: Box<dyn Fn() + Send + Sync>,
+    drivers: TaskTracker,
 }
 
 struct State {
@@ -68,8 +70,15 @@ impl Limiter {
             state: Mutex::new(state),
             earlier: Notify::new(),
             waited: Box::new(waited),
+            drivers: TaskTracker::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Waits until nobody waits any more.
+    pub(crate) async fn close(&self) {
+        self.inner.drivers.close();
+        self.inner.drivers.wait().await;
     }
 
     /// A task of its own.
@@ -91,14 +100,20 @@ impl fmt::Debug for Limiter {
 impl Inner {
     /// Grants what can be granted, and sees to it that the rest is when its time comes.
     fn pump(self: &Arc<Self>, state: &mut State) {
-        let Some(wait) = state.grant(self.began.elapsed()) else { return };
+        let Some(wait) = state.grant(self.began.elapsed()) else {
+            if state.due.is_some() {
+                // There is nothing to wait for any more.
+                self.earlier.notify_one();
+            }
+            return;
+        };
         let due = self.began.elapsed() + wait;
         match state.due {
             // Without a runtime the process is about to end, and nobody reads any more.
             None => {
                 if let Ok(runtime) = Handle::try_current() {
                     state.due = Some(due);
-                    runtime.spawn(Arc::clone(self).drive());
+                    self.drivers.spawn_on(Arc::clone(self).drive(), &runtime);
                 }
             }
             Some(known) if due < known => {
@@ -278,21 +293,20 @@ mod tests {
     async fn everybody_is_served_in_the_end() {
         let limits = RateLimits { total: NonZeroU64::new(64 * READ), per_task: None, share: Share::Need };
         let limiter = Limiter::new(&limits, || {});
-        let readers: Vec<_> = (0..20)
-            .map(|_| {
-                let flow = limiter.flow();
-                tokio::spawn(async move {
-                    for _ in 0..3 {
-                        let mut ticket = Ticket::take(&flow);
-                        ticket.granted().await;
-                        ticket.settle(1000);
-                    }
-                })
-            })
-            .collect();
-        for reader in readers {
-            reader.await.unwrap();
+        let readers = TaskTracker::new();
+        for _ in 0..20 {
+            let flow = limiter.flow();
+            readers.spawn(async move {
+                for _ in 0..3 {
+                    let mut ticket = Ticket::take(&flow);
+                    ticket.granted().await;
+                    ticket.settle(usize::try_from(READ).unwrap() / 2);
+                }
+            });
         }
-        assert_eq!(limiter.inner.state.lock().grant(Duration::ZERO), None);
+        readers.close();
+        readers.wait().await;
+        limiter.close().await;
+        assert_eq!(limiter.inner.state.lock().due, None);
     }
 }

@@ -169,7 +169,7 @@ impl Lead {
     ) -> Option<Arc<Entry>> {
         let store = self.tasks.inner.store.clone()?;
         let validated = meta.etag.is_some() || meta.last_modified.is_some();
-        if !request.named && !(validated && is_shareable(headers)) {
+        if !(request.named || (validated && is_shareable(headers))) {
             return None;
         }
         let (key, total) = (partial_key(&self.key), stream.identity().total);
