@@ -1,6 +1,6 @@
 //! From the configuration's types to those of the parts.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
@@ -84,7 +84,7 @@ pub(crate) fn entrance(
 }
 
 pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOptions {
-    let address = address();
+    let address = address(config.prefer_ipv6);
     ProxyOptions {
         filter: proxy.default_filter.clone(),
         tag: proxy.default_tag.clone().unwrap_or_default(),
@@ -99,11 +99,15 @@ pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOp
 }
 
 /// The address by which this node is known to its network; loopback where it has none.
-fn address() -> IpAddr {
+fn address(prefer_ipv6: bool) -> IpAddr {
     // Connecting a datagram socket sends nothing: it asks the routing table for our side's address.
-    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    routed.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+    let routed = |any: IpAddr, there: IpAddr| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((there, 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    let v4 = || routed(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = || routed(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+    let found = if prefer_ipv6 { v6().or_else(v4) } else { v4() };
+    found.unwrap_or(Ipv4Addr::LOCALHOST.into())
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
-use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
+use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored, TaskRequest};
 use http::header::{HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use tracing::warn;
+use tracing::{debug, warn};
 use url::Url;
 
 use crate::accelerated::Accelerated;
@@ -67,10 +67,15 @@ impl Proxy {
         };
         let conditional = is_conditional(request.headers());
         if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
+            if accelerated.stored_only {
+                return not_stored(&accelerated);
+            }
             // What such a request means is for the origin to decide.
             return Box::pin(self.forward(&url, request)).await;
         }
         self.metrics().via_dragonfly();
+        let TaskRequest { id, peer, priority, .. } = &accelerated.task;
+        debug!(task = %id, peer = &**peer, priority, "a request becomes a task");
         let request = accelerated;
         if conditional {
             // The same, but what comes of it must have the digest all the same.

@@ -196,7 +196,8 @@ impl Proxy {
             redact_url(url.as_str())
         );
         // A rule's `direct` is the site's word, and stands above the client's.
-        let wanted = wishes.use_p2p && decision.rule.is_none() && request.method() == Method::GET;
+        let asked = wishes.stored_only || (wishes.use_p2p && decision.rule.is_none());
+        let wanted = asked && request.method() == Method::GET;
         if decision.task || wanted {
             self.accelerate(decision.url, wishes, request).await
         } else if wishes.digest.is_some() && request.method() == Method::GET {

@@ -270,6 +270,14 @@ fn who_wants_only_what_is_stored_causes_no_download() {
     assert_served(&stage.get(&url), &blob, "fetched by another");
     assert_served(&stage.fetch(&stored_only), &blob, "now it is here");
     assert_eq!(stage.registry.downloads(&blob.digest), 1);
+    let origin = files(&stage, vec![("/other/a.sif", blob.clone()), ("/files/a.sif", blob.clone())]);
+    for path in ["/other/a.sif", "/files/a.sif"] {
+        let request = Request::get(origin.url(path)).header("X-Dragonfly-Disable-Back-To-Source", "true");
+        assert_eq!(stage.fetch(&request).status, 504, "{path}");
+        let conditional = request.header("If-None-Match", "\"x\"");
+        assert_eq!(stage.fetch(&conditional).status, 504, "{path}, conditional");
+    }
+    assert_eq!(origin.journal().len(), 0, "nothing is asked");
     stage.registry.close(IMAGE);
     let later = stage.fetch(&stored_only.header("Authorization", "Bearer eve"));
     assert_eq!(later.status, 401, "and only for who may have it");

@@ -204,7 +204,7 @@ pub(crate) const TOP: &[Opt] = &[
             "enableIPv6",
             Kind::Boolean,
             "false",
-            "try the IPv6 addresses of an origin first; where the daemon listens, `tcpListen` says",
+            "try the IPv6 addresses of an origin first, and name this node by its own; where the daemon listens, `tcpListen` says",
         )]),
         "",
         "the address family",
