@@ -109,5 +109,5 @@ fn address(prefer_ipv6: bool) -> IpAddr {
     let v4 = || routed(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
     let v6 = || routed(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
     let found = if prefer_ipv6 { v6().or_else(v4) } else { v4() };
-    found.unwrap_or(Ipv4Addr::LOCALHOST.into())
+    found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
