@@ -8,7 +8,7 @@
 use crate::{
     Code,
     options::{self, Kind, Opt, PROXY, Support},
-    read::{ADDRESS, BYTES, DURATION, Expected, Field, IP, PATTERN, PEM, PERCENT, Section},
+    read::{ADDRESS, BYTES, DURATION, Expected, Field, IP, MODE, PATTERN, PEM, PERCENT, Section},
     report::Report,
     scalar,
     yaml::{Data, Node},
@@ -100,6 +100,7 @@ impl Walk<'_> {
             Kind::UnitDuration => field.parse(report, DURATION, scalar::duration).is_some(),
             Kind::Rate => field.parse(report, expected("a rate", "512Mi"), scalar::rate).is_some(),
             Kind::Bytes => field.parse(report, BYTES, scalar::bytes).is_some(),
+            Kind::Mode => field.parse(report, MODE, scalar::mode).is_some(),
             Kind::Percent => field.parse(report, PERCENT, scalar::percent).is_some(),
             Kind::Ports => field.ports(report).is_some(),
             Kind::Ip => field.parse(report, IP, scalar::ip).is_some(),

@@ -41,7 +41,8 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
             loose_host(field, text, report);
         }
     }
-    if !proxy.listen.ip.is_loopback() {
+    let guarded = proxy.tls.as_ref().is_some_and(|tls| tls.clients.is_some() || proxy.basic_auth.is_some());
+    if !proxy.listen.ip.is_loopback() && !guarded {
         exposed(section, proxy, report);
     }
 }

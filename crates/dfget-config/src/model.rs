@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, PingPath, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, PingPath, RateLimits, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -29,6 +29,12 @@ pub struct Config {
     pub metrics: Option<Listen>,
     /// Log at debug level (`verbose`, default false).
     pub verbose: bool,
+    /// When a log file is full, and how long old ones stay.
+    pub log_files: LogFiles,
+    /// Mode of the directory of the store when it is made (`dataDirMode`, default 0700).
+    pub data_dir_mode: u32,
+    /// Try the IPv6 addresses of an origin first (`network.enableIPv6`, default false).
+    pub prefer_ipv6: bool,
     /// Where things lie on disk.
     pub paths: Paths,
     /// What stays in the cache, and for how long.
@@ -52,6 +58,17 @@ pub struct Paths {
     pub log_dir: Option<PathBuf>,
     /// The stored blobs and their index (`dataDir`).
     pub data_dir: PathBuf,
+}
+
+/// Rotation of `core.log`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogFiles {
+    /// A file does not grow beyond this (`logMaxSize`, default 1024 MiB).
+    pub max_bytes: u64,
+    /// Old files are removed after this; `None` = never (`logMaxAge`, default 7 days).
+    pub max_age: Option<Duration>,
+    /// So many old files are kept; `None` = all (`logMaxBackups`, default 20).
+    pub max_backups: Option<usize>,
 }
 
 /// `storage`.
@@ -88,6 +105,9 @@ pub struct Download {
     /// An origin that sends no byte for so long is asked again where it stopped (`stallTimeout`,
     /// default 30 s, never 0).
     pub stall_timeout: Duration,
+    /// Bytes a second from all origins and for each task (`totalRateLimit`, `perTaskRateLimit`,
+    /// `trafficShaperType`; default: no limit).
+    pub rate_limits: RateLimits,
     /// Several ranges of one blob at once (`concurrent`).
     pub concurrent: Concurrent,
     /// Requests to one origin at most; `None` = as many as there are (`originBudget`).
@@ -112,6 +132,12 @@ pub struct Concurrent {
     pub threshold_size_bytes: u64,
     /// Bytes a second below which one stream counts as slow (`thresholdSpeed`, default 100 MiB).
     pub threshold_speed_bytes: u64,
+    /// Wait before a broken stream goes on for the first time (`initBackoff`, default 0.2 s).
+    pub init_backoff: Duration,
+    /// Wait before it goes on, at most (`maxBackoff`, default 10 s).
+    pub max_backoff: Duration,
+    /// Tries in a row that may bring no byte, at least 1 (`maxAttempts`, default 8).
+    pub max_attempts: u32,
 }
 
 /// `access`: memory of what the origin allowed to whom.
@@ -145,6 +171,13 @@ pub struct Proxy {
     pub default_tag: Option<String>,
     /// Part of the task id (`defaultApplication`).
     pub default_application: Option<String>,
+    /// Priority of tasks whose request names none, 0 to 6 (`defaultPriority`, default 0).
+    pub default_priority: u8,
+    /// Log the headers of requests and answers at debug level, without secrets (`dumpHTTPContent`,
+    /// default false).
+    pub dump_headers: bool,
+    /// TLS of the port; `None` = plain HTTP (`security`).
+    pub tls: Option<ProxyTls>,
     /// What a client must send as `Proxy-Authorization`; `None` = nothing (`basicAuth`).
     pub basic_auth: Option<BasicAuth>,
     /// Targets that may be reached at all; empty = every target (`whiteList`).
@@ -153,6 +186,18 @@ pub struct Proxy {
     pub rules: Vec<Rule>,
     /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
     pub hijack: Option<Hijack>,
+}
+
+/// `proxy.security`: how the port speaks TLS.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProxyTls {
+    /// Certificate of the port, then those that lead to a root (`cert`).
+    pub cert: PemSource,
+    /// Its private key (`key`).
+    pub key: PemSource,
+    /// Authorities of the certificates that clients must have; `None` = they need none (`caCert`,
+    /// with `tlsVerify`).
+    pub clients: Option<PemSource>,
 }
 
 /// `basicAuth`.
@@ -293,6 +338,15 @@ impl PortRange {
     }
 }
 
+// === impl LogFiles ===
+
+impl Default for LogFiles {
+    fn default() -> Self {
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        Self { max_bytes: 1024 << 20, max_age: Some(week), max_backups: Some(20) }
+    }
+}
+
 // === impl Storage ===
 
 impl Default for Storage {
@@ -325,6 +379,7 @@ impl Default for Download {
             prefetch: false,
             finish_abandoned: true,
             stall_timeout: Duration::from_secs(30),
+            rate_limits: RateLimits::default(),
             concurrent: Concurrent::default(),
             origin_budget: None,
         }
@@ -335,7 +390,14 @@ impl Default for Download {
 
 impl Default for Concurrent {
     fn default() -> Self {
-        Self { streams: 4, threshold_size_bytes: 16 << 20, threshold_speed_bytes: 100 << 20 }
+        Self {
+            streams: 4,
+            threshold_size_bytes: 16 << 20,
+            threshold_speed_bytes: 100 << 20,
+            init_backoff: Duration::from_millis(200),
+            max_backoff: Duration::from_secs(10),
+            max_attempts: 8,
+        }
     }
 }
 
@@ -364,6 +426,9 @@ impl Default for Proxy {
             default_filter: UrlFilter::new(DEFAULT_FILTER.iter().copied()),
             default_tag: None,
             default_application: None,
+            default_priority: 0,
+            dump_headers: false,
+            tls: None,
             basic_auth: None,
             white_list: Vec::new(),
             rules: Vec::new(),
@@ -384,6 +449,9 @@ impl Config {
             keep_storage: true,
             metrics: None,
             verbose: false,
+            log_files: LogFiles::default(),
+            data_dir_mode: 0o700,
+            prefer_ipv6: false,
             paths,
             storage: Storage::default(),
             health: Health::default(),

@@ -13,6 +13,12 @@ pub trait PemCheck: fmt::Debug + Send + Sync {
     /// The first reason why not.
     fn authority(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault>;
 
+    /// Whether a listener can speak TLS with this certificate and key (`proxy.security`).
+    ///
+    /// # Errors
+    /// The first reason why not.
+    fn listener(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault>;
+
     /// Whether origins can be verified by these certificates (`hijackHTTPS.hosts[].certs`).
     ///
     /// # Errors

@@ -292,6 +292,9 @@ pub(crate) const BYTES: Expected = Expected { what: "a number of bytes", example
 /// What a percentage looks like.
 pub(crate) const PERCENT: Expected = Expected { what: "a percentage", example: "95" };
 
+/// What permissions of a directory look like.
+pub(crate) const MODE: Expected = Expected { what: "a mode in octal", example: "0700" };
+
 /// What an IP address looks like.
 pub(crate) const IP: Expected = Expected { what: "an IP address", example: "127.0.0.1" };
 

@@ -27,6 +27,8 @@ pub(crate) enum ScalarError {
     NoSize,
     #[error("not a whole number")]
     NoInteger,
+    #[error("no mode of a directory")]
+    NoMode,
     #[error("not a number")]
     NoNumber,
     #[error("too big")]
@@ -196,6 +198,19 @@ pub(crate) fn integer(text: &str, min: i64, max: i64) -> Result<i64, ScalarError
         Ok(value) if (min..=max).contains(&value) => Ok(value),
         _ => Err(ScalarError::OutOfRange(min, max)),
     }
+}
+
+/// Permissions: octal as `0700` or `0o700`, or the number that 2.0.9 made of it (448).
+///
+/// # Errors
+/// Anything else; `700` too, which would be 0o1274.
+pub(crate) fn mode(text: &str) -> Result<u32, ScalarError> {
+    let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0').filter(|rest| !rest.is_empty()));
+    let (radix, digits) = octal.map_or((10, text), |digits| (8, digits));
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(ScalarError::NoMode);
+    }
+    u32::from_str_radix(digits, radix).ok().filter(|mode| *mode <= 0o777).ok_or(ScalarError::NoMode)
 }
 
 /// A number between 0 and 100, a fraction allowed.

@@ -74,6 +74,11 @@ impl PemCheck for FakePem {
         refuse("wrong key", PemHalf::Key, key)
     }
 
+    fn listener(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault> {
+        refuse("no server", PemHalf::Certificate, cert)?;
+        refuse("wrong key", PemHalf::Key, key)
+    }
+
     fn roots(&self, certs: &[u8]) -> Result<(), PemFault> {
         refuse("no root", PemHalf::Certificate, certs)
     }

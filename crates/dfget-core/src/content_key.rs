@@ -43,6 +43,22 @@ impl ContentKey {
         Self(format!("url:{}", to_hex(hasher.finish().bytes())).into())
     }
 
+    /// The same content where clients say more of it than its URL: each of `claims` makes another
+    /// key, so that what one client says counts only for those that say the same of the same URL.
+    #[must_use]
+    pub fn claimed<'a>(&self, claims: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut key = self.clone();
+        for (kind, text) in claims {
+            let mut hasher = Hasher::sha256();
+            for part in [key.as_str(), kind, text] {
+                hasher.update(&(part.len() as u64).to_be_bytes());
+                hasher.update(part.as_bytes());
+            }
+            key = Self(format!("url:{}", to_hex(hasher.finish().bytes())).into());
+        }
+        key
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -84,6 +100,27 @@ mod tests {
         assert_ne!(key("https://a.test/f?f=a;1", "s"), key("https://a.test/f?f=b;2", "s"));
         assert_ne!(key("https://a.test/f?s=1", "s"), key("https://a.test/f?s=1", "s&t"), "another filter");
         assert_ne!(key("https://a.test/f?k=1", "s"), key("http://a.test/f?k=1", "s"));
+    }
+
+    #[test]
+    fn what_a_client_claims_joins_only_those_that_claim_the_same_of_the_same() {
+        let key = |url: &str, claims: &[(&str, &str)]| {
+            let key = ContentKey::unnamed(url, &UrlFilter::default(), TaskParts::default());
+            key.claimed(claims.iter().copied())
+        };
+        let (one, other) = ("https://a.test/f", "https://b.test/f");
+        let claims = [("digest", "sha256:1"), ("content", "x")];
+        assert_eq!(key(one, &claims), key(one, &claims));
+        assert_ne!(key(one, &claims), key(other, &claims), "no claim joins two URLs");
+        let others: [&[(&str, &str)]; 4] = [
+            &[],
+            &claims[..1],
+            &[("digest", "sha256:2"), ("content", "x")],
+            &[("content", "x"), ("digest", "sha256:1")],
+        ];
+        for claims in others {
+            assert_ne!(key(one, claims), key(one, &[("digest", "sha256:1"), ("content", "x")]), "{claims:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod piece;
 mod ping_path;
 mod range;
 mod rules;
+mod shaper;
 mod task_id;
 mod url_filter;
 
@@ -27,5 +28,6 @@ pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, piece_count, piece_length, p
 pub use ping_path::{METRICS_PATH, PingPath, PingPathError};
 pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};
 pub use rules::{Decision, Redirect, RewriteError, Rule, decide};
+pub use shaper::{READ, RateLimits, Shaper, Share, Turn};
 pub use task_id::{TaskId, TaskParts};
 pub use url_filter::{DEFAULT_FILTER, UrlFilter};

@@ -53,6 +53,16 @@ impl TaskId {
         Self(to_hex(hasher.finish().bytes()))
     }
 
+    /// The id that a client chooses by the text it is computed from
+    /// (`X-Dragonfly-Content-For-Calculating-Task-ID`). Contents are shared on this node by
+    /// [`ContentKey`](crate::ContentKey) and not by this.
+    #[must_use]
+    pub fn of_content(content: &str) -> Self {
+        let mut hasher = Hasher::sha256();
+        hasher.update(content.as_bytes());
+        Self(to_hex(hasher.finish().bytes()))
+    }
+
     /// The hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -141,6 +151,11 @@ mod tests {
             );
             assert_eq!(id.as_str(), hex);
         }
+    }
+
+    #[test]
+    fn an_id_can_be_computed_from_a_text_of_the_clients() {
+        assert_eq!(TaskId::of_content("{}").as_str(), Digest::sha256(b"{}").hex());
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource};
+use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource, ProxyTls};
 use dfget_core::Authority;
 use dfget_origin::Trust;
 use dfget_proxy::Realms;
 use dfget_tls::{
-    CertificateAuthority, NewAuthority, Opened, OriginTrust, PairFiles, PairOrigin, Roots, Scope, TrustError,
-    Unusable, certificates_from_pem, read_certificates,
+    CertificateAuthority, NewAuthority, Opened, OriginTrust, PairFiles, PairOrigin, Roots, Scope,
+    ServerConfig, TrustError, Unusable, certificates_from_pem, listener_config, read_certificates,
 };
 use regex::Regex;
 use rustls_pki_types::CertificateDer;
@@ -181,7 +181,8 @@ impl TrustBook {
 }
 
 /// What a client of the proxy at `proxy` has to do to trust `cert`.
-pub(crate) fn hint(cert: &PemSource, proxy: SocketAddr) -> String {
+pub(crate) fn hint(cert: &PemSource, proxy: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https://" } else { "" };
     let (first, file) = match cert {
         PemSource::File(path) => {
             let file = path.display().to_string();
@@ -195,7 +196,7 @@ pub(crate) fn hint(cert: &PemSource, proxy: SocketAddr) -> String {
         ),
     };
     format!(
-        "{first}: set SSL_CERT_FILE={file} beside HTTPS_PROXY={proxy}, or install it for all programs \
+        "{first}: set SSL_CERT_FILE={file} beside HTTPS_PROXY={scheme}{proxy}, or install it for all programs \
          (as root: `dfget ca install {file}`)"
     )
 }
@@ -221,6 +222,13 @@ fn extra_roots(index: usize, host: &HijackHost) -> Result<Vec<CertificateDer<'st
     Ok(roots)
 }
 
+/// How the proxy's own port speaks TLS.
+pub(crate) fn listener(tls: &ProxyTls) -> Result<Arc<ServerConfig>, RunError> {
+    let clients = tls.clients.as_ref().map(read).transpose()?;
+    let config = listener_config(&read(&tls.cert)?, &read(&tls.key)?, clients.as_deref());
+    config.map_err(|source| RunError::Listener { cert: place(&tls.cert), key: place(&tls.key), source })
+}
+
 fn read(source: &PemSource) -> Result<Vec<u8>, RunError> {
     match source {
         PemSource::File(path) => {
@@ -239,13 +247,14 @@ mod tests {
     #[test]
     fn the_hint_can_be_typed_as_it_is() {
         let proxy = SocketAddr::from(([127, 0, 0, 1], 65001));
-        let file = hint(&PemSource::File("/site/ca.crt".into()), proxy);
+        let file = hint(&PemSource::File("/site/ca.crt".into()), proxy, false);
         assert_eq!(
             file,
             "clients must trust /site/ca.crt: set SSL_CERT_FILE=/site/ca.crt beside HTTPS_PROXY=127.0.0.1:65001, \
              or install it for all programs (as root: `dfget ca install /site/ca.crt`)"
         );
-        let inline = hint(&PemSource::Inline(Secret::new("-----BEGIN CERTIFICATE-----".to_owned())), proxy);
+        let inline =
+            hint(&PemSource::Inline(Secret::new("-----BEGIN CERTIFICATE-----".to_owned())), proxy, true);
         assert!(
             inline.contains("save its text to a file first, for example /etc/dragonfly/ca.crt"),
             "{inline}"

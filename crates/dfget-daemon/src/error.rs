@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use dfget_config::{ConfigErrors, Listen};
 use dfget_storage::StoreError;
 use dfget_telemetry::logging::LogError;
-use dfget_tls::{CaError, CertificateListError, LeafError, PairError, TrustError};
+use dfget_tls::{CaError, CertificateListError, LeafError, ListenerError, PairError, TrustError};
 
 /// Why the daemon does not run. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,16 @@ pub enum RunError {
         key: String,
         /// Why.
         source: CaError,
+    },
+    /// The proxy's own port cannot speak TLS.
+    #[error("proxy.security.cert ({cert}), proxy.security.key ({key}): {source}")]
+    Listener {
+        /// Where the certificate is from.
+        cert: String,
+        /// Where the key is from.
+        key: String,
+        /// Why.
+        source: ListenerError,
     },
     /// Our own authority cannot be used, or not be made.
     #[error("the certificate authority of the hijack: {0}")]
@@ -104,6 +114,7 @@ impl RunError {
         match self {
             Self::PemFile { .. }
             | Self::Ca { .. }
+            | Self::Listener { .. }
             | Self::Scope(_)
             | Self::HostCertificates { .. }
             | Self::InlineCertificates { .. } => ConfigErrors::EXIT_CODE,

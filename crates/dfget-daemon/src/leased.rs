@@ -57,8 +57,11 @@ pub struct LeasedOptions {
 pub fn run_leased(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), RunError> {
     // Whoever started it may end, and its terminal close.
     let _ = rustix::process::setsid();
-    let logging =
-        logging::init(&LogOptions { dir: Some(options.log_dir.join("daemon")), verbose: options.verbose })?;
+    let logging = logging::init(&LogOptions {
+        dir: Some(options.log_dir.join("daemon")),
+        verbose: options.verbose,
+        ..LogOptions::default()
+    })?;
     info!("dfget {} serves leases at {}", env!("CARGO_PKG_VERSION"), options.socket.display());
     let outcome = start(options, ready);
     if let Err(error) = &outcome {

@@ -1,9 +1,12 @@
 //! The parts of a daemon, whatever it was started for: made, drained, ended.
 
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use dfget_config::Config;
-use dfget_origin::{OriginClient, OriginOptions, Upstream};
+use dfget_origin::{Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
@@ -17,6 +20,8 @@ use crate::{RunError, settings};
 
 /// How long responses may go on after the daemon was told to end.
 const DRAIN: Duration = Duration::from_secs(30);
+/// The mode that the store gives its directory.
+const PRIVATE: u32 = 0o700;
 /// How long downloads may take to stop after that, and the admin port.
 const CLOSE: Duration = Duration::from_secs(10);
 
@@ -40,6 +45,7 @@ impl Parts {
         announce: &dyn Fn(&str),
     ) -> Result<Self, RunError> {
         let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
+        make_data_dir(&config.paths.data_dir, config.data_dir_mode);
         let (store, place) = match open_store(config, announce)? {
             Ok(store) => (Some(store), Ok(config.paths.data_dir.display().to_string())),
             Err(reason) => (None, Err(reason)),
@@ -48,11 +54,17 @@ impl Parts {
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
+        let held_up = metrics.clone();
+        let limits = config.download.rate_limits;
+        let limiter = limits.is_any().then(|| Limiter::new(&limits, move || held_up.read_limited()));
         let origin = OriginClient::new(OriginOptions {
             trust: Box::new(move |authority| trust.of(authority, &named)),
             timeouts: settings::timeouts(config),
             budget: settings::budget(config),
             upstream,
+            limiter,
+            retries: settings::retries(config),
+            prefer_ipv6: config.prefer_ipv6,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
         });
         // Without a store permissions live as long as the process, and so does their key.
@@ -98,6 +110,19 @@ pub(crate) async fn within(signals: &mut Signals, what: &str, work: impl Future<
             warn!("{what} did not end within {} s and are cut", CLOSE.as_secs());
         },
         () = signals.end() => warn!("told again to end: {what} are cut"),
+    }
+}
+
+/// Makes the directory of the store with its mode, where that is not the store's own. What it
+/// cannot do, the store will find and tell.
+fn make_data_dir(path: &Path, mode: u32) {
+    if mode == PRIVATE || path.exists() {
+        return;
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(PRIVATE).create(path);
+    let set = made.and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)));
+    if let Err(error) = set {
+        warn!("{} is not made with mode {mode:04o}: {error}", path.display());
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::SystemTime;
 
 use dfget_config::{PemCheck, PemFault, PemHalf};
-use dfget_tls::{CertificateAuthority, OriginTrust, Roots, certificates_from_pem};
+use dfget_tls::{CertificateAuthority, OriginTrust, Roots, certificates_from_pem, listener_config};
 
 /// What the daemon accepts as an authority and as roots of an origin, at this moment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +13,16 @@ pub struct PemRules;
 impl PemCheck for PemRules {
     fn authority(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault> {
         match CertificateAuthority::load(cert, key, SystemTime::now()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let half = if error.is_about_key() { PemHalf::Key } else { PemHalf::Certificate };
+                Err(fault(half, error.halves()))
+            }
+        }
+    }
+
+    fn listener(&self, cert: &[u8], key: &[u8]) -> Result<(), PemFault> {
+        match listener_config(cert, key, None) {
             Ok(_) => Ok(()),
             Err(error) => {
                 let half = if error.is_about_key() { PemHalf::Key } else { PemHalf::Certificate };

@@ -40,6 +40,7 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
+        rotation: settings::rotation(&config),
     })?;
     info!("dfget {} starts with {}", version(), source.display());
     for warning in &warnings {
@@ -69,12 +70,13 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
         Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
         None => (None, None),
     };
+    let tls = proxy.tls.as_ref().map(certificates::listener).transpose()?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
     let parts = Parts::build(config, trust, None, announce)?;
     let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
     let token_hosts = proxy.hijack.as_ref().is_some_and(|hijack| hijack.token_hosts);
     let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves, token_hosts)));
-    let entrance = Arc::new(settings::entrance(proxy, hijack.clone()));
+    let entrance = Arc::new(settings::entrance(proxy, hijack.clone(), tls));
     let leases = hijack.zip(certificate).map(|(hijack, authority)| {
         let rules = entrance.rules.clone();
         let targets = entrance.admission.targets.clone();
@@ -236,7 +238,7 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
         announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));
     }
     if let Some(cert) = trusted {
-        let hint = certificates::hint(cert, proxy);
+        let hint = certificates::hint(cert, proxy, config.proxy.tls.is_some());
         info!("{hint}");
         announce(&hint);
     }

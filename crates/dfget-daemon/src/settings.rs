@@ -1,16 +1,19 @@
 //! From the configuration's types to those of the parts.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{Config, Proxy};
-use dfget_origin::{Budget, Timeouts};
+use dfget_config::{Concurrent, Config, Proxy};
+use dfget_core::Backoff;
+use dfget_origin::{Budget, Retries, Timeouts};
 use dfget_proxy::{
     AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions, Realms,
 };
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
+use dfget_telemetry::logging::Rotation;
+use dfget_tls::ServerConfig;
 
 /// Requests to an origin at once for one task: what different clients ask of one content.
 const MOST_FETCHES: usize = 4;
@@ -27,6 +30,17 @@ pub(crate) fn store(config: &Config) -> Options {
         disk_percent: config.storage.disk_gc_threshold_percent.map(percent),
         expire: config.storage.task_expire_time,
     }
+}
+
+pub(crate) fn rotation(config: &Config) -> Rotation {
+    let files = &config.log_files;
+    Rotation { file_bytes: files.max_bytes, kept_files: files.max_backups, kept_for: files.max_age }
+}
+
+/// How a broken download is continued.
+pub(crate) fn retries(config: &Config) -> Retries {
+    let Concurrent { init_backoff, max_backoff, max_attempts, .. } = config.download.concurrent;
+    Retries { between: Backoff { first: init_backoff, ceiling: max_backoff }, most: max_attempts }
 }
 
 pub(crate) fn tasks(config: &Config) -> TaskOptions {
@@ -55,7 +69,11 @@ pub(crate) fn budget(config: &Config) -> Option<Budget> {
 }
 
 /// The entrance by the port of the configuration.
-pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
+pub(crate) fn entrance(
+    proxy: &Proxy,
+    hijack: Option<Arc<Hijack>>,
+    tls: Option<Arc<ServerConfig>>,
+) -> Entrance {
     let login =
         proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
     let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
@@ -67,11 +85,13 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
         rules: proxy.rules.clone(),
         admission: Admission { login, targets: targets.collect() },
         hijack,
+        tls,
         ..Entrance::default()
     }
 }
 
 pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32], realms: Realms) -> ProxyOptions {
+    let address = address(config.prefer_ipv6);
     ProxyOptions {
         filter: proxy.default_filter.clone(),
         tag: proxy.default_tag.clone().unwrap_or_default(),
@@ -79,17 +99,24 @@ pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32], realms: Re
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
         freshness: config.manifests.freshness,
         realms,
-        peer_prefix: format!("{}-{}", address(), process::id()),
+        priority: proxy.default_priority,
+        dump_headers: proxy.dump_headers,
+        address,
+        peer_prefix: format!("{address}-{}", process::id()),
         secret,
     }
 }
 
 /// The address by which this node is known to its network; loopback where it has none.
-fn address() -> IpAddr {
+fn address(prefer_ipv6: bool) -> IpAddr {
     // Connecting a datagram socket sends nothing: it asks the routing table for our side's address.
-    let routed = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    routed.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+    let routed = |any: IpAddr, there: IpAddr| {
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((there, 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    let v4 = || routed(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = || routed(Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+    let found = if prefer_ipv6 { v6().or_else(v4) } else { v4() };
+    found.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }

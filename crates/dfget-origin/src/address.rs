@@ -4,7 +4,7 @@
 //! not be able to aim it at services that trust this machine: loopback, link-local and cloud
 //! metadata addresses are refused, unless the registry itself stands there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What reach an address has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +59,11 @@ impl AddressClass {
     }
 }
 
+/// Puts IPv6 addresses before the others; among their like they stay as the resolver has them.
+pub(crate) fn ipv6_first(addresses: &mut [SocketAddr]) {
+    addresses.sort_by_key(|address| !address.is_ipv6());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +100,16 @@ mod tests {
             assert_eq!(Loopback.may_follow(registry), registry == Loopback);
             assert_eq!(LinkLocal.may_follow(registry), registry == LinkLocal);
         }
+    }
+
+    #[test]
+    fn ipv6_comes_first_and_the_resolvers_order_stays_otherwise() {
+        let parse = |text: &str| text.parse::<SocketAddr>().expect("an address");
+        let mut addresses = ["192.0.2.2:1", "[2001:db8::2]:1", "192.0.2.1:1", "[2001:db8::1]:1"].map(parse);
+        ipv6_first(&mut addresses);
+        assert_eq!(
+            addresses,
+            ["[2001:db8::2]:1", "[2001:db8::1]:1", "192.0.2.2:1", "192.0.2.1:1"].map(parse)
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dfget_core::{Authority, Scheme};
+use dfget_core::{Authority, Backoff, READ, Scheme};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -22,7 +22,10 @@ use crate::budget::{Budget, Budgets, Rest};
 use crate::connect::{Reached, reach, secure};
 use crate::error::cause;
 use crate::pool::{Connection, Pool};
-use crate::{AddressClass, ConnectError, OriginError, Upstream};
+use crate::{AddressClass, ConnectError, Flow, Limiter, OriginError, Upstream};
+
+/// Bytes read from a connection at once, where nothing bounds the rate.
+const READ_AT_ONCE: usize = 512 << 10;
 
 /// Any error that a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,6 +53,15 @@ pub struct Timeouts {
     pub stall: Duration,
 }
 
+/// How a content is continued whose connection broke.
+#[derive(Clone, Copy, Debug)]
+pub struct Retries {
+    /// Waits between tries.
+    pub between: Backoff,
+    /// Tries in a row that may bring nothing before the stream ends in an error.
+    pub most: u32,
+}
+
 /// What an [`OriginClient`] is made of.
 pub struct OriginOptions {
     /// The trust that an authority is given.
@@ -60,6 +72,12 @@ pub struct OriginOptions {
     pub upstream: Option<Upstream>,
     /// Requests to one authority at most; `None` = as many as there are.
     pub budget: Option<Budget>,
+    /// How a broken content is continued.
+    pub retries: Retries,
+    /// Try IPv6 addresses first.
+    pub prefer_ipv6: bool,
+    /// Bounds how fast contents are read; `None` = nothing does.
+    pub limiter: Option<Limiter>,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
     pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -95,6 +113,16 @@ impl Default for Timeouts {
     }
 }
 
+// === impl Retries ===
+
+impl Default for Retries {
+    /// Together about half a minute.
+    fn default() -> Self {
+        let between = Backoff { first: Duration::from_millis(200), ceiling: Duration::from_secs(10) };
+        Self { between, most: 8 }
+    }
+}
+
 // === impl OriginClient ===
 
 impl OriginClient {
@@ -110,6 +138,23 @@ impl OriginClient {
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
         &self.inner.options.timeouts
+    }
+
+    pub(crate) fn retries(&self) -> Retries {
+        self.inner.options.retries
+    }
+
+    /// A task for the rate limits, if there are any; see [`crate::ContentStream::count_for`].
+    #[must_use]
+    pub fn flow(&self) -> Option<Flow> {
+        self.inner.options.limiter.as_ref().map(Limiter::flow)
+    }
+
+    /// Bytes read from a connection at once, at the most.
+    fn read_at_once(&self) -> usize {
+        // What is read is read: under a limit it must not be more than what is granted at once.
+        let granted = usize::try_from(READ).unwrap_or(READ_AT_ONCE);
+        if self.inner.options.limiter.is_some() { granted } else { READ_AT_ONCE }
     }
 
     /// Makes sure that a verified connection to the authority stands, for a request to follow.
@@ -193,6 +238,9 @@ impl OriginClient {
     /// Closes idle connections and waits for those in use.
     pub async fn close(&self) {
         self.inner.pool.clear();
+        if let Some(limiter) = &self.inner.options.limiter {
+            limiter.close().await;
+        }
         self.inner.connections.close();
         self.inner.connections.wait().await;
     }
@@ -209,13 +257,14 @@ impl OriginClient {
         let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
         let wire = secure(stream, authority, &trust, self.timeouts()).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
-        let (sender, driver) =
-            http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
-                |error| ConnectError::Connect {
-                    host_port: authority.host_port(),
-                    source: std::io::Error::other(error),
-                },
-            )?;
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(self.read_at_once())
+            .handshake(TokioIo::new(wire))
+            .await
+            .map_err(|error| ConnectError::Connect {
+                host_port: authority.host_port(),
+                source: std::io::Error::other(error),
+            })?;
         let host_port = authority.host_port();
         self.inner.connections.spawn(async move {
             if let Err(error) = driver.await {
@@ -232,7 +281,8 @@ impl OriginClient {
         authority: &Authority,
         registry: Option<AddressClass>,
     ) -> Result<Reached, ConnectError> {
-        reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
+        let OriginOptions { upstream, prefer_ipv6, .. } = &self.inner.options;
+        reach(authority, registry, self.timeouts(), upstream.as_ref(), *prefer_ipv6).await
     }
 
     /// Notes whether the origin asks to be left alone.

@@ -16,6 +16,7 @@ use tokio::time::{error::Elapsed, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::address::ipv6_first;
 use crate::client::Timeouts;
 use crate::upstream::Via;
 use crate::{AddressClass, ConnectError, Trust, Upstream};
@@ -52,9 +53,10 @@ pub(crate) async fn reach(
     registry: Option<AddressClass>,
     timeouts: &Timeouts,
     upstream: Option<&Upstream>,
+    prefer_ipv6: bool,
 ) -> Result<Reached, ConnectError> {
     let Some(via) = upstream.and_then(|upstream| upstream.via(authority)) else {
-        let (stream, address) = tcp(authority, registry, timeouts).await?;
+        let (stream, address) = tcp(authority, registry, timeouts, prefer_ipv6).await?;
         return Ok(Reached { stream, class: AddressClass::of(address), upstream: None });
     };
     let class = match authority.host.parse::<IpAddr>() {
@@ -68,7 +70,7 @@ pub(crate) async fn reach(
         Err(_) => AddressClass::Network,
     };
     let proxy = Authority { scheme: Scheme::Http, host: via.host.clone(), port: via.port };
-    let (mut stream, _) = tcp(&proxy, None, timeouts).await?;
+    let (mut stream, _) = tcp(&proxy, None, timeouts, prefer_ipv6).await?;
     if Via::takes_requests(authority) {
         return Ok(Reached { stream, class, upstream: Some(via) });
     }
@@ -87,14 +89,18 @@ async fn tcp(
     authority: &Authority,
     registry: Option<AddressClass>,
     timeouts: &Timeouts,
+    prefer_ipv6: bool,
 ) -> Result<(TcpStream, IpAddr), ConnectError> {
     let late = |_: Elapsed| timed_out(authority, timeouts);
     let lookup = tokio::net::lookup_host((authority.host.as_str(), authority.port));
-    let addresses: Vec<SocketAddr> = timeout(timeouts.connect, lookup)
+    let mut addresses: Vec<SocketAddr> = timeout(timeouts.connect, lookup)
         .await
         .map_err(late)?
         .map_err(|source| ConnectError::Resolve { host: authority.host.clone(), source })?
         .collect();
+    if prefer_ipv6 {
+        ipv6_first(&mut addresses);
+    }
     let forbidden = |address: &SocketAddr| {
         registry.is_some_and(|registry| !AddressClass::of(address.ip()).may_follow(registry))
     };

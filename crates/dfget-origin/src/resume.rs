@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfget_core::{Backoff, ByteRange, ContentRange};
+use dfget_core::{ByteRange, ContentRange};
 use http::header::{
     CONTENT_ENCODING, CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LAST_MODIFIED,
     RANGE,
@@ -24,14 +24,8 @@ use crate::budget::retry_after;
 use crate::decode::Gunzip;
 use crate::error::cause;
 use crate::headers::{content_length, is_strong, text};
-use crate::{FetchError, FetchRequest, OriginClient, OriginError};
-
-/// Tries in a row that may bring nothing before the stream ends in an error.
-const MOST_TRIES: u32 = 8;
-
-/// Waits between tries: together with [`MOST_TRIES`] about half a minute.
-const BETWEEN_TRIES: Backoff =
-    Backoff { first: Duration::from_millis(200), ceiling: Duration::from_secs(10) };
+use crate::limit::Ticket;
+use crate::{FetchError, FetchRequest, Flow, OriginClient, OriginError};
 
 /// The longest `Retry-After` that is waited for with a client's connection open.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -66,6 +60,12 @@ pub struct ContentStream {
     /// The origin takes no notice of `Range`, or a wrong one.
     whole_only: bool,
     tries: u32,
+    /// The task whose share of a rate limit it reads from, if there is a limit.
+    flow: Option<Flow>,
+    /// The place in the queue for the next read, or the right to it.
+    ticket: Option<Ticket>,
+    /// It has had to wait for a rate limit.
+    limited: bool,
 }
 
 // === impl Identity ===
@@ -157,6 +157,9 @@ impl ContentStream {
             skip: 0,
             whole_only,
             tries: 0,
+            flow: None,
+            ticket: None,
+            limited: false,
         })
     }
 
@@ -181,6 +184,9 @@ impl ContentStream {
             skip: 0,
             whole_only: false,
             tries: 0,
+            flow: None,
+            ticket: None,
+            limited: false,
         }
     }
 
@@ -221,6 +227,18 @@ impl ContentStream {
         self.whole_only
     }
 
+    /// Lets the stream read from the share of this task in the rate limits; else it is a task of
+    /// its own.
+    pub fn count_for(&mut self, flow: Option<&Flow>) {
+        self.flow = flow.cloned();
+    }
+
+    /// Whether a rate limit has held it up: then the origin need not be slow.
+    #[must_use]
+    pub const fn is_limited(&self) -> bool {
+        self.limited
+    }
+
     /// The next bytes; `None` at the end.
     ///
     /// # Errors
@@ -237,18 +255,24 @@ impl ContentStream {
             if let Some(bytes) = self.decoded()? {
                 return Ok(Some(self.advance(bytes)));
             }
-            let Some(body) = &mut self.body else {
+            if self.body.is_none() {
                 self.reconnect().await?;
                 continue;
-            };
+            }
+            // That takes as long as it takes, and is no stall of the origin's.
+            self.may_read().await;
+            let Some(body) = &mut self.body else { continue };
             let broken = match timeout(self.client.timeouts().stall, body.frame()).await {
                 Err(_) => format!("no byte for {} s", self.client.timeouts().stall.as_secs()),
                 Ok(Some(Err(error))) => cause(&error),
                 Ok(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data()
-                        && let Some(bytes) = self.accept(bytes)
-                    {
-                        return Ok(Some(self.advance(bytes)));
+                    if let Ok(bytes) = frame.into_data() {
+                        if let Some(ticket) = self.ticket.take() {
+                            ticket.settle(bytes.len());
+                        }
+                        if let Some(bytes) = self.accept(bytes) {
+                            return Ok(Some(self.advance(bytes)));
+                        }
                     }
                     continue;
                 }
@@ -259,6 +283,16 @@ impl ContentStream {
             };
             self.interrupted(&broken)?;
         }
+    }
+
+    /// Waits for the rate limits, if there are any. Dropped while waiting, its place is kept.
+    async fn may_read(&mut self) {
+        if self.flow.is_none() {
+            self.flow = self.client.flow();
+        }
+        let Some(flow) = &self.flow else { return };
+        let ticket = self.ticket.get_or_insert_with(|| Ticket::take(flow));
+        self.limited |= ticket.granted().await;
     }
 
     /// Takes bytes of the body: decodes them, or leaves out what was handed on before.
@@ -313,13 +347,14 @@ impl ContentStream {
             let last = format!("{reason}; without a validator or with a coding it cannot be continued");
             return Err(FetchError::GaveUp { attempts: self.tries, last });
         }
-        if self.tries >= MOST_TRIES {
+        let most = self.client.retries().most;
+        if self.tries >= most {
             return Err(FetchError::GaveUp { attempts: self.tries, last: reason.to_owned() });
         }
         info!(
             origin = self.request.url.host_str(),
             position = self.position,
-            "download interrupted: {reason}; continuing (try {} of {MOST_TRIES})",
+            "download interrupted: {reason}; continuing (try {} of {most})",
             self.tries
         );
         Ok(())
@@ -328,7 +363,7 @@ impl ContentStream {
     /// Asks the origin for what is missing, until there is a body to read or no hope.
     async fn reconnect(&mut self) -> Result<(), FetchError> {
         if self.tries > 0 {
-            tokio::time::sleep(BETWEEN_TRIES.wait(self.tries, fastrand::f64())).await;
+            tokio::time::sleep(self.client.retries().between.wait(self.tries, fastrand::f64())).await;
         }
         let answer = match self.client.fetch(&self.request, &self.continuation()).await {
             Ok(answer) => answer.response,

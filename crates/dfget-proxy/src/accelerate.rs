@@ -4,20 +4,21 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
-use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
+use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored, TaskRequest};
 use http::header::{HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
-use tracing::warn;
+use tracing::{debug, warn};
 use url::Url;
 
 use crate::accelerated::Accelerated;
 use crate::access::Verdict;
-use crate::answer::{failed, own, refuse_or_pass_on, unsatisfiable};
+use crate::answer::{failed, not_stored, own, refuse_or_pass_on, unsatisfiable};
 use crate::body::ResponseBody;
 use crate::handler::Proxy;
 use crate::permission::{self, Permission};
 use crate::respond;
+use crate::wishes::Wishes;
 
 /// What a look at a stored or running content led to.
 enum Step {
@@ -28,19 +29,53 @@ enum Step {
 }
 
 impl Proxy {
-    /// Answers a GET that a rule makes a task.
-    pub(crate) async fn accelerate(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
+    /// Answers a GET that is no task with what the origin sends for it alone, if that has the
+    /// digest which the client names.
+    pub(crate) async fn verified(
+        &self,
+        url: Url,
+        wishes: Wishes,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        self.metrics().not_via_dragonfly();
+        match self.read(url, wishes, &request) {
+            Ok(accelerated) => self.own_request(&accelerated).await,
+            Err(refused) => respond::text(StatusCode::BAD_REQUEST, refused),
+        }
+    }
+
+    fn read(
+        &self,
+        url: Url,
+        wishes: Wishes,
+        request: &Request<Incoming>,
+    ) -> Result<Accelerated, &'static str> {
         let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        let read = Accelerated::read(options, permissions, url.clone(), request.headers(), request.version());
-        let Some(accelerated) = read else {
-            return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
+        Accelerated::read(options, permissions, url, wishes, request.headers(), request.version())
+    }
+
+    /// Answers a GET that becomes a task: a rule says so, or the client.
+    pub(crate) async fn accelerate(
+        &self,
+        url: Url,
+        wishes: Wishes,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let accelerated = match self.read(url.clone(), wishes, &request) {
+            Ok(accelerated) => accelerated,
+            Err(refused) => return respond::text(StatusCode::BAD_REQUEST, refused),
         };
         let conditional = is_conditional(request.headers());
         if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
+            if accelerated.stored_only {
+                return not_stored(&accelerated);
+            }
             // What such a request means is for the origin to decide.
             return Box::pin(self.forward(&url, request)).await;
         }
         self.metrics().via_dragonfly();
+        let TaskRequest { id, peer, priority, .. } = &accelerated.task;
+        debug!(task = %id, peer = &**peer, priority, "a request becomes a task");
         let request = accelerated;
         if conditional {
             // The same, but what comes of it must have the digest all the same.
@@ -50,6 +85,7 @@ impl Proxy {
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
                 Found::Stored(stored) => self.serve_stored(&request, &stored).await,
+                _ if request.stored_only => Step::Respond(not_stored(&request)),
                 Found::Running(task) => Box::pin(self.join_running(&request, task)).await,
                 Found::Unanswered => Step::Respond(Box::pin(self.own_request(&request)).await),
                 Found::Absent(lead) => {

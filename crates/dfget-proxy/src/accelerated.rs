@@ -1,9 +1,10 @@
 //! What a request that becomes a task asks for.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use dfget_core::{
-    Authority, ByteRange, ContentKey, ContentReference, RangeError, RangeHeader, TaskId, TaskParts, UrlFilter,
+    Authority, ByteRange, ContentKey, ContentReference, RangeError, RangeHeader, TaskId, TaskParts,
 };
 use dfget_origin::headers::{for_content, is_strong, text};
 use dfget_origin::{FetchRequest, Identity};
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::handler::ProxyOptions;
 use crate::permission::{self, Permissions};
+use crate::wishes::Wishes;
 
 /// One request that becomes a task.
 pub(crate) struct Accelerated {
@@ -26,6 +28,9 @@ pub(crate) struct Accelerated {
     pub(crate) if_range: Option<HeaderValue>,
     /// The client speaks HTTP/1.0, which has no way to break a body off but by its length.
     pub(crate) http_1_0: bool,
+    /// Nothing is to be fetched for this client.
+    pub(crate) stored_only: bool,
+    pub(crate) server_ip: IpAddr,
     pub(crate) started: Instant,
 }
 
@@ -34,44 +39,71 @@ fn attempt() -> Uuid {
     uuid::Builder::from_random_bytes(fastrand::u128(..).to_ne_bytes()).into_uuid()
 }
 
+/// The key of a content that only its URL names, apart for clients that say different things of it:
+/// none of them can make another's request mean what its own does.
+fn claimed(key: &ContentKey, wishes: &Wishes) -> ContentKey {
+    let digest = wishes.digest.map(|digest| digest.to_string());
+    let claims = [("digest", digest.as_deref()), ("content", wishes.content.as_deref())];
+    key.claimed(claims.into_iter().filter_map(|(kind, text)| Some((kind, text?))))
+}
+
 impl Accelerated {
-    /// Reads a request for `url`; `None` if that names no origin.
+    /// Reads a request for `url`.
+    ///
+    /// # Errors
+    /// What is wrong with it, to be told to the client.
     pub(crate) fn read(
         options: &ProxyOptions,
         permissions: &Permissions,
         url: Url,
+        wishes: Wishes,
         headers: &HeaderMap,
         version: Version,
-    ) -> Option<Self> {
+    ) -> Result<Self, &'static str> {
         let http_1_0 = version == Version::HTTP_10;
-        let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let own_filter = ours("x-dragonfly-filter").map(UrlFilter::parse);
-        let filter = own_filter.as_ref().unwrap_or(&options.filter);
+        let filter = wishes.filter.as_ref().unwrap_or(&options.filter);
         let parts = TaskParts {
-            tag: ours("x-dragonfly-tag").unwrap_or(&options.tag),
-            application: ours("x-dragonfly-application").unwrap_or(&options.application),
+            tag: wishes.tag.as_ref().unwrap_or(&options.tag),
+            application: wishes.application.as_ref().unwrap_or(&options.application),
+            piece_length: wishes.piece_length,
             ..TaskParts::default()
         };
         let reference = ContentReference::of_path(url.path());
         let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
         let if_range = headers.get(IF_RANGE).cloned();
+        let named = reference.as_ref().map(|reference| reference.digest);
+        if let (Some(named), Some(claimed)) = (named, wishes.digest)
+            && named != claimed
+        {
+            return Err("X-Dragonfly-Digest names another digest than the URL; leave the header out");
+        }
         let key = match &reference {
             Some(reference) => ContentKey::named(reference.kind, &reference.digest),
-            None => ContentKey::unnamed(url.as_str(), filter, parts),
+            None => claimed(&ContentKey::unnamed(url.as_str(), filter, parts), &wishes),
+        };
+        let by_digest = reference.as_ref().filter(|_| wishes.blob_digest != Some(false));
+        let id = match &wishes.content {
+            Some(content) => TaskId::of_content(content),
+            None => TaskId::of(url.as_str(), filter, parts, by_digest),
         };
         let fetch = FetchRequest { url, headers: for_content(headers) };
         let task = TaskRequest {
-            id: TaskId::of(fetch.url.as_str(), filter, parts, reference.as_ref()),
+            id,
             key,
-            digest: reference.as_ref().map(|reference| reference.digest),
-            authority: Authority::of_url(&fetch.url)?,
+            digest: named.or(wishes.digest),
+            named: named.is_some(),
+            authority: Authority::of_url(&fetch.url).ok_or("the request's URL names no origin")?,
             credential: permissions.credential(&fetch.headers, &fetch.url).to_hex().into(),
             // Whether a conditional range counts shows only when the content's validators are known.
             range: if if_range.is_some() { RangeHeader::Whole } else { range },
+            prefetch: wishes.prefetch,
+            priority: wishes.priority.unwrap_or(options.priority),
             fetch,
             peer: format!("{}-{}", options.peer_prefix, attempt()).into(),
         };
-        Some(Self { task, reference, range, if_range, http_1_0, started: Instant::now() })
+        let (stored_only, server_ip) = (wishes.stored_only, options.address);
+        let started = Instant::now();
+        Ok(Self { task, reference, range, if_range, http_1_0, stored_only, server_ip, started })
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use dfget_core::{ByteRange, ContentRange, RangeError, RangeHeader};
-use dfget_origin::headers::{representation, strip_hop_by_hop, text};
+use dfget_origin::headers::{representation, strip_dragonfly, strip_hop_by_hop, text};
 use dfget_origin::{ContentStream, FetchError};
 use dfget_task::{ContentError, Direct, Reader};
+use dfget_telemetry::Source;
 use http::header::{
     ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
     IF_RANGE, RANGE,
 };
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::accelerated::Accelerated;
 use crate::body::{Content, Report, ResponseBody, empty, serving};
@@ -23,6 +24,11 @@ use crate::respond;
 
 const TASK: HeaderName = HeaderName::from_static("x-dragonfly-task");
 const PEER: HeaderName = HeaderName::from_static("x-dragonfly-peer");
+/// The same as [`TASK`], as the Rust client calls it.
+const TASK_ID: HeaderName = HeaderName::from_static("x-dragonfly-task-id");
+const FINISHED: HeaderName = HeaderName::from_static("x-dragonfly-task-download-finished");
+const STORED_RANGE: HeaderName = HeaderName::from_static("x-dragonfly-range");
+const SERVER_IP: HeaderName = HeaderName::from_static("x-dragonfly-server-ip");
 
 impl Proxy {
     /// Sends the client's own request to the origin; its answer is for this client alone.
@@ -35,6 +41,7 @@ impl Proxy {
             extra.extend(request.if_range.clone().map(|value| (IF_RANGE, value)));
         }
         match self.origin().fetch_patiently(&request.task.fetch, &extra).await {
+            Ok(answer) if request.stored_only && answer.response.status().is_success() => not_stored(request),
             Ok(answer) => self.own_answer(request, answer.response).await,
             Err(error) => failed(request, &error.into()),
         }
@@ -60,7 +67,7 @@ impl Proxy {
         };
         let (origin, fetch) = (self.origin().clone(), request.task.fetch.clone());
         let range = part.map(|part| part.range);
-        let stream = ContentStream::new(origin, fetch, answer, range, request.task.digest.is_some());
+        let stream = ContentStream::new(origin, fetch, answer, range, request.task.named);
         let stream = match stream {
             Ok(stream) => stream,
             Err(source) => {
@@ -172,8 +179,7 @@ fn head(
         }
         None => {}
     }
-    insert(&mut headers, TASK, request.task.id.as_str());
-    insert(&mut headers, PEER, &request.task.peer);
+    describe(request, status, &mut headers, &content);
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
     let (source, spared) = (content.source(), content.is_spared());
     let report = Report { task, peer, started: request.started, length };
@@ -185,6 +191,32 @@ fn head(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Says of which task the answer is, and whether it came from the store. What the origin says by
+/// such headers is of a daemon behind it, and does not count here.
+fn describe(request: &Accelerated, status: StatusCode, headers: &mut HeaderMap, content: &Content) {
+    strip_dragonfly(headers);
+    insert(headers, TASK, request.task.id.as_str());
+    insert(headers, TASK_ID, request.task.id.as_str());
+    insert(headers, PEER, &request.task.peer);
+    insert(headers, SERVER_IP, &request.server_ip.to_string());
+    if content.source() == Source::Cache {
+        headers.insert(FINISHED, HeaderValue::from_static("true"));
+        let part = text(headers, &CONTENT_RANGE).and_then(ContentRange::parse);
+        if let (StatusCode::PARTIAL_CONTENT, Some(ContentRange { range, .. })) = (status, part) {
+            insert(headers, STORED_RANGE, &format!("{}-{}", range.start, range.end.saturating_sub(1)));
+        }
+    }
+}
+
+/// The answer to a client that wants only what is stored (as RFC 9111, section 5.2.1.7, has it).
+pub(crate) fn not_stored(request: &Accelerated) -> Response<ResponseBody> {
+    let (peer, task) = (&*request.task.peer, request.task.id.as_str());
+    info!(peer, task, "not stored, and the client wants nothing to be fetched");
+    let message = "the content is not stored here, and X-Dragonfly-Disable-Back-To-Source: true forbids to \
+                   fetch it; ask again without that header";
+    respond::text(StatusCode::GATEWAY_TIMEOUT, message)
 }
 
 /// Hands on an answer that is not the content. For a content with a digest no such answer may

@@ -35,7 +35,7 @@ const FAILED_FOR: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a client may take for its side of the handshake.
-const HANDSHAKE: Duration = Duration::from_secs(30);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// Encrypted bytes given to the kernel at once.
 const WRITE_AT_ONCE: usize = 256 << 10;

@@ -12,7 +12,7 @@ use dfget_core::{Authority, Rule};
 use dfget_tls::LeafCache;
 use parking_lot::Mutex;
 use regex::Regex;
-use tokio_rustls::rustls;
+use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -28,6 +28,8 @@ pub struct Entrance {
     pub rules: Vec<Rule>,
     /// Whose connections are opened; `None` = every CONNECT is a blind tunnel.
     pub hijack: Option<Arc<Hijack>>,
+    /// Clients speak TLS to the listener itself; `None` = plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
     /// A host that cannot be verified, or whose clients do not trust us, is tunnelled instead of
     /// refused: the client then judges its certificate itself.
     pub lenient: bool,

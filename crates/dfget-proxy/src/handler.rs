@@ -1,6 +1,7 @@
 //! From a request to its answer.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,11 +22,13 @@ use crate::access::{Access, AccessOptions};
 use crate::answers::Answers;
 use crate::body::{ResponseBody, counted};
 use crate::collapse::Asked;
+use crate::dump::Dump;
 use crate::entrance::Entrance;
 use crate::permission::Permission;
 use crate::realms::Realms;
 use crate::respond;
 use crate::turns::Turns;
+use crate::wishes::Wishes;
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -36,12 +39,18 @@ pub struct ProxyOptions {
     pub tag: String,
     /// `defaultApplication`.
     pub application: String,
+    /// `defaultPriority`, 0 to 6.
+    pub priority: u8,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
     /// How long what a tag means is taken for unchanged (`manifests.freshness`).
     pub freshness: Duration,
     /// Where registries have their tokens from.
     pub realms: Realms,
+    /// Log the headers of requests and answers at debug level (`dumpHTTPContent`).
+    pub dump_headers: bool,
+    /// The address by which this node is known to its network.
+    pub address: IpAddr,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
     pub peer_prefix: String,
     /// Key of this node under which permissions are remembered.
@@ -111,7 +120,9 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
+        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
         let response = self.dispatch(entrance, request).await;
+        dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
     }
 
@@ -152,7 +163,9 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
+        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
         let response = self.dispatch_hijacked(entrance, authority, request).await;
+        dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
     }
 
@@ -182,6 +195,10 @@ impl Proxy {
         url: Url,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let wishes = match Wishes::read(request.headers()) {
+            Ok(wishes) => wishes,
+            Err(refused) => return respond::text(StatusCode::BAD_REQUEST, &refused.to_string()),
+        };
         let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
@@ -193,14 +210,25 @@ impl Proxy {
             request.method(),
             redact_url(url.as_str())
         );
+        // A rule's `direct` is the site's word, and stands above the client's.
         let direct = decision.rule.is_some_and(|rule| entrance.rules[rule].direct);
-        if let Some(asked) = self.collapsible(&decision.url, &request).filter(|_| !direct)
+        let is_get = request.method() == Method::GET;
+        let wanted = is_get && (wishes.stored_only || (wishes.use_p2p && decision.rule.is_none()));
+        let verified = is_get && wishes.digest.is_some();
+        if !direct
+            && !wanted
+            && !verified
+            && let Some(asked) = self.collapsible(&decision.url, &request)
             && !(decision.task && matches!(asked, Asked::Manifest { digest: Some(_), .. }))
         {
             return Box::pin(self.collapse(asked, decision.url, &request)).await;
         }
-        if decision.task {
-            return self.accelerate(decision.url, request).await;
+        if decision.task || wanted {
+            return self.accelerate(decision.url, wishes, request).await;
+        }
+        if verified {
+            // No task, and yet nothing with another digest may reach the client.
+            return Box::pin(self.verified(decision.url, wishes, request)).await;
         }
         let method = request.method().clone();
         self.note_push(&decision.url, &method);

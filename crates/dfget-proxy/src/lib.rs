@@ -14,6 +14,7 @@ mod answers;
 mod body;
 mod collapse;
 mod connect;
+mod dump;
 mod entrance;
 mod forward;
 mod handler;
@@ -23,6 +24,7 @@ mod realms;
 mod respond;
 mod token;
 mod turns;
+mod wishes;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};

@@ -14,11 +14,14 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::body::ResponseBody;
+use crate::connect::HANDSHAKE;
 use crate::entrance::Entrance;
 use crate::handler::Proxy;
 
@@ -41,7 +44,7 @@ impl Proxy {
                 Ok((stream, _)) => {
                     keep_alive(&stream);
                     let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
-                    self.inner.tracker.spawn(async move { proxy.serve_client(&entrance, stream).await });
+                    self.inner.tracker.spawn(async move { proxy.accept_client(&entrance, stream).await });
                 }
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
@@ -56,7 +59,7 @@ impl Proxy {
     pub async fn close(&self, limit: Duration) -> bool {
         self.inner.closing.cancel();
         self.inner.tracker.close();
-        tokio::time::timeout(limit, self.inner.tracker.wait()).await.is_ok()
+        timeout(limit, self.inner.tracker.wait()).await.is_ok()
     }
 
     /// Serves an entrance in the background, until either closes.
@@ -71,7 +74,29 @@ impl Proxy {
         self.inner.tracker.len()
     }
 
-    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream) {
+    /// Serves a connection of the listener, over TLS if that is asked for there.
+    async fn accept_client(&self, entrance: &Arc<Entrance>, stream: TcpStream) {
+        let Some(config) = &entrance.tls else { return self.serve_client(entrance, stream).await };
+        let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
+        let accepted = tokio::select! {
+            accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,
+            () = self.inner.closing.cancelled() => return,
+            () = entrance.closing.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok(stream)) => Box::pin(self.serve_client(entrance, stream)).await,
+            Ok(Err(error)) => info!(
+                "a client could not begin TLS with the proxy's port (proxy.security): {error}; its proxy must be \
+                 set as https://, and it must trust the port's certificate"
+            ),
+            Err(_) => debug!("a client began no TLS handshake with the proxy's port"),
+        }
+    }
+
+    async fn serve_client<S>(&self, entrance: &Arc<Entrance>, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
             // What hyper keeps for the next request, and moves for each, is a pointer then.

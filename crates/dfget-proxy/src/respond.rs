@@ -8,7 +8,7 @@ use bytes::Bytes;
 use dfget_core::Authority;
 use dfget_origin::{ConnectError, OriginError};
 use dfget_task::ContentError;
-use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
@@ -24,6 +24,29 @@ pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> 
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    of(ErrorType::Proxy, response)
+}
+
+/// Where an error of ours came about, in the words of the Rust client. An answer of the origin is
+/// passed on as it is, whatever its status, and has no such header.
+#[derive(Clone, Copy, Debug)]
+enum ErrorType {
+    /// The origin gave no answer, or one that cannot be used.
+    Backend,
+    /// The proxy refuses the request.
+    Proxy,
+    /// The daemon failed.
+    Daemon,
+}
+
+fn of(kind: ErrorType, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    const ERROR_TYPE: HeaderName = HeaderName::from_static("x-dragonfly-error-type");
+    let name = match kind {
+        ErrorType::Backend => "backend",
+        ErrorType::Proxy => "proxy",
+        ErrorType::Daemon => "dfdaemon",
+    };
+    response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(name));
     response
 }
 
@@ -56,17 +79,19 @@ pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
 
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
-    gateway(error.is_timeout(), error.retry_after(), &error.to_string())
+    of(ErrorType::Backend, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
 }
 
 /// The answer to a CONNECT whose target cannot be reached or trusted.
 pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
-    refusal(gateway_status(matches!(error, ConnectError::TimedOut { .. })), &error.to_string())
+    let status = gateway_status(matches!(error, ConnectError::TimedOut { .. }));
+    of(ErrorType::Backend, refusal(status, &error.to_string()))
 }
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
-    gateway(error.is_timeout(), error.retry_after(), &error.to_string())
+    let kind = if error.is_the_origins() { ErrorType::Backend } else { ErrorType::Daemon };
+    of(kind, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
 }
 
 /// 429 with the time to come back (RFC 6585, section 4) where that is known, else 502 or 504.

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
-use dfget_origin::{OriginClient, OriginOptions, Timeouts, Trust, Upstream};
+use dfget_origin::{OriginClient, OriginOptions, Retries, Timeouts, Trust, Upstream};
 use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions, Realms};
 use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
@@ -250,6 +250,9 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         timeouts: Timeouts::default(),
         upstream,
         budget: None,
+        limiter: None,
+        retries: Retries::default(),
+        prefer_ipv6: false,
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {
@@ -265,6 +268,9 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         filter: dfget_core::UrlFilter::new(std::iter::empty::<String>()),
         tag: String::new(),
         application: String::new(),
+        priority: 0,
+        dump_headers: false,
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
         freshness: Duration::ZERO,
         realms: Realms::default(),

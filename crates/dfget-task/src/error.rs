@@ -44,6 +44,18 @@ pub enum ContentError {
     Internal(String),
 }
 
+impl ContentError {
+    /// Whether the origin is to blame, and not this daemon.
+    #[must_use]
+    pub fn is_the_origins(&self) -> bool {
+        match self {
+            Self::Origin(_) | Self::Fetch { .. } | Self::Mismatch(_) => true,
+            Self::Shared(error) => error.is_the_origins(),
+            Self::Sent | Self::Stored(_) | Self::Rotten(_) | Self::Closing | Self::Internal(_) => false,
+        }
+    }
+}
+
 /// A content that is not what its digest says.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{origin} delivered content with digest {actual} for {expected}; nothing of it was kept")]

@@ -93,9 +93,8 @@ impl Lead {
         let status = response.status();
         let headers = response.headers().clone();
         let origin = self.tasks.origin().clone();
-        let stream =
-            ContentStream::new(origin, request.fetch.clone(), response, asked, request.digest.is_some())
-                .map_err(|source| ContentError::Fetch { origin: self.key.authority.to_string(), source })?;
+        let stream = ContentStream::new(origin, request.fetch.clone(), response, asked, request.named)
+            .map_err(|source| ContentError::Fetch { origin: self.key.authority.to_string(), source })?;
         let on_end = accepted(stream.identity());
         let meta = TaskMeta::describing(request, &headers, stream.identity());
         let Some(entry) = self.store(request, &meta, &headers, &stream).await else {
@@ -124,7 +123,7 @@ impl Lead {
             Ok((answer, None))
         };
         let spec = match request.range {
-            RangeHeader::One(spec) if !self.tasks.inner.options.prefetch => spec,
+            RangeHeader::One(spec) if !self.tasks.prefetches(request) => spec,
             RangeHeader::One(_) => {
                 self.tasks.metrics().prefetch_started();
                 return whole_from_the_start().await;
@@ -170,7 +169,7 @@ impl Lead {
     ) -> Option<Arc<Entry>> {
         let store = self.tasks.inner.store.clone()?;
         let validated = meta.etag.is_some() || meta.last_modified.is_some();
-        if request.digest.is_none() && !(validated && is_shareable(headers)) {
+        if !(request.named || (validated && is_shareable(headers))) {
             return None;
         }
         let (key, total) = (partial_key(&self.key), stream.identity().total);

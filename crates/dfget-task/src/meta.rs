@@ -13,7 +13,7 @@ use crate::request::TaskRequest;
 /// Facts about a stored content. Holds no credential and no query of a URL.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TaskMeta {
-    /// `algorithm:hex`, for a content named by digest.
+    /// `algorithm:hex`, for a content whose URL names it by digest.
     pub digest: Option<String>,
     /// The strong `ETag` under which an unnamed content was fetched.
     pub etag: Option<String>,
@@ -44,9 +44,9 @@ impl TaskMeta {
     /// What an answer says of the content that `request` asks for.
     #[must_use]
     pub(crate) fn describing(request: &TaskRequest, headers: &HeaderMap, identity: &Identity) -> Self {
-        let shared = request.digest.is_some() || identity.etag.is_some();
+        let shared = request.named || identity.etag.is_some();
         let mut meta = Self {
-            digest: request.digest.map(|digest| digest.to_string()),
+            digest: request.digest.filter(|_| request.named).map(|digest| digest.to_string()),
             etag: identity.etag.clone(),
             last_modified: identity.last_modified.clone(),
             owner: (!shared).then(|| request.credential.as_ref().to_owned()),

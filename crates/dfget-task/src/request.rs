@@ -13,8 +13,11 @@ pub struct TaskRequest {
     pub id: TaskId,
     /// The content's name on this node.
     pub key: ContentKey,
-    /// What the content must hash to, where the URL says so.
+    /// What the content must hash to, where the URL or the client says so.
     pub digest: Option<Digest>,
+    /// Whether the URL itself names the content by that digest. What only a client says of it is
+    /// checked, and opens nothing: whose content it is, its URL and its validators tell.
+    pub named: bool,
     /// Where the client wants it from.
     pub authority: Authority,
     /// URL and the client's own headers: what the origin is asked with on its behalf.
@@ -23,6 +26,11 @@ pub struct TaskRequest {
     pub credential: Arc<str>,
     /// The part wanted.
     pub range: RangeHeader,
+    /// Whether a request for a part starts the download of the whole; `None` = as
+    /// `download.prefetch` says.
+    pub prefetch: Option<bool>,
+    /// 0 to 6, for the cluster and the log; on one node all are equal.
+    pub priority: u8,
     /// This attempt's name in the log.
     pub peer: Arc<str>,
 }

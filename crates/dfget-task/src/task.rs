@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
-use dfget_origin::{ContentStream, FetchRequest, Identity};
+use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
@@ -43,6 +43,8 @@ pub struct Task {
     /// What was stored last.
     pub(crate) recent: Mutex<Recent>,
     pub(crate) cancel: CancellationToken,
+    /// Its share of the rate limits.
+    flow: Option<Flow>,
     pub(crate) state: Mutex<State>,
     progress: watch::Sender<()>,
     next_id: AtomicU64,
@@ -205,6 +207,7 @@ impl Task {
         };
         let prefix = request.digest.as_ref().map(PrefixHasher::like);
         let cancel = tasks.inner.closing.child_token();
+        let flow = tasks.origin().flow();
         Arc::new(Self {
             tasks,
             id: request.id.clone(),
@@ -216,6 +219,7 @@ impl Task {
             prefix: Mutex::new(prefix),
             recent: Mutex::default(),
             cancel,
+            flow,
             state: Mutex::new(state),
             progress: watch::Sender::new(()),
             next_id: AtomicU64::new(0),
@@ -309,7 +313,7 @@ impl Task {
             if self.cancel.is_cancelled() && state.outcome.is_none() {
                 return None;
             }
-            let whole = if self.tasks.inner.options.prefetch { None } else { range };
+            let whole = if self.tasks.prefetches(request) { None } else { range };
             let wanted = whole
                 .map_or_else(|| 0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
             state.wanted.insert(id, wanted);
@@ -378,13 +382,19 @@ impl Task {
         (id, stream)
     }
 
+    /// What the streams of the task read from.
+    pub(crate) const fn flow(&self) -> Option<&Flow> {
+        self.flow.as_ref()
+    }
+
     /// Lets several ranges be fetched at once where `stream`, the only one under way, shows that
     /// this is worth it.
     pub(crate) fn split_if_slow(self: &Arc<Self>, id: u64, stream: &ContentStream) {
         let options = self.tasks.inner.options.split;
         let streams: Vec<_> = {
             let mut state = self.state.lock();
-            if state.split != Split::Untried || state.flying.len() != 1 || state.whole_only {
+            let free = !stream.is_limited();
+            if !free || state.split != Split::Untried || state.flying.len() != 1 || state.whole_only {
                 return;
             }
             if !state.wanted.values().chain(&state.kept).any(|wanted| Some(wanted.end) >= stream.end()) {
@@ -419,7 +429,7 @@ impl Task {
     fn knows_ranges(&self, state: &State) -> bool {
         let headers = state.meta.headers(&self.key.authority);
         let ranges = headers.get(ACCEPT_RANGES).is_some_and(|value| value == "bytes");
-        ranges && (self.digest.is_some() || state.meta.etag.is_some())
+        ranges && (self.first.named || state.meta.etag.is_some())
     }
 
     fn next_fetches(&self, state: &State) -> Vec<Range<u64>> {

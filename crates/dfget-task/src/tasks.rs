@@ -99,6 +99,11 @@ impl Tasks {
         &self.inner.origin
     }
 
+    /// Whether a request for a part of a content starts the download of the whole.
+    pub(crate) fn prefetches(&self, request: &TaskRequest) -> bool {
+        request.prefetch.unwrap_or(self.inner.options.prefetch)
+    }
+
     /// Where things are counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {

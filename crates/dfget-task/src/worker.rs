@@ -56,7 +56,8 @@ enum Broken {
 
 impl Task {
     /// Runs one fetch on the tasks' tracker, and what follows from its end.
-    pub(crate) fn spawn_fetch(self: &Arc<Self>, id: u64, stream: ContentStream) {
+    pub(crate) fn spawn_fetch(self: &Arc<Self>, id: u64, mut stream: ContentStream) {
+        stream.count_for(self.flow());
         let task = Arc::clone(self);
         self.tasks.inner.tracker.spawn(async move {
             let ended = task.run_fetch(id, stream).await;
@@ -257,7 +258,7 @@ impl Task {
         let entry = Arc::clone(&self.state.lock().entry);
         if let Some(store) = self.tasks.store() {
             let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.to_bytes());
-            if self.digest.is_none()
+            if !self.first.named
                 && let Some(older) = store.get(&key)
             {
                 store.remove(&older);
@@ -327,7 +328,7 @@ impl Task {
         let (origin, request) = (self.tasks.origin().clone(), &self.first);
         let answer = origin.fetch(&request.fetch, &[]).await.ok()?.response;
         let headers = answer.headers().clone();
-        let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, true).ok()?;
+        let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, request.named).ok()?;
         let meta = TaskMeta::describing(request, &headers, stream.identity());
         let (store, key) = (self.tasks.store()?.clone(), old.key());
         let (bytes, total) = (meta.to_bytes(), stream.identity().total);

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::logging::Rotation;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// When a file is full and how long old ones stay.
@@ -29,13 +30,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Those of Dragonfly 2.0.9: 1024 MB, 20 files, 7 days.
-    pub(crate) const DRAGONFLY: Self = Self {
-        file_bytes: 1024 << 20,
-        retry_bytes: 64 << 20,
-        kept_files: 20,
-        kept_for: Duration::from_secs(7 * 24 * 3600),
-    };
+    pub(crate) fn of(rotation: &Rotation) -> Self {
+        Self {
+            file_bytes: rotation.file_bytes,
+            retry_bytes: 64 << 20,
+            kept_files: rotation.kept_files.unwrap_or(usize::MAX),
+            kept_for: rotation.kept_for.unwrap_or(Duration::MAX),
+        }
+    }
 }
 
 /// The open `core.log`.
@@ -276,7 +278,8 @@ mod tests {
     fn a_file_that_cannot_be_made_anew_is_written_on_while_it_has_a_name() {
         let directory = tempfile::tempdir().expect("a directory");
         let now = Zoned::now();
-        let mut log = LogFile::open(directory.path(), Limits::DRAGONFLY, SystemTime::now()).expect("a file");
+        let mut log = LogFile::open(directory.path(), Limits::of(&Rotation::default()), SystemTime::now())
+            .expect("a file");
         let moved = directory.path().join("moved");
         fs::rename(directory.path().join(FILE_NAME), &moved).expect("moved");
         fs::create_dir(directory.path().join(FILE_NAME)).expect("a directory in its place");
@@ -336,7 +339,8 @@ mod tests {
     #[test]
     fn a_torn_line_is_ended_before_the_next() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut log = LogFile::open(directory.path(), Limits::DRAGONFLY, SystemTime::now()).expect("a file");
+        let mut log = LogFile::open(directory.path(), Limits::of(&Rotation::default()), SystemTime::now())
+            .expect("a file");
         log.file.write_all(b"{\"torn\":").expect("written");
         log.torn = true;
         log.write_line("{}\n", &Zoned::now()).expect("written");

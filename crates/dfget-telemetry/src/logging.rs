@@ -31,6 +31,30 @@ pub struct LogOptions {
     pub dir: Option<PathBuf>,
     /// Also the `debug` events of dfget's own crates.
     pub verbose: bool,
+    /// When a file is full, and how long old ones stay.
+    pub rotation: Rotation,
+}
+
+/// Bounds of the files of a log.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation {
+    /// A file does not grow beyond this, in bytes.
+    pub file_bytes: u64,
+    /// So many old files are kept; `None` = all.
+    pub kept_files: Option<usize>,
+    /// None is kept that is older than this; `None` = however old.
+    pub kept_for: Option<Duration>,
+}
+
+impl Default for Rotation {
+    /// As Dragonfly 2.0.9: 1024 MiB, 20 files, 7 days.
+    fn default() -> Self {
+        Self {
+            file_bytes: 1024 << 20,
+            kept_files: Some(20),
+            kept_for: Some(Duration::from_secs(7 * 24 * 60 * 60)),
+        }
+    }
 }
 
 /// Why logging could not start.
@@ -105,8 +129,8 @@ fn subscriber(output: Output, verbose: bool) -> impl Subscriber + Send + Sync + 
     Registry::default().with(LogLayer { own_level, output: Mutex::new(output) })
 }
 
-fn open(directory: &Path) -> Result<LogFile, LogError> {
-    LogFile::open(directory, Limits::DRAGONFLY, SystemTime::now())
+fn open(directory: &Path, rotation: &Rotation) -> Result<LogFile, LogError> {
+    LogFile::open(directory, Limits::of(rotation), SystemTime::now())
         .map_err(|source| LogError::Open { path: directory.join("core.log"), source })
 }
 
@@ -120,7 +144,7 @@ enum Output {
 impl Output {
     fn of(options: &LogOptions) -> Result<Self, LogError> {
         match &options.dir {
-            Some(directory) => open(directory).map(Self::File),
+            Some(directory) => open(directory, &options.rotation).map(Self::File),
             None => Console::start(io::stdout(), count_failure)
                 .map(Self::Console)
                 .map_err(|source| LogError::Console { source }),
@@ -175,7 +199,8 @@ mod tests {
     /// Runs `log` with logging into a new directory; returns the lines of `core.log`.
     fn logged(verbose: bool, log: impl FnOnce()) -> Vec<String> {
         let directory = TempDir::new().expect("a directory");
-        let options = LogOptions { dir: Some(directory.path().join("daemon")), verbose };
+        let options =
+            LogOptions { dir: Some(directory.path().join("daemon")), verbose, ..LogOptions::default() };
         let subscriber = subscriber(Output::of(&options).expect("an output"), options.verbose);
         tracing::subscriber::with_default(subscriber, || {
             log();
@@ -294,7 +319,7 @@ mod tests {
     #[test]
     fn lines_of_many_threads_stay_whole() {
         let directory = TempDir::new().expect("a directory");
-        let options = LogOptions { dir: Some(directory.path().to_owned()), verbose: false };
+        let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
         let dispatch =
             tracing::Dispatch::new(subscriber(Output::of(&options).expect("an output"), options.verbose));
         std::thread::scope(|scope| {

@@ -56,6 +56,7 @@ struct Shared {
     store_open: Gauge,
     evicted_bytes: Counter,
     rotten_blocks: Counter,
+    limited_reads: Counter,
     access_checks: Counters,
 }
 
@@ -105,6 +106,7 @@ impl Metrics {
             gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
         let evicted_bytes = counter(own, "evicted_bytes", "Bytes removed to stay within the quota");
         let rotten_blocks = counter(own, "rotten_blocks", "Blocks found changed on disk and fetched again");
+        let limited_reads = counter(own, "limited_reads", "Reads from origins that a rate limit held up");
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
         show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
         own.register_collector(Box::new(LogFailures));
@@ -132,6 +134,7 @@ impl Metrics {
             store_open,
             evicted_bytes,
             rotten_blocks,
+            limited_reads,
             access_checks,
         });
         Self { shared }
@@ -190,6 +193,11 @@ impl Metrics {
     /// A piece was stored.
     pub fn piece_stored(&self) {
         self.shared.pieces.inc();
+    }
+
+    /// A read from an origin had to wait for a rate limit.
+    pub fn read_limited(&self) {
+        self.shared.limited_reads.inc();
     }
 
     /// A piece could not be had or kept.
@@ -385,6 +393,7 @@ mod tests {
                 "dfget_store_open gauge",
                 "dfget_evicted_bytes counter",
                 "dfget_rotten_blocks counter",
+                "dfget_limited_reads counter",
                 "dfget_access_checks counter",
                 "dfget_log_write_failures counter",
             ]

@@ -8,9 +8,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
+pub use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{RootCertStore, ServerConfig};
 
 /// A certificate authority of its own name and key.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct TestCa {
 pub struct Leaf {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    pem: (String, String),
 }
 
 // === impl TestCa ===
@@ -65,6 +67,14 @@ impl TestCa {
         self.sign(params)
     }
 
+    /// A leaf for a client and not for a server.
+    #[must_use]
+    pub fn client_leaf(&self, name: &str) -> Leaf {
+        let mut params = leaf_params(&[name]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     /// TLS settings of a client that trusts this authority alone and offers `alpn` (none when empty).
     #[must_use]
     pub fn client_config(&self, alpn: &[&str]) -> Arc<ClientConfig> {
@@ -79,10 +89,28 @@ impl TestCa {
         Arc::new(config)
     }
 
+    /// The same of a client that shows `leaf`.
+    ///
+    /// # Panics
+    /// If key and certificate do not belong together.
+    #[must_use]
+    pub fn client_config_as(&self, leaf: &Leaf, alpn: &[&str]) -> Arc<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).expect("an authority is a sound root");
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider speaks TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_client_auth_cert(leaf.chain.clone(), leaf.key.clone_key())
+            .expect("the key belongs to the certificate");
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        Arc::new(config)
+    }
+
     fn sign(&self, params: CertificateParams) -> Leaf {
         let key = new_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("sound parameters sign");
-        Leaf::new(certificate.der().clone(), &key)
+        Leaf::new(&certificate, &key)
     }
 }
 
@@ -94,7 +122,7 @@ impl Leaf {
     pub fn self_signed(names: &[&str]) -> Self {
         let key = new_key();
         let certificate = leaf_params(names).self_signed(&key).expect("sound parameters sign");
-        Self::new(certificate.der().clone(), &key)
+        Self::new(&certificate, &key)
     }
 
     /// TLS settings of a server that shows this leaf and speaks HTTP/1.1 only.
@@ -110,9 +138,16 @@ impl Leaf {
         Arc::new(config)
     }
 
-    fn new(certificate: CertificateDer<'static>, key: &KeyPair) -> Self {
+    /// The leaf and its key, both in PEM.
+    #[must_use]
+    pub fn pem(&self) -> (&str, &str) {
+        (&self.pem.0, &self.pem.1)
+    }
+
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+        let pem = (certificate.pem(), key.serialize_pem());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Self { chain: vec![certificate], key }
+        Self { chain: vec![certificate.der().clone()], key, pem }
     }
 }
 

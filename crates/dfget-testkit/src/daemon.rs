@@ -21,7 +21,7 @@ use crate::client::Client;
 use crate::gate::PATIENCE;
 
 /// What a daemon is started with.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DaemonOptions {
     binary: PathBuf,
     rules: String,

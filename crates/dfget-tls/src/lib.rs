@@ -23,6 +23,7 @@ mod host;
 mod instant;
 mod leaf;
 mod leaf_cache;
+mod listener;
 mod pair;
 mod pem;
 mod publish;
@@ -41,8 +42,10 @@ pub use error::{
     TrustError,
 };
 pub use leaf_cache::LeafCache;
+pub use listener::{ListenerError, listener_config};
 pub use pair::{Opened, PairFiles, PairOrigin, Unusable};
 pub use publish::write_certificates;
+pub use rustls::ServerConfig;
 pub use scope::Scope;
 pub use trust::{OriginTrust, Roots, certificates_from_pem, read_certificates};
 pub use weakness::Weakness;

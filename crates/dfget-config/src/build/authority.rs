@@ -25,7 +25,7 @@ pub(super) fn authority(
     match named {
         [Some(cert), Some(key)] if context.needs_authority => {
             let cert = pem::certificate(cert, context);
-            let key = pem::private_key(key, context);
+            let key = pem::private_key(key, "can impersonate any site", context);
             let (cert, key) = (cert?, key?);
             pem::check_authority(&cert, &key, context);
             Some(HijackAuthority::Named { cert: cert.source, key: key.source })

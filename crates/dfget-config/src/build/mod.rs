@@ -4,14 +4,16 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod node;
 mod pem;
 mod proxy;
+mod tls;
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 pub(crate) use proxy::proxy;
 
-use dfget_core::PingPath;
+use dfget_core::{PingPath, RateLimits, Share};
 
 use crate::{
     Access, Code, Concurrent, Config, Download, Environment, Health, Listen, Manifests, OriginBudget, Paths,
@@ -45,6 +47,9 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
         metrics: metrics(section, report),
         verbose: section.boolean(report, "verbose", defaults.verbose),
+        log_files: node::log_files(section, report),
+        data_dir_mode: node::data_dir_mode(section, defaults.data_dir_mode, report),
+        prefer_ipv6: section.section(report, "network").boolean(report, "enableIPv6", defaults.prefer_ipv6),
         storage: storage(&section.section(report, "storage"), report),
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
@@ -77,6 +82,7 @@ fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {
 }
 
 fn storage(section: &Section<'_>, report: &mut Report) -> Storage {
+    node::strategy(section, report);
     let defaults = Storage::default();
     let bytes = |report: &mut Report| section.get("diskGCThreshold")?.parse(report, BYTES, scalar::bytes);
     let percent =
@@ -131,6 +137,11 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         prefetch: section.boolean(report, "prefetch", defaults.prefetch),
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
         stall_timeout,
+        rate_limits: RateLimits {
+            total: rate_limit(section, "totalRateLimit", report),
+            per_task: rate_limit(section, "perTaskRateLimit", report),
+            share: share(section, report),
+        },
         concurrent: concurrent(&section.section(report, "concurrent"), report),
         origin_budget: origin_budget(&section.section(report, "originBudget"), report),
     }
@@ -153,16 +164,53 @@ fn manifests(section: &Section<'_>, report: &mut Report) -> Manifests {
     Manifests { freshness: section.duration(report, "freshness", defaults.freshness) }
 }
 
+/// Bytes a second; none for 0.
+fn rate_limit(section: &Section<'_>, name: &str, report: &mut Report) -> Option<NonZeroU64> {
+    const RATE: Expected = Expected { what: "a number of bytes per second", example: "100Mi" };
+    let field = section.get(name)?;
+    let rate = field.parse(report, RATE, scalar::rate).and_then(NonZeroU64::new)?;
+    if rate.get() < LITTLE {
+        report.warn(
+            field.value(),
+            Code::Suspicious,
+            format!("so little that a pull takes very long, in bytes a second (got {})", field.shown()),
+            format!("write the unit, for example {}", field.line("100Mi")),
+        );
+    }
+    Some(rate)
+}
+
+/// A rate that is hardly meant, in bytes a second.
+const LITTLE: u64 = 1 << 20;
+
+fn share(section: &Section<'_>, report: &mut Report) -> Share {
+    let kinds = Expected { what: "`plain` or `sampling`", example: "sampling" };
+    let Some(field) = section.get("trafficShaperType") else { return Share::default() };
+    match field.text(report, kinds) {
+        Some("" | "plain") | None => Share::Arrival,
+        Some("sampling") => Share::Need,
+        Some(_) => {
+            field.bad_value(report, kinds, "there is no such way to share a rate");
+            Share::default()
+        }
+    }
+}
+
 fn concurrent(section: &Section<'_>, report: &mut Report) -> Concurrent {
     let defaults = Concurrent::default();
     let size = section.get("thresholdSize").and_then(|field| field.parse(report, BYTES, scalar::rate));
     let speed = section.get("thresholdSpeed").and_then(|field| field.parse(report, BYTES, scalar::bytes));
     let count = section.get("goroutineCount").and_then(|field| field.integer(report, 0, 64));
+    let attempts = section.get("maxAttempts").and_then(|field| field.integer(report, 0, 1000));
+    let attempts = attempts.map(|attempts| u32::try_from(attempts).unwrap_or(1).max(1));
     let streams = count.map(|count| usize::try_from(count).unwrap_or(1).max(1));
     Concurrent {
         streams: streams.unwrap_or(defaults.streams),
         threshold_size_bytes: size.unwrap_or(defaults.threshold_size_bytes),
         threshold_speed_bytes: speed.unwrap_or(defaults.threshold_speed_bytes),
+        init_backoff: node::seconds(section, "initBackoff", report).unwrap_or(defaults.init_backoff),
+        max_backoff: node::seconds(section, "maxBackoff", report).unwrap_or(defaults.max_backoff),
+        max_attempts: attempts.unwrap_or(defaults.max_attempts),
     }
 }
 

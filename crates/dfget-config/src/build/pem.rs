@@ -41,15 +41,19 @@ pub(super) fn certificate<'f, 'a>(field: &'f Field<'a>, context: &mut Context<'_
     read(field, context)
 }
 
-/// A private key: others must not be able to read it.
-pub(super) fn private_key<'f, 'a>(field: &'f Field<'a>, context: &mut Context<'_>) -> Option<Pem<'f, 'a>> {
+/// A private key: others must not be able to read it. `harm` is what who has it can do.
+pub(super) fn private_key<'f, 'a>(
+    field: &'f Field<'a>,
+    harm: &str,
+    context: &mut Context<'_>,
+) -> Option<Pem<'f, 'a>> {
     let pem = read(field, context)?;
     if let PemSource::File(path) = &pem.source
         && let Ok(mode) = context.environment.files.mode(path)
         && mode & 0o007 != 0
     {
         let problem = format!("every user of this host can read {} (mode {mode:04o})", path.display());
-        let remedy = format!("`chmod 600 {}`: who has this key can impersonate any site", path.display());
+        let remedy = format!("`chmod 600 {}`: who has this key {harm}", path.display());
         context.report.warn(field.value(), Code::Exposed, problem, remedy);
     }
     Some(pem)
@@ -69,6 +73,17 @@ pub(super) fn place(field: &Field<'_>, context: &mut Context<'_>) -> Option<PemS
 /// Whether certificate and key make an authority; says so when not.
 pub(super) fn check_authority(cert: &Pem<'_, '_>, key: &Pem<'_, '_>, context: &mut Context<'_>) {
     if let Err(fault) = context.environment.pem.authority(&cert.content, &key.content) {
+        let pem = match fault.half {
+            PemHalf::Certificate => cert,
+            PemHalf::Key => key,
+        };
+        refuse(pem, fault, context);
+    }
+}
+
+/// Whether a listener can speak TLS with certificate and key; says so when not.
+pub(super) fn check_listener(cert: &Pem<'_, '_>, key: &Pem<'_, '_>, context: &mut Context<'_>) {
+    if let Err(fault) = context.environment.pem.listener(&cert.content, &key.content) {
         let pem = match fault.half {
             PemHalf::Certificate => cert,
             PemHalf::Key => key,

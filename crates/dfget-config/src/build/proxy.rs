@@ -3,7 +3,7 @@
 use dfget_core::{Authority, Redirect, Rule, Scheme, UrlFilter};
 use regex::Regex;
 
-use super::{Context, authority, listen, pem};
+use super::{Context, authority, listen, pem, tls};
 use crate::{
     BasicAuth, Code, Hijack, HijackHost, OwnAuthority, Proxy, Secret, WhiteListEntry,
     read::{Expected, Field, PATTERN, Section},
@@ -16,6 +16,7 @@ use crate::{
 /// that the section does not name.
 pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Context<'_>) -> Proxy {
     let defaults = Proxy::default();
+    let tls = tls::proxy_tls(section, context);
     let report = &mut *context.report;
     let text = |name: &str, report: &mut Report| section.text(report, name, "some-text").map(str::to_owned);
     Proxy {
@@ -26,6 +27,13 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
         },
         default_tag: text("defaultTag", report),
         default_application: text("defaultApplication", report),
+        default_priority: section
+            .get("defaultPriority")
+            .and_then(|field| field.integer(report, 0, 6))
+            .and_then(|priority| u8::try_from(priority).ok())
+            .unwrap_or(defaults.default_priority),
+        tls,
+        dump_headers: section.boolean(report, "dumpHTTPContent", defaults.dump_headers),
         basic_auth: section.get("basicAuth").and_then(|field| basic_auth(field, report)),
         white_list: sections(section.items(report, "whiteList"), report)
             .iter()

@@ -3,7 +3,6 @@
 use super::{Kind, LISTEN_PART, Opt, TLS_PART};
 
 const NO_PEERS: &str = "this daemon works alone, nothing comes from peers";
-const NO_LIMIT: &str = "downloads are not limited";
 const OWN_CLIENT: &str = "connections to origins follow dfget's own bounds";
 
 const COUNT: Kind = Kind::Integer(0, i64::MAX);
@@ -25,9 +24,14 @@ const CONCURRENT: &[Opt] = &[
     Opt::full("thresholdSize", Kind::Rate, "16Mi", "bytes still to come from which it is worth it"),
     Opt::full("thresholdSpeed", Kind::Bytes, "100Mi", "bytes a second below which one stream is slow"),
     Opt::full("goroutineCount", Kind::Integer(0, 64), "4", "ranges at once, at most; 1 or 0 = one stream"),
-    Opt::later("initBackoff", Kind::Number, "seconds before the first retry", OWN_CLIENT),
-    Opt::later("maxBackoff", Kind::Number, "seconds before a retry, at most", OWN_CLIENT),
-    Opt::later("maxAttempts", COUNT, "retries", OWN_CLIENT),
+    Opt::full("initBackoff", Kind::Number, "0.2", "seconds before a broken download goes on, the first time"),
+    Opt::full("maxBackoff", Kind::Number, "10", "the same after many tries, at most"),
+    Opt::full(
+        "maxAttempts",
+        Kind::Integer(0, 1000),
+        "8",
+        "tries in a row that may bring no byte before a download fails; 0 or 1 = none is repeated",
+    ),
 ];
 
 const ORIGIN_BUDGET: &[Opt] = &[
@@ -78,9 +82,26 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "30s",
         "an origin that sends no byte for so long is asked again where it stopped, more than 0",
     ),
-    Opt::later("totalRateLimit", Kind::Rate, "bytes per second of all downloads", NO_LIMIT),
-    Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS),
-    Opt::later("trafficShaperType", Kind::Text, "how the total is shared", NO_LIMIT).harmless(&["", "plain"]),
+    Opt::full(
+        "totalRateLimit",
+        Kind::Rate,
+        "0",
+        "bytes per second of all downloads from origins; 0 = no limit. What is only forwarded or tunnelled is not limited",
+    ),
+    Opt::full(
+        "perTaskRateLimit",
+        Kind::Rate,
+        "0",
+        "bytes per second of one download from its origin; 0 = no limit",
+    ),
+    Opt::later("perPeerRateLimit", Kind::Rate, "bytes per second of one task from peers", NO_PEERS)
+        .remedy("to bound a download from its origin write `perTaskRateLimit`"),
+    Opt::full(
+        "trafficShaperType",
+        Kind::Text,
+        "plain",
+        "how `totalRateLimit` is shared: `plain` = whoever comes first, each connection alike; `sampling` = each download alike, and what one does not need the others have",
+    ),
     Opt::later("pieceDownloadTimeout", Kind::UnitDuration, "bound of one piece from a peer", NO_PEERS),
     Opt::later("grpcDialTimeout", Kind::UnitDuration, "bound of a connect to a peer", NO_PEERS),
     Opt::later("getPiecesMaxRetry", COUNT, "had no effect in 2.0.9 either", NO_PEERS),
@@ -129,7 +150,7 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "downloadGRPC",
         Kind::Section(DOWNLOAD_GRPC),
         "where `dfget URL` reaches the daemon",
-        "there is no `dfget URL` yet",
+        "there is no `dfget URL` yet, and `dfget run` finds the daemon without it",
     ),
     Opt::later(
         "peerGRPC",

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     Rate,
     Bytes,
     Percent,
+    /// Permissions of a directory, in octal.
+    Mode,
     /// A port, or `start` and `end`.
     Ports,
     Ip,
@@ -141,8 +143,8 @@ pub(crate) fn flatten() -> Vec<(String, &'static Opt)> {
     all
 }
 
-const KEPT_BY_DFGET: &str = "directories are always made with mode 0700";
-const ROTATION: &str = "log files are rotated by dfget's own bounds";
+const NOTHING_THERE: &str = "dfget keeps nothing there: no lock files, no copy of what a manager says";
+const NO_TRACES: &str = "no traces are sent";
 
 /// The top level of the file. Keys of the proxy may stand here too.
 pub(crate) const TOP: &[Opt] = &[
@@ -155,13 +157,9 @@ pub(crate) const TOP: &[Opt] = &[
         "",
         "address of a second listener for `/metrics` alone; `:8000` is loopback",
     ),
-    Opt::later("workHome", Kind::Path, "where the socket lies", "there is no socket yet"),
-    Opt::later(
-        "cacheDir",
-        Kind::Path,
-        "what can be made again",
-        "nothing is kept but in `dataDir` and `logDir`",
-    ),
+    Opt::later("workHome", Kind::Path, "lock files", NOTHING_THERE).remedy("remove it"),
+    Opt::later("cacheDir", Kind::Path, "what a manager says, and issued certificates", NOTHING_THERE)
+        .remedy("remove it; `dataDir` says where the cached blobs lie"),
     Opt::full(
         "logDir",
         Kind::Path,
@@ -201,15 +199,28 @@ pub(crate) const TOP: &[Opt] = &[
         "a changed file is read at the next start",
     )
     .remedy("restart the daemon after a change of the file"),
-    Opt::later(
+    Opt::full(
         "network",
-        Kind::Section(
-            &[Opt::part("enableIPv6", Kind::Boolean, "prefer IPv6 addresses").harmless(&["false"])],
-        ),
+        Kind::Section(&[Opt::full(
+            "enableIPv6",
+            Kind::Boolean,
+            "false",
+            "try the IPv6 addresses of an origin first, and name this node by its own; where the daemon listens, `tcpListen` says",
+        )]),
+        "",
         "the address family",
-        "an IPv6 address is used where it is written",
-    )
-    .remedy("write the address, for example `tcpListen: {listen: '::1'}`"),
+    ),
+    Opt::later(
+        "peerExchange",
+        Kind::Section(&[
+            Opt::part("initialInterval", Kind::Any, "pause before the first exchange"),
+            Opt::part("reSyncInterval", Kind::Any, "pause between two exchanges"),
+            Opt::part("replicaThreshold", Kind::Integer(0, i64::MAX), "copies from which no more are told"),
+            Opt::part("replicaCleanPercentage", Kind::Integer(0, 100), "copies that a clean-up may remove"),
+        ]),
+        "telling other peers what is here",
+        "this daemon works alone, there is no other to tell",
+    ),
     Opt::later("pluginDir", Kind::Path, "plugins for other protocols", "there are no plugins")
         .remedy("remove it"),
     Opt::later(
@@ -220,18 +231,24 @@ pub(crate) const TOP: &[Opt] = &[
     )
     .harmless(&["-1"])
     .remedy("remove it"),
-    Opt::later("jaeger", Kind::Text, "where traces go", "no traces are sent").harmless(&[""]),
-    Opt::later("service-name", Kind::Text, "name of the service in traces", "no traces are sent")
+    Opt::later("jaeger", Kind::Text, "where traces go", NO_TRACES).harmless(&[""]),
+    Opt::later("service-name", Kind::Text, "name of the service in traces", NO_TRACES)
         .harmless(&["", "dragonfly-dfget"]),
-    Opt::later("workHomeMode", Kind::Any, "mode of `workHome`", KEPT_BY_DFGET)
-        .harmless(&["448", "0700", "0o700"]),
-    Opt::later("cacheDirMode", Kind::Any, "mode of `cacheDir`", KEPT_BY_DFGET)
-        .harmless(&["448", "0700", "0o700"]),
-    Opt::later("dataDirMode", Kind::Any, "mode of `dataDir`", KEPT_BY_DFGET)
-        .harmless(&["448", "0700", "0o700"]),
-    Opt::later("logMaxSize", Kind::Integer(0, i64::MAX), "MiB of one log file", ROTATION),
-    Opt::later("logMaxAge", Kind::Integer(0, i64::MAX), "days a log file is kept", ROTATION),
-    Opt::later("logMaxBackups", Kind::Integer(0, i64::MAX), "log files kept", ROTATION),
+    Opt::later("workHomeMode", Kind::Mode, "mode of `workHome`", NOTHING_THERE)
+        .harmless(&["448", "0700", "0o700"])
+        .remedy("remove it"),
+    Opt::later("cacheDirMode", Kind::Mode, "mode of `cacheDir`", NOTHING_THERE)
+        .harmless(&["448", "0700", "0o700"])
+        .remedy("remove it"),
+    Opt::full(
+        "dataDirMode",
+        Kind::Mode,
+        "0700",
+        "mode of `dataDir` when it is made; nobody but the owner may write there, and what is in it stays the owner's",
+    ),
+    Opt::full("logMaxSize", Kind::Integer(1, 1 << 20), "1024", "MiB of one log file, then it is renamed"),
+    Opt::full("logMaxAge", Kind::Integer(0, 100_000), "7", "days that an old log file is kept; 0 = for ever"),
+    Opt::full("logMaxBackups", Kind::Integer(0, 1 << 20), "20", "old log files that are kept; 0 = all"),
     Opt::later(
         "maxThreads",
         Kind::Integer(0, i64::MAX),
@@ -256,12 +273,12 @@ const STORAGE: &[Opt] = &[
         "95",
         "use of the disk in percent at which the least recently used goes; 0 = no bound",
     ),
-    Opt::later("strategy", Kind::Text, "layout of the store", "there is one layout only").harmless(&[
+    Opt::full(
+        "strategy",
+        Kind::Text,
         "io.d7y.storage.v2.simple",
-        "io.d7y.storage.v2.simple.",
-        "io.d7y.storage.v2.advance",
-        "io.d7y.storage.v2.advance.",
-    ]),
+        "this or `io.d7y.storage.v2.advance`: both mean dfget's one layout",
+    ),
     Opt::later("dataPath", Kind::Path, "where the cache lies", "`dataDir` says where the cache lies")
         .remedy("write `dataDir` at the top level"),
     Opt::later("writeBufferSize", Kind::Bytes, "buffer of a download", "buffers have a size of their own"),

@@ -1,6 +1,6 @@
 //! Keys of the proxy, which may stand under `proxy`, at the top level, or in a file of their own.
 
-use super::{Kind, LISTEN_PART, NAMESPACE, Opt, TLS_PART};
+use super::{Kind, LISTEN_PART, NAMESPACE, Opt};
 
 const MIRROR: &[Opt] = &[
     Opt::part("url", Kind::Text, "the registry behind it; `https://` goes without saying"),
@@ -75,6 +75,26 @@ const HIJACK: &[Opt] = &[
     ),
 ];
 
+const SECURITY: &[Opt] = &[
+    Opt::full(
+        "insecure",
+        Kind::Boolean,
+        "true",
+        "plain HTTP; false, or absent beside `cert` and `key` = clients speak TLS to the proxy (`HTTPS_PROXY=https://…`)",
+    ),
+    Opt::full("cert", Kind::Pem, "", "certificate of the port, then those that lead to a root"),
+    Opt::full("key", Kind::Pem, "", "its private key"),
+    Opt::full("tlsVerify", Kind::Boolean, "false", "clients must have a certificate of `caCert`"),
+    Opt::full("caCert", Kind::Pem, "", "authorities of the clients' certificates"),
+    Opt::later(
+        "tlsConfig",
+        Kind::Any,
+        "fields of Go's TLS settings",
+        "TLS 1.2 and 1.3 are spoken, with their own bounds",
+    )
+    .remedy("remove it"),
+];
+
 /// All keys of the proxy.
 pub(crate) const PROXY: &[Opt] = &[
     Opt::full(
@@ -114,16 +134,15 @@ pub(crate) const PROXY: &[Opt] = &[
     ),
     Opt::full("defaultTag", Kind::Text, "", "part of the task id"),
     Opt::full("defaultApplication", Kind::Text, "", "part of the task id"),
-    Opt::later("defaultPriority", Kind::Integer(0, 6), "priority of tasks", "all tasks are equal")
-        .harmless(&["0"]),
+    Opt::full(
+        "defaultPriority",
+        Kind::Integer(0, 6),
+        "0",
+        "priority of tasks in a cluster; on one node it is only logged",
+    ),
     Opt::later("maxConcurrency", Kind::Integer(0, i64::MAX), "requests at once", "requests are not limited")
         .harmless(&["0"]),
-    Opt::later(
-        "security",
-        Kind::Section(TLS_PART),
-        "TLS on the proxy's own port",
-        "the proxy's port speaks plain HTTP; what clients tunnel through it stays encrypted",
-    ),
+    Opt::full("security", Kind::Section(SECURITY), "", "TLS on the proxy's own port"),
     Opt::later(
         "registryMirror",
         Kind::Section(MIRROR),
@@ -138,13 +157,12 @@ pub(crate) const PROXY: &[Opt] = &[
         "it had no effect in 2.0.9 either",
     )
     .remedy("remove it"),
-    Opt::later(
+    Opt::full(
         "dumpHTTPContent",
         Kind::Boolean,
-        "log the headers of requests",
-        "headers hold credentials and are not logged",
-    )
-    .harmless(&["false"]),
+        "false",
+        "with `verbose`: log the headers of requests and answers, without what may be secret in them",
+    ),
 ];
 
 const BASIC_AUTH: &[Opt] = &[

@@ -36,6 +36,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Rate => "rate".to_owned(),
         Kind::Bytes => "bytes".to_owned(),
         Kind::Percent => "percent".to_owned(),
+        Kind::Mode => "octal mode".to_owned(),
         Kind::Ports => "port".to_owned(),
         Kind::Ip => "IP address".to_owned(),
         Kind::Address => "address".to_owned(),

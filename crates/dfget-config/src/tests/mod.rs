@@ -6,6 +6,7 @@ mod errors;
 mod every_key;
 mod hostile;
 mod page;
+mod values;
 mod warnings;
 
 use crate::{
