@@ -4,9 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{Config, Proxy};
+use dfget_config::{self as config, Config, Proxy, RegistryMirror, RegistryMirrors};
 use dfget_origin::Timeouts;
-use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
+use dfget_proxy::{
+    AccessOptions, Admission, AllowedTarget, Entrance, Hijack, Mirror, MirrorTasks, Mirrors, ProxyLogin,
+    ProxyOptions,
+};
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
 
@@ -59,8 +62,23 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
     Entrance {
         rules: proxy.rules.clone(),
         admission: Admission { login, targets: targets.collect() },
+        mirrors: mirrors(&proxy.mirrors),
         hijack,
         ..Entrance::default()
+    }
+}
+
+fn mirrors(mirrors: &RegistryMirrors) -> Mirrors {
+    let tasks = |tasks: config::MirrorTasks| match tasks {
+        config::MirrorTasks::Digests => MirrorTasks::Digests,
+        config::MirrorTasks::Rules => MirrorTasks::Rules,
+        config::MirrorTasks::Nothing => MirrorTasks::Nothing,
+    };
+    let mirror = |mirror: &RegistryMirror| Mirror { url: mirror.url.clone(), tasks: tasks(mirror.tasks) };
+    Mirrors {
+        main: mirrors.main.as_ref().map(mirror),
+        dynamic: mirrors.dynamic.map(tasks),
+        extra: mirrors.extra.iter().map(mirror).collect(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::access::Verdict;
 use crate::answer::{failed, own, refuse_or_pass_on, unsatisfiable};
 use crate::body::ResponseBody;
 use crate::handler::Proxy;
+use crate::mirror::Mirrored;
 use crate::permission::{self, Permission};
 use crate::respond;
 
@@ -31,7 +32,8 @@ impl Proxy {
     /// Answers a GET that a rule makes a task.
     pub(crate) async fn accelerate(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
         let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        let read = Accelerated::read(options, permissions, url.clone(), request.headers(), request.version());
+        let (headers, mirrored) = (request.headers(), request.extensions().get::<Mirrored>());
+        let read = Accelerated::read(options, permissions, url.clone(), headers, request.version(), mirrored);
         let Some(accelerated) = read else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };

@@ -14,6 +14,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::handler::ProxyOptions;
+use crate::mirror::Mirrored;
 use crate::permission::{self, Permissions};
 
 /// One request that becomes a task.
@@ -42,6 +43,7 @@ impl Accelerated {
         url: Url,
         headers: &HeaderMap,
         version: Version,
+        mirrored: Option<&Mirrored>,
     ) -> Option<Self> {
         let http_1_0 = version == Version::HTTP_10;
         let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
@@ -52,14 +54,18 @@ impl Accelerated {
             application: ours("x-dragonfly-application").unwrap_or(&options.application),
             ..TaskParts::default()
         };
-        let reference = ContentReference::of_path(url.path());
+        let reference = match mirrored {
+            Some(mirrored) => mirrored.reference(&url),
+            None => ContentReference::of_path(url.path()),
+        };
         let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
         let if_range = headers.get(IF_RANGE).cloned();
         let key = match &reference {
             Some(reference) => ContentKey::named(reference.kind, &reference.digest),
             None => ContentKey::unnamed(url.as_str(), filter, parts),
         };
-        let fetch = FetchRequest { url, headers: for_content(headers) };
+        let clients_choice = mirrored.is_some_and(|mirrored| mirrored.clients_choice);
+        let fetch = FetchRequest { url, headers: for_content(headers), clients_choice };
         let task = TaskRequest {
             id: TaskId::of(fetch.url.as_str(), filter, parts, reference.as_ref()),
             key,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admission::Admission;
+use crate::mirror::Mirrors;
 
 /// What holds for the clients that come by one listener.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub struct Entrance {
     pub admission: Admission,
     /// What becomes a task, in order (`proxies`).
     pub rules: Vec<Rule>,
+    /// Which registries are served to clients that take the port for one.
+    pub mirrors: Mirrors,
     /// Whose connections are opened; `None` = every CONNECT is a blind tunnel.
     pub hijack: Option<Arc<Hijack>>,
     /// A host that cannot be verified, or whose clients do not trust us, is tunnelled instead of

@@ -20,6 +20,7 @@ use url::Url;
 use crate::access::{Access, AccessOptions};
 use crate::body::{ResponseBody, counted};
 use crate::entrance::Entrance;
+use crate::mirror::Mirrored;
 use crate::respond;
 use crate::turns::Turns;
 
@@ -107,14 +108,16 @@ impl Proxy {
         if request.method() == Method::CONNECT {
             return Box::pin(self.connect(entrance, request)).await;
         }
+        if request.uri().scheme().is_none() {
+            return Box::pin(self.serve_as_registry(entrance, request)).await;
+        }
         let url = Url::parse(&request.uri().to_string()).ok();
         let Some((url, authority)) =
             url.and_then(|url| Authority::of_url(&url).map(|authority| (url, authority)))
         else {
             return respond::text(
                 StatusCode::NOT_FOUND,
-                "this is an HTTP proxy, not a web server: set HTTPS_PROXY (or HTTP_PROXY) to this address; \
-                 serving as a registry mirror is not supported yet",
+                "this is a proxy for http and https; the request's URL is of neither kind, or names no host",
             );
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -161,13 +164,18 @@ impl Proxy {
         }
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         entrance: &Entrance,
         url: Url,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
+        let get = request.method() == Method::GET;
+        let decided = match request.extensions_mut().get_mut::<Mirrored>() {
+            Some(mirrored) => mirrored.decide(&entrance.rules, get, &url),
+            None => decide(&entrance.rules, get, &url),
+        };
+        let decision = match decided {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };

@@ -56,7 +56,9 @@ pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
 
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    let status =
+        if error.is_forbidden() { StatusCode::FORBIDDEN } else { gateway_status(error.is_timeout()) };
+    text(status, &error.to_string())
 }
 
 /// The answer to a CONNECT whose target cannot be reached or trusted.
@@ -66,7 +68,9 @@ pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    let status =
+        if error.is_forbidden() { StatusCode::FORBIDDEN } else { gateway_status(error.is_timeout()) };
+    text(status, &error.to_string())
 }
 
 const fn gateway_status(timeout: bool) -> StatusCode {
