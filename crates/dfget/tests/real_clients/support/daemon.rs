@@ -41,6 +41,14 @@ impl Daemon {
         Self::start_in(Path::new("/"))
     }
 
+    /// A daemon with this configuration and no other.
+    #[track_caller]
+    pub(crate) fn start_as(configuration: &str) -> Self {
+        fs::create_dir_all(CONFIG_DIR).expect("/etc is ours");
+        fs::write(Path::new(CONFIG_DIR).join("dfget.yaml"), configuration).expect("/etc is ours");
+        Self::start_in(Path::new("/"))
+    }
+
     /// The daemon as `/etc/dragonfly` stands, started in this directory. It answers when this returns.
     #[track_caller]
     pub(crate) fn start_in(directory: &Path) -> Self {

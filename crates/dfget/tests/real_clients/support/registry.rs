@@ -54,6 +54,22 @@ impl Registries {
         fs::write(file, accounts.replace("dev:", "former:")).expect("/tmp is ours");
     }
 
+    /// The URL of the registry.
+    pub(crate) fn url(name: &str) -> String {
+        format!("{}://{}", if name == "plain" { "http" } else { "https" }, Self::host(name))
+    }
+
+    /// The answers with a whole blob or a large part of one: neither configs nor the bytes that tell of a right.
+    #[track_caller]
+    pub(crate) fn blobs(&self, name: &str) -> Vec<Request> {
+        let mut found = self.requests(if name == "redirect" { "files" } else { name });
+        found.retain(|request| {
+            let is_blob = request.path.contains("/blobs/sha256") && matches!(request.status, 200 | 206);
+            request.method == "GET" && is_blob && request.body_bytes > 64 << 10
+        });
+        found
+    }
+
     /// Host, and port where it is not 443, of the registry.
     pub(crate) fn host(name: &str) -> String {
         match name {
@@ -72,7 +88,7 @@ impl Registries {
         run(Command::new("curl")
             .args(["--silent", "--output", "/dev/null", "--max-time", "10", "--cacert"])
             .arg(clients_dir().join("ca/origins.crt"))
-            .arg(format!("https://{}/v2/?{mark}", Self::host(name))))
+            .arg(format!("{}/v2/?{mark}", Self::url(name))))
         .ok();
         let text = until(&format!("{mark} in the log of {name}"), || {
             Self::log(name).filter(|text| text.contains(&mark))
