@@ -29,4 +29,6 @@ mod rights;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod sources;
+#[cfg(test)]
 mod support;

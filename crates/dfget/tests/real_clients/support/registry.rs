@@ -41,6 +41,13 @@ impl Registries {
         Self
     }
 
+    /// The library, whose objects come at this many bytes a second on each connection (`4m`).
+    #[track_caller]
+    pub(crate) fn start_library(rate: &str) -> Self {
+        Self::call("start", &["library"], &[("SLOW_RATE", rate)]);
+        Self
+    }
+
     /// Ends one; nobody answers at its address afterwards.
     #[track_caller]
     pub(crate) fn stop(&self, name: &str) {
