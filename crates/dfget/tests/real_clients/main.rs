@@ -15,6 +15,8 @@ mod direct;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod docker;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod mirror;

@@ -1,5 +1,5 @@
-//! Apptainer's sources other than registries: `https://` and `library://`. (`docker://` is among the container tools
-//! of `mirror.rs`.)
+//! Apptainer's sources other than registries: `https://` and `library://`; and Git LFS, which signs URLs as a library
+//! does. (`docker://` is among the container tools of `mirror.rs`.)
 
 use std::fs;
 use std::path::Path;
@@ -61,7 +61,9 @@ fn an_image_by_https_is_fetched_once_and_revalidated() {
         }
         let statuses: Vec<_> = asked(&registries, "/16.sif").iter().map(|request| request.status).collect();
         assert_eq!(statuses, [200, 304, 304]);
-        assert_eq!(Daemon::tasks_done().len(), 3);
+        let done = Daemon::tasks_done();
+        let cached = done.iter().filter(|line| line.contains(r#""source":"cache""#)).count();
+        assert_eq!(cached, 2, "{done:#?}");
     });
 }
 
@@ -105,5 +107,47 @@ fn clients_of_a_slow_library_share_one_task() {
         });
         let asked = asked(&registries, "/signed/16.sif");
         assert_eq!(bytes(&asked), image.len_bytes, "{asked:#?}");
+    });
+}
+
+#[test]
+fn git_lfs_fetches_a_file_once_whatever_its_signature() {
+    in_namespace(|| {
+        let registries = Registries::start(&["library"]);
+        let _daemon = Daemon::start_with_rule("^https://objects\\.registry\\.test/");
+        let image = Image::of_mib(16);
+        for turn in ["cold", "warm"] {
+            // As docs/integrations/git-lfs.md says.
+            let client = Client::direct(User::Nobody);
+            let git = |arguments: &[&str]| {
+                let mut command = client.command("git");
+                command.env("GIT_SSL_CAINFO", Daemon::ca());
+                run(command.args(["-C", "clone"]).args(arguments)).ok()
+            };
+            run(client.command("git").args(["init", "--quiet", "clone"])).ok();
+            for (key, value) in [
+                ("http.proxy", "http://127.0.0.1:65001"),
+                ("lfs.url", "https://library.registry.test/lfs"),
+                ("user.name", "dev"),
+                ("user.email", "dev@registry.test"),
+            ] {
+                git(&["config", key, value]);
+            }
+            let pointer = format!(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
+                image.digest, image.len_bytes
+            );
+            fs::write(client.file("clone/data.sif"), pointer).expect("/tmp is ours");
+            fs::write(client.file("clone/.gitattributes"), "*.sif filter=lfs -text\n").expect("/tmp is ours");
+            git(&["add", "."]);
+            git(&["commit", "--quiet", "-m", "data"]);
+            git(&["lfs", "install", "--local"]);
+            git(&["lfs", "pull"]);
+            image.assert_same(&client.file("clone/data.sif"));
+            let asked = asked(&registries, "/signed/16.sif");
+            assert_eq!(bytes(&asked), image.len_bytes, "{turn}: {asked:#?}");
+        }
+        let done = Daemon::tasks_done();
+        assert!(done.last().is_some_and(|line| line.contains(r#""source":"cache""#)), "{done:#?}");
     });
 }
