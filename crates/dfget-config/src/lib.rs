@@ -39,7 +39,8 @@ pub use host_pattern::literal_host;
 pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
     Access, BasicAuth, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen,
-    LogFiles, Manifests, OriginBudget, OwnAuthority, Paths, PemSource, PortRange, Proxy, ProxyTls, Storage,
+    LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PemSource, PortRange, Proxy,
+    ProxyTls, RegistryMirror, RegistryMirrors, Storage,
     WhiteListEntry,
 };
 pub use options::reference;

@@ -71,13 +71,14 @@ pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environmen
 
 fn no_effect(section: &Section<'_>, proxy: &Proxy, first: &Field<'_>, report: &mut Report) {
     let is_absent = |name: &str| section.get(name).is_none_or(|field| field.is_empty());
-    if is_absent("proxies") {
+    // A mirror needs neither rules nor a hijack.
+    if is_absent("proxies") && !proxy.mirrors.is_enabled() {
         let field = section.get("proxies").unwrap_or(first);
         let remedy = "add `proxies: [{regx: 'blobs/sha256.*'}]`";
         report.warn(field.key(), Code::NoEffect, "without a rule nothing is cached, only forwarded", remedy);
     }
     match &proxy.hijack {
-        None if is_absent("hijackHTTPS") => {
+        None if is_absent("hijackHTTPS") && !proxy.mirrors.is_enabled() => {
             let field = section.get("proxies").unwrap_or(first);
             let problem =
                 "without `hijackHTTPS` every HTTPS connection is tunnelled unseen, nothing of it is cached";
@@ -138,7 +139,7 @@ fn loose_host(field: &Field<'_>, text: &str, report: &mut Report) {
 }
 
 /// `<some.thing>`, alone or behind a scheme; not the name of a group in a pattern.
-fn is_placeholder(text: &str) -> bool {
+pub(crate) fn is_placeholder(text: &str) -> bool {
     let Some((before, rest)) = text.split_once('<') else { return false };
     let Some((name, _)) = rest.split_once('>') else { return false };
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ' ');

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, PingPath, RateLimits, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, PingPath, RateLimits, RegistryUrl, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -186,6 +186,9 @@ pub struct Proxy {
     pub rules: Vec<Rule>,
     /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
     pub hijack: Option<Hijack>,
+    /// Which registries are served to clients that take the port for one (`registryMirror`,
+    /// `extraRegistryMirrors`).
+    pub mirrors: RegistryMirrors,
 }
 
 /// `proxy.security`: how the port speaks TLS.
@@ -270,6 +273,42 @@ pub struct HijackHost {
     pub certs: Vec<PemSource>,
 }
 
+/// `registryMirror` and `extraRegistryMirrors`.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryMirrors {
+    /// Where requests go that name no other registry; `None` = they are refused (`url`).
+    pub main: Option<RegistryMirror>,
+    /// Clients may name any registry; what of those is cached. `None` = they may not (`dynamic`).
+    pub dynamic: Option<MirrorTasks>,
+    /// Served to clients that name their host (`extraRegistryMirrors`).
+    pub extra: Vec<RegistryMirror>,
+}
+
+/// One registry that is served as a mirror.
+#[derive(Clone, Debug)]
+pub struct RegistryMirror {
+    /// Where it is (`url`).
+    pub url: RegistryUrl,
+    /// Do not verify its certificate (`insecure`).
+    pub insecure: bool,
+    /// Authorities trusted for it besides the system's (`certs`).
+    pub certs: Vec<PemSource>,
+    /// What of it is cached.
+    pub tasks: MirrorTasks,
+}
+
+/// What of a mirror is cached.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MirrorTasks {
+    /// Blobs and manifests by digest.
+    #[default]
+    Digests,
+    /// What `proxies` say (`useProxies`).
+    Rules,
+    /// Nothing (`direct`, which wins over `useProxies`).
+    Nothing,
+}
+
 /// Where PEM text comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PemSource {
@@ -306,6 +345,21 @@ impl HijackHost {
     #[must_use]
     pub fn literal(&self) -> Option<String> {
         literal_host(self.regx.as_str())
+    }
+}
+
+// === impl RegistryMirrors ===
+
+impl RegistryMirrors {
+    /// Whether any registry is served.
+    #[must_use]
+    pub const fn is_enabled(&self) -> bool {
+        self.main.is_some() || self.dynamic.is_some() || !self.extra.is_empty()
+    }
+
+    /// Every registry that is configured, in the order of the file.
+    pub fn configured(&self) -> impl Iterator<Item = &RegistryMirror> {
+        self.main.iter().chain(&self.extra)
     }
 }
 
@@ -433,6 +487,7 @@ impl Default for Proxy {
             white_list: Vec::new(),
             rules: Vec::new(),
             hijack: None,
+            mirrors: RegistryMirrors::default(),
         }
     }
 }

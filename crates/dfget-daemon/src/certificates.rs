@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource, ProxyTls};
+use dfget_config::{
+    self as config, Hijack, HijackHost, OwnAuthority, PemSource, ProxyTls, RegistryMirrors,
+};
 use dfget_core::Authority;
 use dfget_origin::Trust;
 use dfget_proxy::Realms;
@@ -16,10 +18,12 @@ use regex::Regex;
 use rustls_pki_types::CertificateDer;
 use tracing::{info, warn};
 
-use crate::RunError;
+use crate::error::{RootsError, RunError};
 
 /// The trust of every origin.
 pub(crate) struct TrustBook {
+    /// Registries that are mirrored, where something is said of their certificates.
+    mirrors: Vec<(Authority, Trust)>,
     special: Vec<(Regex, Trust)>,
     default: Trust,
 }
@@ -138,10 +142,11 @@ fn outside(authority: &CertificateAuthority, cert: &PemSource, hijack: &Hijack) 
     ))
 }
 
-/// How each origin is verified: by the first entry of `hosts` that matches it, else by the
-/// system's own roots, of which `own`, the authority of the hijack, is none.
+/// How each origin is verified: as the mirror of this very host and port says, else by the first entry of
+/// `hosts` that matches it, else by the system's own roots, of which `own`, the authority of the hijack, is none.
 pub(crate) fn trust(
     hosts: &[HijackHost],
+    mirrors: &RegistryMirrors,
     own: Option<&CertificateDer<'_>>,
     announce: &dyn Fn(&str),
 ) -> Result<TrustBook, RunError> {
@@ -154,6 +159,17 @@ pub(crate) fn trust(
         Ok(Trust { config: roots.client_config(origin)?, insecure: origin.insecure })
     };
     let default = trust(&OriginTrust::default()).map_err(RunError::Trust)?;
+    let mut mirrored: Vec<(Authority, Trust)> = Vec::new();
+    for mirror in mirrors.configured().filter(|mirror| mirror.insecure || !mirror.certs.is_empty()) {
+        let authority = mirror.url.authority();
+        if mirror.insecure {
+            warn!("{authority}: this registry's certificate is not verified (insecure: true)");
+        }
+        let failed = |source| RunError::MirrorCertificates { registry: authority.to_string(), source };
+        let extra_roots = pem_roots(&mirror.certs).map_err(failed)?;
+        let trust = trust(&OriginTrust { insecure: mirror.insecure, extra_roots });
+        mirrored.push((authority.clone(), trust.map_err(|source| failed(source.into()))?));
+    }
     let mut special: Vec<(Regex, Trust)> = Vec::new();
     for (index, host) in hosts.iter().enumerate() {
         if host.insecure {
@@ -163,7 +179,7 @@ pub(crate) fn trust(
         let trust = trust(&origin).map_err(|source| RunError::HostCertificates { host: index, source })?;
         special.push((host.regx.clone(), trust));
     }
-    Ok(TrustBook { special, default })
+    Ok(TrustBook { mirrors: mirrored, special, default })
 }
 
 impl TrustBook {
@@ -175,6 +191,9 @@ impl TrustBook {
     }
 
     fn special(&self, authority: &Authority) -> Option<&Trust> {
+        if let Some((_, trust)) = self.mirrors.iter().find(|(mirror, _)| mirror == authority) {
+            return Some(trust);
+        }
         let name = authority.host_port();
         self.special.iter().find(|(regx, _)| regx.is_match(&name)).map(|(_, trust)| trust)
     }
@@ -210,13 +229,19 @@ pub(crate) fn place(source: &PemSource) -> String {
 }
 
 fn extra_roots(index: usize, host: &HijackHost) -> Result<Vec<CertificateDer<'static>>, RunError> {
+    pem_roots(&host.certs).map_err(|error| match error {
+        RootsError::File(source) => RunError::HostCertificates { host: index, source },
+        RootsError::Inline(source) => RunError::InlineCertificates { host: index, source },
+    })
+}
+
+/// The certificates of all these.
+fn pem_roots(sources: &[PemSource]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let mut roots = Vec::new();
-    for source in &host.certs {
+    for source in sources {
         roots.extend(match source {
-            PemSource::File(path) => read_certificates(path)
-                .map_err(|source| RunError::HostCertificates { host: index, source })?,
-            PemSource::Inline(text) => certificates_from_pem(text.expose().as_bytes())
-                .map_err(|source| RunError::InlineCertificates { host: index, source })?,
+            PemSource::File(path) => read_certificates(path)?,
+            PemSource::Inline(text) => certificates_from_pem(text.expose().as_bytes())?,
         });
     }
     Ok(roots)

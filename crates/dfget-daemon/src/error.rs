@@ -71,6 +71,14 @@ pub enum RunError {
         /// Why.
         source: CertificateListError,
     },
+    /// `certs` of a registry that is mirrored cannot be used.
+    #[error("certs of the mirror of {registry}: {source}")]
+    MirrorCertificates {
+        /// Which.
+        registry: String,
+        /// Why.
+        source: RootsError,
+    },
     /// No origin could be verified at all.
     #[error(transparent)]
     Trust(TrustError),
@@ -106,6 +114,17 @@ pub enum RunError {
     System(#[from] io::Error),
 }
 
+/// Why certificates to be trusted cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    /// Those of a file, or all together.
+    #[error(transparent)]
+    File(#[from] TrustError),
+    /// Those that stand in the configuration itself.
+    #[error(transparent)]
+    Inline(#[from] CertificateListError),
+}
+
 impl RunError {
     /// What the process is to exit with: 78 for what the configuration's author has to mend,
     /// 1 for the rest.
@@ -117,7 +136,8 @@ impl RunError {
             | Self::Listener { .. }
             | Self::Scope(_)
             | Self::HostCertificates { .. }
-            | Self::InlineCertificates { .. } => ConfigErrors::EXIT_CODE,
+            | Self::InlineCertificates { .. }
+            | Self::MirrorCertificates { .. } => ConfigErrors::EXIT_CODE,
             Self::Pair(PairError::Create(_) | PairError::Io { .. }) => 1,
             Self::Pair(_) => ConfigErrors::EXIT_CODE,
             Self::Log(_)

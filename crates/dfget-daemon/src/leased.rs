@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dfget_config::{Config, Paths, Proxy as ProxyConfig};
+use dfget_config::{Config, Paths, Proxy as ProxyConfig, RegistryMirrors};
 use dfget_lease::{Lock, try_lock};
 use dfget_origin::Upstream;
 use dfget_telemetry::logging::{self, LogOptions};
@@ -76,7 +76,7 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     open_files::raise_limit();
     let said = std::cell::RefCell::new(Vec::new());
     let announce = |line: &str| said.borrow_mut().push(line.to_owned());
-    let trust = certificates::trust(&[], None, &announce)?;
+    let trust = certificates::trust(&[], &RegistryMirrors::default(), None, &announce)?;
     let paths = Paths { log_dir: Some(options.log_dir.clone()), data_dir: options.data_dir.clone() };
     let config = Config::new(ProxyConfig::default(), paths);
     let parts = Parts::build(&config, trust, options.upstream, &announce)?;

@@ -20,7 +20,7 @@ mod settings;
 mod signals;
 mod upkeep;
 
-pub use error::RunError;
+pub use error::{RootsError, RunError};
 pub use leased::{LeasedOptions, run_leased};
 pub use pem_rules::PemRules;
 pub use run::run;

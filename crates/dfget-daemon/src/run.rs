@@ -64,7 +64,7 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     };
     let own = authority.as_ref().map(|hijack| hijack.authority.certificate());
     let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
-    let trust = certificates::trust(hosts, own, announce)?;
+    let trust = certificates::trust(hosts, &proxy.mirrors, own, announce)?;
     let certificate = authority.as_ref().map(|hijack| hijack.authority.certificate_pem());
     let (leaves, trusted) = match authority {
         Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
@@ -233,6 +233,12 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
         info!("started metrics server at tcp://{}", shown(metrics));
     }
     info!("serve proxy at tcp://{proxy}");
+    if config.proxy.mirrors.is_enabled() {
+        let registries = config.proxy.mirrors.configured().map(|mirror| mirror.url.to_string());
+        let any = config.proxy.mirrors.dynamic.map(|_| "any registry that a client names".to_owned());
+        let all: Vec<String> = registries.chain(any).collect();
+        info!("serve there as a mirror of {}", all.join(", "));
+    }
     announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
     if let Some(log_dir) = &config.paths.log_dir {
         announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));

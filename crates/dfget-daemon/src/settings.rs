@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{Concurrent, Config, Proxy};
+use dfget_config::{self as config, Concurrent, Config, Proxy, RegistryMirror, RegistryMirrors};
 use dfget_core::Backoff;
 use dfget_origin::{Budget, Retries, Timeouts};
 use dfget_proxy::{
-    AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions, Realms,
+    AccessOptions, Admission, AllowedTarget, Entrance, Hijack, Mirror, MirrorTasks, Mirrors, ProxyLogin,
+    ProxyOptions, Realms,
 };
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
@@ -84,9 +85,24 @@ pub(crate) fn entrance(
     Entrance {
         rules: proxy.rules.clone(),
         admission: Admission { login, targets: targets.collect() },
+        mirrors: mirrors(&proxy.mirrors),
         hijack,
         tls,
         ..Entrance::default()
+    }
+}
+
+fn mirrors(mirrors: &RegistryMirrors) -> Mirrors {
+    let tasks = |tasks: config::MirrorTasks| match tasks {
+        config::MirrorTasks::Digests => MirrorTasks::Digests,
+        config::MirrorTasks::Rules => MirrorTasks::Rules,
+        config::MirrorTasks::Nothing => MirrorTasks::Nothing,
+    };
+    let mirror = |mirror: &RegistryMirror| Mirror { url: mirror.url.clone(), tasks: tasks(mirror.tasks) };
+    Mirrors {
+        main: mirrors.main.as_ref().map(mirror),
+        dynamic: mirrors.dynamic.map(tasks),
+        extra: mirrors.extra.iter().map(mirror).collect(),
     }
 }
 

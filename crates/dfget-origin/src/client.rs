@@ -191,6 +191,19 @@ impl OriginClient {
         self.send_hop(request, None).await.map(|(response, _)| response)
     }
 
+    /// As [`Self::send`] to a host that the client chose, which must not be this machine, a host of the
+    /// link, or a metadata service.
+    ///
+    /// # Errors
+    /// As [`Self::send`], and [`ConnectError::NotForClients`].
+    pub async fn send_to_clients_choice(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, OriginError> {
+        let sent = self.send_hop(request, Some(AddressClass::Network)).await;
+        sent.map(|(response, _)| response).map_err(OriginError::of_clients_choice)
+    }
+
     /// As [`Self::send`]; `registry` restricts the addresses (see [`crate::connect::reach`]).
     /// Returns the class of the address that answered too.
     pub(crate) async fn send_hop(

@@ -55,6 +55,17 @@ pub enum ConnectError {
         /// The address found.
         address: IpAddr,
     },
+    /// A client named a registry at an address that it must not name.
+    #[error(
+        "{host_port} ({address}) is not for a client to name: loopback, link-local and metadata addresses are \
+         served only where the configuration names them (`registryMirror.url`, `extraRegistryMirrors`)"
+    )]
+    NotForClients {
+        /// What was named.
+        host_port: String,
+        /// The address found.
+        address: IpAddr,
+    },
     /// The daemon ends.
     #[error("the daemon is shutting down")]
     Closing,
@@ -133,10 +144,31 @@ impl OriginError {
     #[must_use]
     pub const fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connect(ConnectError::Forbidden { .. } | ConnectError::Tls { .. })
+            Self::Connect(
+                ConnectError::Forbidden { .. }
+                | ConnectError::NotForClients { .. }
+                | ConnectError::Tls { .. },
+            )
             | Self::Redirect(_)
             | Self::Target { .. } => false,
             Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } | Self::Resting { .. } => true,
+        }
+    }
+
+    /// Whether the client asked for what it must not (403 rather than 502).
+    #[must_use]
+    pub const fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::NotForClients { .. }))
+    }
+
+    /// What became of a request whose host the client chose: not a redirect, but its own word led
+    /// to an address that is refused.
+    pub(crate) fn of_clients_choice(self) -> Self {
+        match self {
+            Self::Connect(ConnectError::Forbidden { host_port, address }) => {
+                Self::Connect(ConnectError::NotForClients { host_port, address })
+            }
+            other => other,
         }
     }
 

@@ -37,6 +37,9 @@ pub struct FetchRequest {
     pub url: Url,
     /// Headers of each request for it; credentials among them.
     pub headers: HeaderMap,
+    /// Whether the client chose the host, not merely the path: it must not lead to this machine, the
+    /// link, or a metadata service then.
+    pub clients_choice: bool,
 }
 
 /// The answer to a [`FetchRequest`], of whatever status.
@@ -75,10 +78,13 @@ impl OriginClient {
         for (name, value) in extra {
             headers.insert(name, value.clone());
         }
-        let mut registry = None;
+        let mut registry = request.clients_choice.then_some(AddressClass::Network);
         let mut target = request.url.clone();
         loop {
-            let (response, class) = self.hop(&Method::GET, &target, &headers, registry).await?;
+            let hop = self.hop(&Method::GET, &target, &headers, registry).await;
+            let chosen = request.clients_choice && visited.len() == 1;
+            let (response, class) =
+                hop.map_err(|error| if chosen { error.of_clients_choice() } else { error })?;
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, redirected: visited.len() > 1 });
             }
@@ -151,7 +157,8 @@ impl OriginClient {
         for (name, value) in extra {
             headers.insert(name, value.clone());
         }
-        self.send(hop_request(method, &request.url, &headers)?).await
+        let hop = hop_request(method, &request.url, &headers)?;
+        if request.clients_choice { self.send_to_clients_choice(hop).await } else { self.send(hop).await }
     }
 
     /// As [`Self::ask`], by GET or HEAD; and patiently as [`Self::fetch_patiently`].
@@ -170,7 +177,12 @@ impl OriginClient {
         }
         let mut patience = Patience::new(&request.url, self.timeouts().stall);
         loop {
-            let outcome = self.hop(&method, &request.url, &headers, None).await.map(|(answer, _)| answer);
+            let registry = request.clients_choice.then_some(AddressClass::Network);
+            let answered = self.hop(&method, &request.url, &headers, registry).await;
+            let outcome = match answered {
+                Err(error) if request.clients_choice => Err(error.of_clients_choice()),
+                answered => answered.map(|(answer, _)| answer),
+            };
             let refused = outcome.as_ref().is_ok_and(is_refusal);
             match patience.decide(outcome, refused) {
                 ControlFlow::Break(outcome) => return outcome,

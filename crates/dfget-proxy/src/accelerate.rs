@@ -16,6 +16,7 @@ use crate::access::Verdict;
 use crate::answer::{failed, not_stored, own, refuse_or_pass_on, unsatisfiable};
 use crate::body::ResponseBody;
 use crate::handler::Proxy;
+use crate::mirror::Mirrored;
 use crate::permission::{self, Permission};
 use crate::respond;
 use crate::wishes::Wishes;
@@ -51,7 +52,8 @@ impl Proxy {
         request: &Request<Incoming>,
     ) -> Result<Accelerated, &'static str> {
         let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        Accelerated::read(options, permissions, url, wishes, request.headers(), request.version())
+        let (headers, mirrored) = (request.headers(), request.extensions().get::<Mirrored>());
+        Accelerated::read(options, permissions, url, wishes, headers, request.version(), mirrored)
     }
 
     /// Answers a GET that becomes a task: a rule says so, or the client.

@@ -15,6 +15,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::handler::ProxyOptions;
+use crate::mirror::Mirrored;
 use crate::permission::{self, Permissions};
 use crate::wishes::Wishes;
 
@@ -59,6 +60,7 @@ impl Accelerated {
         wishes: Wishes,
         headers: &HeaderMap,
         version: Version,
+        mirrored: Option<&Mirrored>,
     ) -> Result<Self, &'static str> {
         let http_1_0 = version == Version::HTTP_10;
         let filter = wishes.filter.as_ref().unwrap_or(&options.filter);
@@ -68,7 +70,10 @@ impl Accelerated {
             piece_length: wishes.piece_length,
             ..TaskParts::default()
         };
-        let reference = ContentReference::of_path(url.path());
+        let reference = match mirrored {
+            Some(mirrored) => mirrored.reference(&url),
+            None => ContentReference::of_path(url.path()),
+        };
         let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
         let if_range = headers.get(IF_RANGE).cloned();
         let named = reference.as_ref().map(|reference| reference.digest);
@@ -86,7 +91,8 @@ impl Accelerated {
             Some(content) => TaskId::of_content(content),
             None => TaskId::of(url.as_str(), filter, parts, by_digest),
         };
-        let fetch = FetchRequest { url, headers: for_content(headers) };
+        let clients_choice = mirrored.is_some_and(|mirrored| mirrored.clients_choice);
+        let fetch = FetchRequest { url, headers: for_content(headers), clients_choice };
         let task = TaskRequest {
             id,
             key,

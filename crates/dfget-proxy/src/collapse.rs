@@ -31,6 +31,7 @@ use crate::access::{Word, word_of};
 use crate::answers::{Kept, Place, Since};
 use crate::body::{ResponseBody, empty};
 use crate::handler::Proxy;
+use crate::mirror::is_clients_choice;
 use crate::permission::Permission;
 use crate::respond;
 use crate::token;
@@ -107,7 +108,8 @@ impl Proxy {
         };
         self.metrics().not_via_dragonfly();
         let head = request.method() == Method::HEAD;
-        let fetch = FetchRequest { url, headers: for_content(request.headers()) };
+        let clients_choice = is_clients_choice(request.extensions());
+        let fetch = FetchRequest { url, headers: for_content(request.headers()), clients_choice };
         let name =
             |head| self.inner.access.permissions().question(&authority, &fetch.headers, &fetch.url, head);
         let (with_body, without) = (name(false), name(true));

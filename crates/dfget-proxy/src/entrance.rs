@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::admission::Admission;
+use crate::mirror::Mirrors;
 use crate::realms::Realms;
 
 /// What holds for the clients that come by one listener.
@@ -26,6 +27,8 @@ pub struct Entrance {
     pub admission: Admission,
     /// What becomes a task, in order (`proxies`).
     pub rules: Vec<Rule>,
+    /// Which registries are served to clients that take the port for one.
+    pub mirrors: Mirrors,
     /// Whose connections are opened; `None` = every CONNECT is a blind tunnel.
     pub hijack: Option<Arc<Hijack>>,
     /// Clients speak TLS to the listener itself; `None` = plain HTTP.

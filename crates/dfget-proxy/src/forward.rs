@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::body::{ResponseBody, forwarded};
 use crate::handler::Proxy;
+use crate::mirror::is_clients_choice;
 use crate::respond;
 
 impl Proxy {
@@ -25,9 +26,15 @@ impl Proxy {
         parts.headers.remove(EXPECT);
         parts.headers.remove(HOST);
         strip_dragonfly(&mut parts.headers);
+        let clients_choice = is_clients_choice(&parts.extensions);
         parts.extensions.clear();
         let request = Request::from_parts(parts, body.map_err(Into::into).boxed_unsync());
-        match self.origin().send(request).await {
+        let sent = if clients_choice {
+            self.origin().send_to_clients_choice(request).await
+        } else {
+            self.origin().send(request).await
+        };
+        match sent {
             Ok(response) => pass_on(response),
             Err(error) => {
                 warn!(origin = url.host_str(), "no answer to a forwarded request: {error}");

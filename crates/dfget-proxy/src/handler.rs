@@ -24,6 +24,7 @@ use crate::body::{ResponseBody, counted};
 use crate::collapse::Asked;
 use crate::dump::Dump;
 use crate::entrance::Entrance;
+use crate::mirror::Mirrored;
 use crate::permission::Permission;
 use crate::realms::Realms;
 use crate::respond;
@@ -133,14 +134,16 @@ impl Proxy {
         if request.method() == Method::CONNECT {
             return Box::pin(self.connect(entrance, request)).await;
         }
+        if request.uri().scheme().is_none() {
+            return Box::pin(self.serve_as_registry(entrance, request)).await;
+        }
         let url = Url::parse(&request.uri().to_string()).ok();
         let Some((url, authority)) =
             url.and_then(|url| Authority::of_url(&url).map(|authority| (url, authority)))
         else {
             return respond::text(
                 StatusCode::NOT_FOUND,
-                "this is an HTTP proxy, not a web server: set HTTPS_PROXY (or HTTP_PROXY) to this address; \
-                 serving as a registry mirror is not supported yet",
+                "this is a proxy for http and https; the request's URL is of neither kind, or names no host",
             );
         };
         if !url.username().is_empty() || url.password().is_some() {
@@ -189,17 +192,22 @@ impl Proxy {
         }
     }
 
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         entrance: &Entrance,
         url: Url,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let wishes = match Wishes::read(request.headers()) {
             Ok(wishes) => wishes,
             Err(refused) => return respond::text(StatusCode::BAD_REQUEST, &refused.to_string()),
         };
-        let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
+        let get = request.method() == Method::GET;
+        let decided = match request.extensions_mut().get_mut::<Mirrored>() {
+            Some(mirrored) => mirrored.decide(&entrance.rules, get, &url),
+            None => decide(&entrance.rules, get, &url),
+        };
+        let decision = match decided {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };
@@ -211,10 +219,10 @@ impl Proxy {
             redact_url(url.as_str())
         );
         // A rule's `direct` is the site's word, and stands above the client's.
-        let direct = decision.rule.is_some_and(|rule| entrance.rules[rule].direct);
-        let is_get = request.method() == Method::GET;
-        let wanted = is_get && (wishes.stored_only || (wishes.use_p2p && decision.rule.is_none()));
-        let verified = is_get && wishes.digest.is_some();
+        let direct = decision.rule.is_some_and(|rule| entrance.rules[rule].direct)
+            || request.extensions().get::<Mirrored>().is_some_and(Mirrored::is_direct);
+        let wanted = get && (wishes.stored_only || (wishes.use_p2p && decision.rule.is_none() && !direct));
+        let verified = get && wishes.digest.is_some();
         if !direct
             && !wanted
             && !verified

@@ -1,7 +1,7 @@
 //! The HTTP(S) proxy: listener, CONNECT, hijack, rules, access check, forwarding.
 //!
 //! Each request goes one way: admission (who may use the proxy, for which target) → CONNECT
-//! (hijacked, or a blind tunnel) or absolute-form → rule → task or forward. It decides who may
+//! (hijacked, or a blind tunnel), absolute-form, or as to a registry (mirror) → rule → task or forward. It decides who may
 //! have a stored content and turns every error into an answer; it fetches and stores nothing
 //! itself, and it changes nothing in what it forwards but what concerns one connection only.
 
@@ -19,6 +19,7 @@ mod entrance;
 mod forward;
 mod handler;
 mod listener;
+mod mirror;
 mod permission;
 mod realms;
 mod respond;
@@ -30,4 +31,5 @@ pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
 pub use entrance::{Distrust, Entrance, Hijack, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};
+pub use mirror::{Mirror, MirrorTasks, Mirrors};
 pub use realms::Realms;

@@ -79,6 +79,9 @@ pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
 
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
+    if error.is_forbidden() {
+        return text(StatusCode::FORBIDDEN, &error.to_string());
+    }
     of(ErrorType::Backend, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
 }
 
@@ -90,6 +93,9 @@ pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
+    if error.is_forbidden() {
+        return text(StatusCode::FORBIDDEN, &error.to_string());
+    }
     let kind = if error.is_the_origins() { ErrorType::Backend } else { ErrorType::Daemon };
     of(kind, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
 }

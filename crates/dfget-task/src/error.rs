@@ -69,6 +69,16 @@ pub struct Mismatch {
 }
 
 impl ContentError {
+    /// Whether the client asked for what it must not (403 rather than 502).
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            Self::Origin(error) => error.is_forbidden(),
+            Self::Shared(error) => error.is_forbidden(),
+            _ => false,
+        }
+    }
+
     /// Whether it was time that ran out (504 rather than 502).
     #[must_use]
     pub fn is_timeout(&self) -> bool {

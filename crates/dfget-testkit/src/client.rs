@@ -92,6 +92,15 @@ impl Client {
         Ok(Ok(Connection { stream: BufReader::new(wire), form: Form::Origin }))
     }
 
+    /// A connection to the proxy itself, as to a registry: targets are paths, and the authority of a request's URL
+    /// is its `Host` alone.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub fn open_registry(&self) -> io::Result<Connection> {
+        Ok(Connection { stream: BufReader::new(Wire::dial(self.proxy)?), form: Form::Origin })
+    }
+
     /// Asks for a tunnel to `authority` and gives it raw; the inner `Err` is the refusal.
     ///
     /// # Errors

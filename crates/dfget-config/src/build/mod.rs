@@ -4,6 +4,7 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod mirror;
 mod node;
 mod pem;
 mod proxy;

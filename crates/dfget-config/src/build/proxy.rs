@@ -3,7 +3,7 @@
 use dfget_core::{Authority, Redirect, Rule, Scheme, UrlFilter};
 use regex::Regex;
 
-use super::{Context, authority, listen, pem, tls};
+use super::{Context, authority, listen, mirror, pem, tls};
 use crate::{
     BasicAuth, Code, Hijack, HijackHost, OwnAuthority, Proxy, Secret, WhiteListEntry,
     read::{Expected, Field, PATTERN, Section},
@@ -44,10 +44,11 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .filter_map(|(item, section)| rule(item, section, report))
             .collect(),
         hijack: section.get("hijackHTTPS").and_then(|field| hijack(field, own, context)),
+        mirrors: mirror::mirrors(section, context),
     }
 }
 
-fn sections<'a>(items: Vec<Field<'a>>, report: &mut Report) -> Vec<(Field<'a>, Section<'a>)> {
+pub(super) fn sections<'a>(items: Vec<Field<'a>>, report: &mut Report) -> Vec<(Field<'a>, Section<'a>)> {
     items.into_iter().filter_map(|item| item.section(report).map(|section| (item, section))).collect()
 }
 

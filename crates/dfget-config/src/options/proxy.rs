@@ -3,13 +3,47 @@
 use super::{Kind, LISTEN_PART, NAMESPACE, Opt};
 
 const MIRROR: &[Opt] = &[
-    Opt::part("url", Kind::Text, "the registry behind it; `https://` goes without saying"),
-    Opt::part("dynamic", Kind::Boolean, "let the header `X-Dragonfly-Registry` name the registry"),
-    Opt::part("insecure", Kind::Boolean, "do not verify its certificate"),
-    Opt::part("certs", Kind::List(&Kind::Pem), "authorities trusted for it"),
-    Opt::part("direct", Kind::Boolean, "forward only"),
-    Opt::part("useProxies", Kind::Boolean, "let `proxies` say what becomes a task"),
+    MIRROR_URL,
+    Opt::full(
+        "dynamic",
+        Kind::Boolean,
+        "false",
+        "let clients name any registry, by the header `X-Dragonfly-Registry` or by `ns` in the query; it is reached by https and verified as usual, and must not stand on this machine or on its link",
+    ),
+    MIRROR_INSECURE,
+    MIRROR_CERTS,
+    MIRROR_DIRECT,
+    MIRROR_USE_PROXIES,
 ];
+
+const EXTRA_MIRROR: &[Opt] = &[
+    MIRROR_URL,
+    Opt::later("dynamic", Kind::Boolean, "had no effect in 2.0.9 either", "an entry is chosen by its host")
+        .harmless(&["false"])
+        .remedy("write it under `registryMirror`"),
+    MIRROR_INSECURE,
+    MIRROR_CERTS,
+    MIRROR_DIRECT,
+    MIRROR_USE_PROXIES,
+];
+
+const MIRROR_URL: Opt = Opt::full(
+    "url",
+    Kind::Text,
+    "",
+    "the registry: `https://host[:port][/path]`; `https://` goes without saying",
+);
+const MIRROR_INSECURE: Opt =
+    Opt::full("insecure", Kind::Boolean, "false", "do not verify the certificate of `url`");
+const MIRROR_CERTS: Opt =
+    Opt::full("certs", Kind::List(&Kind::Pem), "", "authorities trusted for `url`, besides the system's");
+const MIRROR_DIRECT: Opt = Opt::full("direct", Kind::Boolean, "false", "forward only, cache nothing");
+const MIRROR_USE_PROXIES: Opt = Opt::full(
+    "useProxies",
+    Kind::Boolean,
+    "false",
+    "let `proxies` say what is cached; false = blobs and manifests by digest",
+);
 
 const RULE: &[Opt] = &[
     Opt::full("regx", Kind::Pattern, "", "searched in the whole URL, not anchored; required"),
@@ -143,20 +177,18 @@ pub(crate) const PROXY: &[Opt] = &[
     Opt::later("maxConcurrency", Kind::Integer(0, i64::MAX), "requests at once", "requests are not limited")
         .harmless(&["0"]),
     Opt::full("security", Kind::Section(SECURITY), "", "TLS on the proxy's own port"),
-    Opt::later(
+    Opt::full(
         "registryMirror",
         Kind::Section(MIRROR),
-        "requests sent to the port as if it were a registry",
-        "it serves requests sent to the port as if it were a registry",
-    )
-    .remedy("clients that use `HTTPS_PROXY` do not need it: keep it, or remove it"),
-    Opt::later(
+        "",
+        "the registry that is served to clients which take the port for a registry",
+    ),
+    Opt::full(
         "extraRegistryMirrors",
-        Kind::Sections(MIRROR),
-        "had no effect in 2.0.9 either",
-        "it had no effect in 2.0.9 either",
-    )
-    .remedy("remove it"),
+        Kind::Sections(EXTRA_MIRROR),
+        "",
+        "more of them, for clients that name their host by `ns` or `X-Dragonfly-Registry`",
+    ),
     Opt::full(
         "dumpHTTPContent",
         Kind::Boolean,

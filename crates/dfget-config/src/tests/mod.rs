@@ -5,6 +5,7 @@ mod defaults;
 mod errors;
 mod every_key;
 mod hostile;
+mod mirror;
 mod page;
 mod values;
 mod warnings;

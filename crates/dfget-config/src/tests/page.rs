@@ -32,10 +32,6 @@ hijackHTTPS:
     - regx: <your.private.registry>
 "#;
 
-const MIRROR: &str = "1:1: registryMirror: known, not yet supported: \
-    it serves requests sent to the port as if it were a registry; \
-    clients that use `HTTPS_PROXY` do not need it: keep it, or remove it";
-
 /// Where `cert` and `key` are found.
 fn pair(hijack: &Hijack) -> [&Path; 2] {
     match &hijack.authority {
@@ -59,10 +55,10 @@ fn check(config: &Config) {
 fn the_page_as_printed_loads_and_the_placeholder_is_said() {
     let loaded = load_text(PAGE).unwrap();
     check(&loaded.config);
+    assert!(loaded.config.proxy.mirrors.main.is_none());
     assert_eq!(
         said(Ok(loaded)),
         [
-            MIRROR,
             "5:8: registryMirror.url: the placeholder of the documentation is still here \
              (got `<your.private.registry>`); \
              write your registry, for example `url: registry.example.com`",
@@ -79,14 +75,14 @@ fn the_page_filled_in_loads_and_the_open_pattern_is_said() {
     check(&loaded.config);
     let hijack = loaded.config.proxy.hijack.as_ref().unwrap();
     assert!(hijack.hosts[0].regx.is_match("registry.example.com:443"));
+    let mirror = loaded.config.proxy.mirrors.main.as_ref().unwrap();
+    assert_eq!(mirror.url.to_string(), "https://registry.example.com", "a bare host means https");
+    assert!(loaded.config.proxy.mirrors.dynamic.is_some());
     assert_eq!(
         said(Ok(loaded)),
-        [
-            MIRROR,
-            "24:13: hijackHTTPS.hosts[0].regx: not anchored, it matches every `host:port` that contains it, \
+        ["24:13: hijackHTTPS.hosts[0].regx: not anchored, it matches every `host:port` that contains it, \
              `not-registry.example.com.example.org:443` too (got `registry.example.com`); \
-             write `regx: '^registry\\.example\\.com:443$'`; for another port, write it in place of the 443",
-        ]
+             write `regx: '^registry\\.example\\.com:443$'`; for another port, write it in place of the 443",]
     );
 }
 

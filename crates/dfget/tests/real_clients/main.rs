@@ -16,7 +16,11 @@ mod direct;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod docker;
+#[cfg(test)]
 mod kill;
+#[cfg(test)]
+mod mirror;
 #[cfg(test)]
 mod page;
 #[cfg(test)]
@@ -28,5 +32,7 @@ mod rights;
 #[cfg(test)]
 mod run;
 mod sick;
+#[cfg(test)]
+mod sources;
 #[cfg(test)]
 mod support;

@@ -25,6 +25,16 @@ pub(crate) enum User {
 }
 
 impl User {
+    /// Name and password as the file of `docker login` has them.
+    const fn encoded(self) -> &'static str {
+        match self {
+            Self::Nobody => "",
+            Self::Dev => "ZGV2OnNlY3JldA==",
+            Self::Guest => "Z3Vlc3Q6dmlzaXRvcg==",
+            Self::Forger => "ZGV2Omd1ZXNzZWQ=",
+        }
+    }
+
     /// Name and password.
     pub(crate) const fn credential(self) -> Option<(&'static str, &'static str)> {
         match self {
@@ -82,7 +92,7 @@ enum Way {
     Proxied,
     /// By `dfget run`.
     Leased,
-    /// As if there were no proxy.
+    /// As if there were no proxy; a mirror is the business of its configuration.
     Direct,
 }
 
@@ -109,8 +119,11 @@ impl Client {
             fs::create_dir_all(home.join(part)).expect("/tmp is ours");
         }
         if let Some((name, password)) = user.credential() {
-            let account = format!(r#"{{"username": "{name}", "password": "{password}"}}"#);
-            let hosts = ["basic", "token"].map(|r| format!(r#""{}": {account}"#, Registries::host(r)));
+            let auth = user.encoded();
+            let account = format!(r#"{{"username": "{name}", "password": "{password}", "auth": "{auth}"}}"#);
+            // At a mirror a client shows what it has for the mirror's address.
+            let hosts = [Registries::host("basic"), Registries::host("token"), "127.0.0.1:65001".to_owned()];
+            let hosts = hosts.map(|host| format!(r#""{host}": {account}"#));
             let text = format!(r#"{{"auths": {{{}}}}}"#, hosts.join(", "));
             fs::write(home.join(".docker/config.json"), text).expect("/tmp is ours");
         }
@@ -155,6 +168,7 @@ impl Client {
         }
         if let Some((name, password)) = self.user.credential() {
             command.env("APPTAINER_DOCKER_USERNAME", name).env("APPTAINER_DOCKER_PASSWORD", password);
+            command.env("REGISTRY_AUTH_FILE", self.home.join(".docker/config.json"));
         }
         command
     }

@@ -41,6 +41,24 @@ impl Daemon {
         Self::start_in(Path::new("/"))
     }
 
+    /// The same with one more rule, by its pattern.
+    #[track_caller]
+    pub(crate) fn start_with_rule(regx: &str) -> Self {
+        configure("");
+        let (file, last) = (Path::new(CONFIG_DIR).join("dfget.yaml"), "    - regx: manifests/sha256.*\n");
+        let text = fs::read_to_string(&file).expect("it was written");
+        fs::write(&file, text.replace(last, &format!("{last}    - regx: '{regx}'\n"))).expect("/etc is ours");
+        Self::start_in(Path::new("/"))
+    }
+
+    /// A daemon with this configuration and no other.
+    #[track_caller]
+    pub(crate) fn start_as(configuration: &str) -> Self {
+        fs::create_dir_all(CONFIG_DIR).expect("/etc is ours");
+        fs::write(Path::new(CONFIG_DIR).join("dfget.yaml"), configuration).expect("/etc is ours");
+        Self::start_in(Path::new("/"))
+    }
+
     /// The daemon as `/etc/dragonfly` stands, started in this directory. It answers when this returns.
     #[track_caller]
     pub(crate) fn start_in(directory: &Path) -> Self {

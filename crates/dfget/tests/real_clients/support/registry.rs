@@ -41,6 +41,13 @@ impl Registries {
         Self
     }
 
+    /// The library, whose objects come at this many bytes a second on each connection (`4m`).
+    #[track_caller]
+    pub(crate) fn start_library(rate: &str) -> Self {
+        Self::call("start", &["library"], &[("SLOW_RATE", rate)]);
+        Self
+    }
+
     /// Ends one; nobody answers at its address afterwards.
     #[track_caller]
     pub(crate) fn stop(&self, name: &str) {
@@ -52,6 +59,22 @@ impl Registries {
         let file = "/tmp/registries/htpasswd";
         let accounts = fs::read_to_string(file).expect("the basic registry was started");
         fs::write(file, accounts.replace("dev:", "former:")).expect("/tmp is ours");
+    }
+
+    /// The URL of the registry.
+    pub(crate) fn url(name: &str) -> String {
+        format!("{}://{}", if name == "plain" { "http" } else { "https" }, Self::host(name))
+    }
+
+    /// The answers with a whole blob or a large part of one: neither configs nor the bytes that tell of a right.
+    #[track_caller]
+    pub(crate) fn blobs(&self, name: &str) -> Vec<Request> {
+        let mut found = self.requests(if name == "redirect" { "files" } else { name });
+        found.retain(|request| {
+            let is_blob = request.path.contains("/blobs/sha256") && matches!(request.status, 200 | 206);
+            request.method == "GET" && is_blob && request.body_bytes > 64 << 10
+        });
+        found
     }
 
     /// Host, and port where it is not 443, of the registry.
@@ -72,7 +95,7 @@ impl Registries {
         run(Command::new("curl")
             .args(["--silent", "--output", "/dev/null", "--max-time", "10", "--cacert"])
             .arg(clients_dir().join("ca/origins.crt"))
-            .arg(format!("https://{}/v2/?{mark}", Self::host(name))))
+            .arg(format!("{}/v2/?{mark}", Self::url(name))))
         .ok();
         let text = until(&format!("{mark} in the log of {name}"), || {
             Self::log(name).filter(|text| text.contains(&mark))
