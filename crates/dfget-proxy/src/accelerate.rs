@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored};
-use http::header::{HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::header::HeaderMap;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use tracing::warn;
@@ -28,28 +28,39 @@ enum Step {
 }
 
 impl Proxy {
-    /// Answers a GET that a rule makes a task.
+    /// Answers a GET that a rule makes a task, and a HEAD of the like.
     pub(crate) async fn accelerate(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
         let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        let read = Accelerated::read(options, permissions, url.clone(), request.headers(), request.version());
+        let read = Accelerated::read(options, permissions, url.clone(), &request);
         let Some(accelerated) = read else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };
-        let conditional = is_conditional(request.headers());
+        let conditional = !accelerated.conditions.is_empty();
         if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
             // What such a request means is for the origin to decide.
             return Box::pin(self.forward(&url, request)).await;
         }
+        if accelerated.head {
+            return match Box::pin(self.head_of_stored(&accelerated)).await {
+                Some(response) => response,
+                None => Box::pin(self.forward(&url, request)).await,
+            };
+        }
         self.metrics().via_dragonfly();
         let request = accelerated;
         if conditional {
+            if let Some(stored) = self.inner.tasks.stored(&request.task)
+                && let Step::Respond(response) = self.serve_stored(&request, stored).await
+            {
+                return response;
+            }
             // The same, but what comes of it must have the digest all the same.
             return Box::pin(self.own_request(&request)).await;
         }
         let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
-                Found::Stored(stored) => self.serve_stored(&request, &stored).await,
+                Found::Stored(stored) => self.serve_stored(&request, stored).await,
                 Found::Running(task) => Box::pin(self.join_running(&request, task)).await,
                 Found::Unanswered => Step::Respond(Box::pin(self.own_request(&request)).await),
                 Found::Absent(lead) => {
@@ -100,7 +111,22 @@ impl Proxy {
         }
     }
 
-    async fn serve_stored(&self, request: &Accelerated, stored: &Stored) -> Step {
+    /// The answer to a HEAD, if its content is stored and the client may have it; else its own
+    /// request is to go on, and starts nothing.
+    async fn head_of_stored(&self, request: &Accelerated) -> Option<Response<ResponseBody>> {
+        let stored = self.inner.tasks.stored(&request.task)?;
+        if !stored.admits(&request.task) || !stored.is_known_to(&request.task.authority) {
+            return None;
+        }
+        let verdict = self.verdict(request, &stored.identity()).await;
+        if !matches!(verdict, Verdict::Allowed) {
+            return None;
+        }
+        self.metrics().via_dragonfly();
+        Some(self.respond_stored(request, stored).await)
+    }
+
+    async fn serve_stored(&self, request: &Accelerated, stored: Stored) -> Step {
         if !stored.admits(&request.task) {
             return Step::Respond(Box::pin(self.own_request(request)).await);
         }
@@ -126,15 +152,7 @@ impl Proxy {
             }
         }
         self.metrics().cache_hit();
-        let headers = stored.headers(authority);
-        let response = match request.resolve(&headers, stored.total()) {
-            Err(error) => unsatisfiable(error),
-            Ok(range) => {
-                let reader = stored.reader(&request.task, range.map(|(range, _)| range));
-                self.respond(request, reader, headers, range).await
-            }
-        };
-        Step::Respond(response)
+        Step::Respond(self.respond_stored(request, stored).await)
     }
 
     async fn join_running(&self, request: &Accelerated, task: Seat) -> Step {
@@ -205,11 +223,4 @@ impl Proxy {
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),
         }
     }
-}
-
-/// Whether the answer depends on what the client has already.
-fn is_conditional(headers: &HeaderMap) -> bool {
-    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE]
-        .iter()
-        .any(|name| headers.contains_key(name))
 }

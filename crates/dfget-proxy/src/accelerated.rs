@@ -3,16 +3,17 @@
 use std::time::Instant;
 
 use dfget_core::{
-    Authority, ByteRange, ContentKey, ContentReference, RangeError, RangeHeader, TaskId, TaskParts, UrlFilter,
+    Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, TaskId, TaskParts, UrlFilter,
 };
-use dfget_origin::headers::{for_content, is_strong, text};
+use dfget_origin::headers::{for_content, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;
-use http::Version;
-use http::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use http::{Method, Request, Version};
 use url::Url;
 use uuid::Uuid;
 
+use crate::condition::{Conditions, range_counts};
 use crate::handler::ProxyOptions;
 use crate::permission::{self, Permissions};
 
@@ -21,9 +22,13 @@ pub(crate) struct Accelerated {
     pub(crate) task: TaskRequest,
     /// The path's own word on the content, if it names one by digest.
     pub(crate) reference: Option<ContentReference>,
-    /// The client's `Range` and `If-Range`.
-    pub(crate) range: RangeHeader,
+    /// The client's `Range` and `If-Range`; only a GET has them.
+    pub(crate) range: Option<RangeSet>,
     pub(crate) if_range: Option<HeaderValue>,
+    /// Its other conditions, which the task's headers are without.
+    pub(crate) conditions: Conditions,
+    /// Only the head of the answer is wanted.
+    pub(crate) head: bool,
     /// The client speaks HTTP/1.0, which has no way to break a body off but by its length.
     pub(crate) http_1_0: bool,
     pub(crate) started: Instant,
@@ -36,14 +41,15 @@ fn attempt() -> Uuid {
 
 impl Accelerated {
     /// Reads a request for `url`; `None` if that names no origin.
-    pub(crate) fn read(
+    pub(crate) fn read<B>(
         options: &ProxyOptions,
         permissions: &Permissions,
         url: Url,
-        headers: &HeaderMap,
-        version: Version,
+        request: &Request<B>,
     ) -> Option<Self> {
-        let http_1_0 = version == Version::HTTP_10;
+        let headers = request.headers();
+        let http_1_0 = request.version() == Version::HTTP_10;
+        let head = request.method() == Method::HEAD;
         let ours = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let own_filter = ours("x-dragonfly-filter").map(UrlFilter::parse);
         let filter = own_filter.as_ref().unwrap_or(&options.filter);
@@ -53,13 +59,17 @@ impl Accelerated {
             ..TaskParts::default()
         };
         let reference = ContentReference::of_path(url.path());
-        let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
+        // Two lines of it are no list, but a mistake; of a HEAD it means nothing (RFC 9110, section 14.2).
+        let once = !head && headers.get_all(RANGE).iter().count() == 1;
+        let range = text(headers, &RANGE).filter(|_| once).and_then(RangeSet::parse);
         let if_range = headers.get(IF_RANGE).cloned();
         let key = match &reference {
             Some(reference) => ContentKey::named(reference.kind, &reference.digest),
             None => ContentKey::unnamed(url.as_str(), filter, parts),
         };
-        let fetch = FetchRequest { url, headers: for_content(headers) };
+        let mut asked_with = for_content(headers);
+        let conditions = Conditions::take(&mut asked_with);
+        let fetch = FetchRequest { url, headers: asked_with };
         let task = TaskRequest {
             id: TaskId::of(fetch.url.as_str(), filter, parts, reference.as_ref()),
             key,
@@ -67,11 +77,12 @@ impl Accelerated {
             authority: Authority::of_url(&fetch.url)?,
             credential: permissions.credential(&fetch.headers, &fetch.url).to_hex().into(),
             // Whether a conditional range counts shows only when the content's validators are known.
-            range: if if_range.is_some() { RangeHeader::Whole } else { range },
+            range: range.as_ref().filter(|_| if_range.is_none()).map_or(RangeHeader::Whole, RangeSet::single),
             fetch,
             peer: format!("{}-{}", options.peer_prefix, attempt()).into(),
         };
-        Some(Self { task, reference, range, if_range, http_1_0, started: Instant::now() })
+        let started = Instant::now();
+        Some(Self { task, reference, range, if_range, conditions, head, http_1_0, started })
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {
@@ -85,25 +96,19 @@ impl Accelerated {
         }
     }
 
-    /// The range that counts for a content described by `headers` (RFC 9110, section 13.1.5).
+    /// The range that counts for a download described by `headers`; of several at once none does.
     pub(crate) fn wanted(&self, headers: &HeaderMap) -> RangeHeader {
-        let holds = |condition: &HeaderValue| {
-            let condition = condition.to_str().unwrap_or_default();
-            let validator = if condition.starts_with('"') { ETAG } else { LAST_MODIFIED };
-            let strong = validator == LAST_MODIFIED || is_strong(condition);
-            strong && text(headers, &validator) == Some(condition)
-        };
-        if self.if_range.as_ref().is_none_or(holds) { self.range } else { RangeHeader::Whole }
+        self.counting(headers).map_or(RangeHeader::Whole, RangeSet::single)
     }
 
-    pub(crate) fn resolve(
-        &self,
-        headers: &HeaderMap,
-        total: u64,
-    ) -> Result<Option<(ByteRange, u64)>, RangeError> {
-        match self.wanted(headers) {
-            RangeHeader::Whole => Ok(None),
-            RangeHeader::One(spec) => spec.resolve(total).map(|range| Some((range, total))),
-        }
+    /// The parts wanted of a stored content of `total` bytes, described by `headers`.
+    pub(crate) fn parts(&self, headers: &HeaderMap, total: u64) -> Parts {
+        self.counting(headers).map_or(Parts::Whole, |range| range.resolve(total))
+    }
+
+    /// The `Range`, if `If-Range` lets it count.
+    fn counting(&self, headers: &HeaderMap) -> Option<&RangeSet> {
+        let counts = self.if_range.as_ref().is_none_or(|condition| range_counts(condition, headers));
+        self.range.as_ref().filter(|_| counts)
     }
 }

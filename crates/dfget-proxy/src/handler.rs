@@ -167,7 +167,7 @@ impl Proxy {
         url: Url,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
-        let decision = match decide(&entrance.rules, request.method() == Method::GET, &url) {
+        let decision = match decide(&entrance.rules, reads(request.method()), &url) {
             Ok(decision) => decision,
             Err(error) => return respond::text(StatusCode::BAD_GATEWAY, &error.to_string()),
         };
@@ -184,6 +184,11 @@ impl Proxy {
             Box::pin(self.forward(&decision.url, request)).await
         }
     }
+}
+
+/// Whether a request only asks for a content.
+const fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 impl std::fmt::Debug for Proxy {
