@@ -25,6 +25,8 @@ use crate::respond;
 
 const TASK: HeaderName = HeaderName::from_static("x-dragonfly-task");
 const PEER: HeaderName = HeaderName::from_static("x-dragonfly-peer");
+/// The part, where it was cut out of a stored content.
+const PART: HeaderName = HeaderName::from_static("x-dragonfly-range");
 
 impl Proxy {
     /// Sends the client's own request to the origin; its answer is for this client alone.
@@ -113,7 +115,7 @@ impl Proxy {
         request: &Accelerated,
         stored: Stored,
     ) -> Response<ResponseBody> {
-        let (headers, total) = (stored.headers(&request.task.authority), stored.total());
+        let (mut headers, total) = (stored.headers(&request.task.authority), stored.total());
         match request.conditions.judge(&headers) {
             Judgement::NotModified => return not_modified(&headers),
             Judgement::Failed => return precondition_failed(&headers),
@@ -126,7 +128,10 @@ impl Proxy {
                 let parts = Multipart::new(stored, request.task.clone(), &headers, parts);
                 return respond_parts(request, headers, parts).await;
             }
-            Parts::One(range) => Some(range),
+            Parts::One(range) => {
+                insert(&mut headers, PART, &format!("{}-{}", range.start, range.end - 1));
+                Some(range)
+            }
             Parts::Whole => None,
         };
         let reader = stored.reader(&request.task, range);
