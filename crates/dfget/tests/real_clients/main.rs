@@ -15,6 +15,8 @@ mod direct;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod h2spec;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod nginx;
