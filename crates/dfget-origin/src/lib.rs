@@ -21,7 +21,7 @@ mod resume;
 mod upstream;
 
 pub use address::AddressClass;
-pub use client::{Body, BoxError, OriginClient, OriginOptions, Timeouts, Trust, empty_body};
+pub use client::{Body, BoxError, OriginClient, OriginOptions, ServerWide, Timeouts, Trust, empty_body};
 pub use connect::keep_alive;
 pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};

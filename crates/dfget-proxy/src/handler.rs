@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dfget_core::{Authority, UrlFilter, decide};
-use dfget_origin::{ConnectError, OriginClient};
+use dfget_origin::{ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
 use http::header::HOST;
@@ -20,8 +20,8 @@ use url::Url;
 use crate::access::{Access, AccessOptions};
 use crate::body::{ResponseBody, counted};
 use crate::entrance::Entrance;
-use crate::respond;
 use crate::turns::Turns;
+use crate::{message, respond};
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -104,8 +104,14 @@ impl Proxy {
         if !entrance.admission.admits_client(request.headers()) {
             return respond::login_needed();
         }
+        if let Some(refusal) = message::refusal(&request) {
+            return refusal;
+        }
         if request.method() == Method::CONNECT {
             return Box::pin(self.connect(entrance, request)).await;
+        }
+        if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return respond::options();
         }
         let url = Url::parse(&request.uri().to_string()).ok();
         let Some((url, authority)) =
@@ -145,8 +151,11 @@ impl Proxy {
         &self,
         entrance: &Entrance,
         authority: &Authority,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        if let Some(refusal) = message::refusal(&request) {
+            return refusal;
+        }
         let host = request.uri().authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
         let named = host.map(|host| Authority::parse(authority.scheme, host));
@@ -155,7 +164,13 @@ impl Proxy {
             return respond::text(StatusCode::MISDIRECTED_REQUEST, &message);
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let server_wide = target == "*" && request.method() == Method::OPTIONS;
+        let target = if server_wide { "/" } else { target };
         match Url::parse(&format!("{authority}{target}")) {
+            Ok(url) if server_wide => {
+                request.extensions_mut().insert(ServerWide);
+                self.exchange(entrance, url, request).await
+            }
             Ok(url) if target.starts_with('/') => self.exchange(entrance, url, request).await,
             _ => respond::text(StatusCode::BAD_REQUEST, "the request's target is no path"),
         }

@@ -17,10 +17,12 @@ mod entrance;
 mod forward;
 mod handler;
 mod listener;
+mod message;
 mod multipart;
 mod permission;
 mod respond;
 mod turns;
+mod upload;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
