@@ -15,6 +15,7 @@ mod condition;
 mod connect;
 mod entrance;
 mod forward;
+mod guard;
 mod handler;
 mod listener;
 mod message;

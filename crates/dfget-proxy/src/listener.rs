@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use crate::body::ResponseBody;
 use crate::entrance::Entrance;
+use crate::guard::{Guarded, Refusals};
 use crate::handler::Proxy;
 
 /// A connection on which no request comes for so long is closed.
@@ -104,9 +105,16 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>>,
     {
-        let service = service_fn(|request| {
-            let answered = answer(request);
-            async move { Ok::<_, Infallible>(answered.await) }
+        let refusals = Refusals::default();
+        let stream = Guarded::new(stream, refusals.clone());
+        let service = service_fn(move |request| {
+            let answered = refusals.of(&request).ok_or_else(|| answer(request));
+            async move {
+                match answered {
+                    Ok(refused) => Ok::<_, Infallible>(refused),
+                    Err(answer) => Ok(answer.await),
+                }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

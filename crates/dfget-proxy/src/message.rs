@@ -8,7 +8,7 @@ use crate::body::ResponseBody;
 use crate::respond;
 
 /// Why a request is not answered: the status, and what is wrong and to be done.
-type Fault = (StatusCode, &'static str);
+pub(crate) type Fault = (StatusCode, &'static str);
 
 /// The refusal of a request that is wrong by itself; `None` if there is nothing wrong with it.
 pub(crate) fn refusal<B>(request: &Request<B>) -> Option<Response<ResponseBody>> {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_hop_is_counted_where_the_method_says_so() {
-        let mut asked = |method: Method, left: &str| {
+        let asked = |method: Method, left: &str| {
             let mut request = request(Version::HTTP_11, "/x", &[("max-forwards", left)]);
             *request.method_mut() = method;
             let ended = end_of_way(&mut request).map(|response| response.status().as_u16());
