@@ -124,8 +124,7 @@ fn parts_of(response: &Response) -> Vec<(String, Vec<u8>)> {
         let find = |hay: &[u8], needle: &[u8]| hay.windows(needle.len()).position(|window| window == needle);
         let end_of_head = find(rest, b"\r\n\r\n").expect("a head");
         let head = String::from_utf8(rest[..end_of_head].to_vec()).expect("text");
-        let fields: Vec<_> = head.trim_start().split("\r\n").collect();
-        let [kind, range] = fields[..] else { panic!("{head}") };
+        let (kind, range) = head.trim_start().split_once("\r\n").expect("two fields");
         assert_eq!(kind, "Content-Type: application/octet-stream");
         let range = range.strip_prefix("Content-Range: ").expect(range).to_owned();
         rest = &rest[end_of_head + 4..];
