@@ -18,12 +18,12 @@ impl Proxy {
             return response;
         }
         let waits = message::expects_continue(&request);
+        let takes_trailers = message::takes_trailers(&request);
         let (mut parts, body) = request.into_parts();
         let Ok(uri) = url.as_str().parse() else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL cannot be sent on");
         };
         parts.uri = uri;
-        let takes_trailers = message::takes_trailers(&parts.headers);
         strip_but_trailer(&mut parts.headers);
         if takes_trailers {
             // Anew, for the next connection.

@@ -1,7 +1,7 @@
 //! What is right or wrong with a request by itself, whatever it asks for (RFC 9110, RFC 9112).
 
 use dfget_core::{Authority, Scheme};
-use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Version};
 
 use crate::body::ResponseBody;
@@ -83,10 +83,14 @@ pub(crate) fn expects_continue<B>(request: &Request<B>) -> bool {
     request.version() >= Version::HTTP_11 && request.headers().contains_key(EXPECT)
 }
 
-/// Whether the client takes trailer fields (RFC 9110, section 10.1.4).
-pub(crate) fn takes_trailers(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(http::header::TE).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+/// Whether the client takes trailer fields. In HTTP/1.1 `Connection` has to name `TE`, else it was meant for
+/// another connection (RFC 9110, section 10.1.4).
+pub(crate) fn takes_trailers<B>(request: &Request<B>) -> bool {
+    let has = |name: HeaderName, member: &str| {
+        let values = request.headers().get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(member))
+    };
+    has(TE, "trailers") && (request.version() == Version::HTTP_2 || has(CONNECTION, "te"))
 }
 
 /// The answer to a request that must go no further (RFC 9110, section 7.6.2); else counts this hop.
@@ -165,8 +169,12 @@ mod tests {
 
     #[test]
     fn trailers_are_for_who_asks_for_them() {
-        let takes = |value: &str| takes_trailers(request(Version::HTTP_11, "/", &[("te", value)]).headers());
-        assert!(takes("trailers") && takes("gzip;q=0.5, Trailers"));
-        assert!(!takes("gzip") && !takes("trailers-not") && !takes(""));
+        let takes = |version, te: &str, connection: &str| {
+            takes_trailers(&request(version, "/", &[("te", te), ("connection", connection)]))
+        };
+        let h1 = Version::HTTP_11;
+        assert!(takes(h1, "trailers", "TE") && takes(h1, "gzip;q=0.5, Trailers", "close, te"));
+        assert!(!takes(h1, "gzip", "te") && !takes(h1, "trailers-not", "te") && !takes(h1, "", "te"));
+        assert!(!takes(h1, "trailers", "close") && takes(Version::HTTP_2, "trailers", ""));
     }
 }
