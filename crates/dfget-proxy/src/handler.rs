@@ -8,7 +8,7 @@ use dfget_core::{Authority, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
-use http::header::HOST;
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -96,7 +96,12 @@ impl Proxy {
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
-        let response = self.dispatch(entrance, request).await;
+        let connect = request.method() == Method::CONNECT;
+        let mut response = self.dispatch(entrance, request).await;
+        if connect && !response.status().is_success() {
+            // What the client has sent ahead was for the tunnel, and is no request.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         counted(response, running, self.metrics(), entrance)
     }
 

@@ -26,6 +26,9 @@ use crate::handler::Proxy;
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// Header fields of one HTTP/2 request, in bytes. Tokens of tens of kilobytes are usual with some registries.
+const LONGEST_HEADERS: u32 = 128 << 10;
+
 /// Wait after a failed accept: the usual cause, too many open files, does not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -138,6 +141,7 @@ impl Proxy {
             .keep_alive_interval(IDLE)
             .adaptive_window(true)
             .max_concurrent_streams(256)
+            .max_header_list_size(LONGEST_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         self.drive(entrance, connection, http2::Connection::graceful_shutdown).await;
     }

@@ -533,6 +533,19 @@ fn a_client_of_http_1_0_is_served() {
 }
 
 #[test]
+fn what_is_sent_ahead_of_a_refused_tunnel_is_no_request() {
+    let stage = Stage::new(DFGET);
+    let dead = Origin::plain(|_| Answer::new(200).into());
+    dead.go_down();
+    let origin = Origin::plain(|_| Answer::new(200).into());
+    let connect = format!("CONNECT {0} HTTP/1.1\r\nHost: {0}\r\n\r\n", dead.authority());
+    let ahead = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", origin.url("/smuggled"));
+    let answer = exchange(&stage, format!("{connect}{ahead}").as_bytes());
+    assert_eq!((status(&answer), answers_in(&answer)), (502, 1), "{answer}");
+    assert!(origin.journal().is_empty());
+}
+
+#[test]
 fn requests_sent_ahead_are_answered_in_order() {
     let stage = Stage::new(DFGET);
     let registry = Registry::plain();
@@ -585,4 +598,85 @@ fn an_upload_that_breaks_off_is_no_whole_one_for_the_origin() {
     let origin = Origin::plain(|_| Reply::Cut(Cut::Reset));
     let request = Request::new("PUT", origin.url("/x")).body(vec![0; 100]);
     assert_eq!(stage.fetch(&request).status, 502, "an origin that breaks off is no fault of the client");
+}
+
+#[test]
+fn a_large_token_is_taken_over_http_2_too() {
+    let stage = Stage::new(DFGET);
+    let origin = Origin::https(&stage.ca, |request| {
+        let len = request.headers.get("authorization").map_or(0, str::len);
+        Answer::new(200).body(len.to_string().into_bytes()).into()
+    });
+    let token = format!("Bearer {}", "x".repeat(30_000));
+    let answers = h2::fetch_all(&stage.client(), &[Request::get(origin.url("/x")).authorization(&token)]);
+    assert_eq!(answers.expect("the proxy speaks h2")[0].as_ref().expect("a head comes").text(), "30007");
+}
+
+/// Heads and bodies that one party could take for one request and another for two, in all combinations: what the origin
+/// was asked must be what the client was answered.
+#[test]
+fn client_and_origin_agree_on_how_many_requests_there_were() {
+    const CODINGS: [&str; 14] = [
+        "",
+        "Transfer-Encoding: chunked\r\n",
+        "transfer-encoding: CHUNKED \r\n",
+        "Transfer-Encoding:\tchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Transfer-Encoding: \u{b}chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: identity, chunked\r\n",
+        "Transfer-Encoding: \"chunked\"\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n",
+        "Transfer_Encoding: chunked\r\n",
+        "X: y\r\n Transfer-Encoding: chunked\r\n",
+        "X: y\nTransfer-Encoding: chunked\r\n",
+        "X: y\rTransfer-Encoding: chunked\r\n",
+    ];
+    const LENGTHS: [&str; 9] = [
+        "",
+        "Content-Length: 0\r\n",
+        "Content-Length: 6\r\n",
+        "Content-Length: 40\r\n",
+        "content-length:6 \r\n",
+        "Content-Length: 6\r\nContent-Length: 7\r\n",
+        "Content-Length: +6\r\n",
+        "Content-Length: 6,6\r\n",
+        "Content-Length\r\n: 6\r\n",
+    ];
+    const BODIES: [&str; 5] = [
+        "0\r\n\r\nGET SMUGGLED HTTP/1.1\r\nHost: x\r\n\r\n",
+        "3\r\nabc\r\n0\r\n\r\n",
+        "abcdef",
+        "0\r\nX: y\r\n\r\n",
+        "6\nabcdef\n0\n\n",
+    ];
+    let stage = Stage::new(DFGET);
+    let origin = Origin::plain(|request| {
+        Answer::new(200).body(format!("\nseen {} {}\n", request.method, request.target).into_bytes()).into()
+    });
+    let (first, smuggled, last) = (origin.url("/first"), origin.url("/smuggled"), origin.url("/last"));
+    let (mut count, mut whole) = (0, 0);
+    for coding in CODINGS {
+        for length in LENGTHS {
+            for body in BODIES {
+                let before = origin.journal().len();
+                let body = body.replace("SMUGGLED", &smuggled);
+                let request = format!(
+                    "POST {first} HTTP/1.1\r\nHost: x\r\n{coding}{length}\r\n{body}\
+                     GET {last} HTTP/1.1\r\nHost: x\r\n\r\n{}\r\n\r\n",
+                    "x".repeat(80)
+                );
+                let answer = exchange(&stage, request.as_bytes());
+                let answered: Vec<_> = answer.lines().filter_map(|line| line.strip_prefix("seen ")).collect();
+                let journal = origin.journal();
+                let asked = journal[before..].iter().filter(|entry| entry.status == 200);
+                let asked: Vec<_> = asked.map(|entry| format!("{} {}", entry.method, entry.target)).collect();
+                assert_eq!(asked, answered, "{request:?}: {answer}");
+                count += 1;
+                whole += usize::from(answered.len() > 1);
+            }
+        }
+    }
+    assert!(count == 630 && whole > 20, "{whole} of {count} were good requests in a row");
+    assert_serves(&stage);
 }
