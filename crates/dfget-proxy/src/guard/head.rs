@@ -61,8 +61,8 @@ pub(super) fn check_part(head: &[u8]) -> Result<(), Fault> {
     if !head.iter().take(LONGEST_METHOD).take_while(|byte| !byte.is_ascii_whitespace()).all(is_token) {
         return Err(NO_METHOD);
     }
-    let first = head.iter().take(LONGEST_TARGET + 64).position(|&byte| byte == b'\n');
-    if first.is_none() && head.len() > LONGEST_TARGET + 64 {
+    let first_line = LONGEST_TARGET + 64;
+    if head.len() > first_line && !head[..first_line].contains(&b'\n') {
         return Err(TARGET_TOO_LONG);
     }
     if head.len() > LONGEST_HEAD {
@@ -78,6 +78,8 @@ const NO_METHOD: Fault = bad("what came is no request of HTTP: its method is non
 
 const TARGET_TOO_LONG: Fault =
     (StatusCode::URI_TOO_LONG, "the request's target is longer than 65000 bytes; send less in its query");
+
+pub(super) const EMPTY_LINES: Fault = bad("there are empty lines where a request should begin");
 
 pub(super) const BARE_LF: Fault = bad("a line of the request ends with LF alone; lines end with CR LF");
 

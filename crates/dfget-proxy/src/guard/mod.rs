@@ -89,6 +89,10 @@ impl<S> Guarded<S> {
             let mut bytes = std::mem::take(&mut self.held);
             let scanned = self.scanner.scan(&bytes);
             let good = self.heed(scanned, bytes.len());
+            if self.ended == End::NotYet && good == 0 {
+                self.held = bytes;
+                return;
+            }
             if self.ended == End::NotYet {
                 self.held = bytes.split_off(good);
             }

@@ -1,10 +1,13 @@
 //! Where a request ends and the next begins, in the bytes of one connection.
 
-use super::head::{self, BARE_LF, Behind};
+use super::head::{self, BARE_LF, Behind, EMPTY_LINES};
 use crate::message::Fault;
 
 /// The longest line of chunk framing, and the longest trailer section.
 const LONGEST_FRAME: usize = 64 << 10;
+
+/// Bytes of empty lines that are passed over before a head.
+const MOST_EMPTY: usize = 64;
 
 /// What a look at bytes led to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,6 +120,9 @@ impl Scanner {
 /// empty line before it is passed over (RFC 9112, section 2.2).
 fn scan_head(bytes: &[u8], seen: usize) -> Result<Option<(usize, Behind)>, Fault> {
     let skipped = bytes.chunks_exact(2).take_while(|pair| *pair == b"\r\n").count() * 2;
+    if skipped > MOST_EMPTY {
+        return Err(EMPTY_LINES);
+    }
     let bytes = &bytes[skipped..];
     for at in seen.saturating_sub(skipped)..bytes.len() {
         if bytes[at] != b'\n' {
@@ -218,6 +224,8 @@ mod tests {
         let all = format!("{GET}{PUT}{CHUNKED}\r\n{GET}");
         assert_eq!(passed(&[all.as_bytes()]), (all.len(), None));
         assert_eq!(passed(&[all.as_bytes(), b"GET /x HT"]), (all.len(), None));
+        let empty = "\r\n".repeat(33);
+        assert_eq!(passed(&[empty.as_bytes()]).1, Some(Scanned::Refused(0, EMPTY_LINES)));
         assert_eq!(passed(&[b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", b"\x16\x03\n\0"]).1, None);
     }
 
