@@ -45,17 +45,18 @@ pub struct RewriteError {
     pub rule: usize,
 }
 
-/// Finds the first rule that matches `url` and does what it says. Only a GET becomes a task.
+/// Finds the first rule that matches `url` and does what it says. Only what `reads` (GET, and HEAD of what is
+/// stored) is for a task.
 ///
 /// # Errors
 /// [`RewriteError`] if the rule's rewriting fails for this URL.
-pub fn decide(rules: &[Rule], get: bool, url: &Url) -> Result<Decision, RewriteError> {
+pub fn decide(rules: &[Rule], reads: bool, url: &Url) -> Result<Decision, RewriteError> {
     let Some(index) = rules.iter().position(|rule| rule.regx.is_match(url.as_str())) else {
         return Ok(Decision { url: url.clone(), task: false, rule: None });
     };
     let rule = &rules[index];
     let url = rule.rewrite(url).ok_or(RewriteError { rule: index + 1 })?;
-    Ok(Decision { url, task: get && !rule.direct, rule: Some(index) })
+    Ok(Decision { url, task: reads && !rule.direct, rule: Some(index) })
 }
 
 impl Rule {
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_get_becomes_a_task() {
+    fn only_what_reads_becomes_a_task() {
         assert!(decided(&[rule("blobs/sha256.*")], true, BLOB).1);
         assert!(!decided(&[rule("blobs/sha256.*")], false, BLOB).1);
     }

@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dfget_core::{Authority, Backoff, READ, Scheme};
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{Method, Request, Response};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    WWW_AUTHENTICATE,
+};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as _, Incoming};
@@ -94,6 +97,10 @@ struct Inner {
     budgets: Budgets,
     connections: TaskTracker,
 }
+
+/// In the extensions of a request: it is for the server as a whole, `OPTIONS *` (RFC 9112, section 3.2.4).
+#[derive(Clone, Copy, Debug)]
+pub struct ServerWide;
 
 /// A body without a byte.
 #[must_use]
@@ -321,6 +328,7 @@ impl OriginClient {
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
         let credential = self.inner.budgets.credential(request.headers());
+        let bodiless = request.method() == Method::HEAD;
         let used = std::mem::replace(&mut connection.used, true);
         let refuse = |unsent, error| Box::new(Refused { unsent, error, used });
         let answer = connection.sender.try_send_request(request);
@@ -336,6 +344,10 @@ impl OriginClient {
         };
         match answered {
             Ok(response) => {
+                if let Some(reason) = framing_fault(&response, bodiless) {
+                    let host_port = authority.host_port();
+                    return Err(refuse(None, OriginError::Http { host_port, reason: reason.to_owned() }));
+                }
                 // Who such a connection belongs to was decided on it; it is nobody else's.
                 if !bound && !binds_connection(response.headers()) {
                     self.inner.pool.put(authority, connection);
@@ -379,7 +391,8 @@ fn prepare(request: &mut Request<Body>) -> Result<Authority, OriginError> {
     };
     let host = uri.authority().map_or("", http::uri::Authority::as_str);
     let authority = Authority::parse(scheme, host).map_err(|_| bad())?;
-    let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let target = if request.extensions().get::<ServerWide>().is_some() { "*" } else { path };
     let target = target.parse().map_err(|_| bad())?;
     let host = HeaderValue::from_str(&authority.host_header()).map_err(|_| bad())?;
     *request.uri_mut() = target;
@@ -406,6 +419,25 @@ fn binds_connection(headers: &HeaderMap) -> bool {
         let value = value.as_bytes().to_ascii_lowercase();
         value.starts_with(b"ntlm") || value.starts_with(b"negotiate")
     })
+}
+
+/// What is wrong with the way an answer's body is framed: two parties could read it differently, or
+/// what is handed on decoded would still be coded (RFC 9112, sections 6.1 and 6.3).
+fn framing_fault<B>(response: &Response<B>, to_head: bool) -> Option<&'static str> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Some("the origin switched to another protocol unasked");
+    }
+    let chunked = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    let codings: Vec<_> = response.headers().get_all(TRANSFER_ENCODING).iter().map(chunked).collect();
+    match *codings.as_slice() {
+        [] => None,
+        _ if to_head || response.status() == StatusCode::NOT_MODIFIED => None,
+        _ if response.headers().contains_key(CONTENT_LENGTH) => {
+            Some("the origin's answer has both a Content-Length and a Transfer-Encoding")
+        }
+        [true] => None,
+        _ => Some("the origin's answer has a transfer coding that it was not asked for"),
+    }
 }
 
 /// The same request once more; it must have no body.

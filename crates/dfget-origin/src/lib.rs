@@ -24,7 +24,9 @@ mod upstream;
 
 pub use address::AddressClass;
 pub use budget::{Budget, Reason};
-pub use client::{Body, BoxError, OriginClient, OriginOptions, Retries, Timeouts, Trust, empty_body};
+pub use client::{
+    Body, BoxError, OriginClient, OriginOptions, Retries, ServerWide, Timeouts, Trust, empty_body,
+};
 pub use connect::keep_alive;
 pub use error::{ConnectError, FetchError, OriginError};
 pub use fetch::{Answer, FetchRequest};

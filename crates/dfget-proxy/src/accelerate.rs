@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored, TaskRequest};
-use http::header::{HeaderMap, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use http::header::HeaderMap;
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use tracing::{debug, warn};
@@ -16,7 +16,6 @@ use crate::access::Verdict;
 use crate::answer::{failed, not_stored, own, refuse_or_pass_on, unsatisfiable};
 use crate::body::ResponseBody;
 use crate::handler::Proxy;
-use crate::mirror::Mirrored;
 use crate::permission::{self, Permission};
 use crate::respond;
 use crate::wishes::Wishes;
@@ -52,8 +51,7 @@ impl Proxy {
         request: &Request<Incoming>,
     ) -> Result<Accelerated, &'static str> {
         let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        let (headers, mirrored) = (request.headers(), request.extensions().get::<Mirrored>());
-        Accelerated::read(options, permissions, url, wishes, headers, request.version(), mirrored)
+        Accelerated::read(options, permissions, url, wishes, request)
     }
 
     /// Answers a GET that becomes a task: a rule says so, or the client.
@@ -67,7 +65,7 @@ impl Proxy {
             Ok(accelerated) => accelerated,
             Err(refused) => return respond::text(StatusCode::BAD_REQUEST, refused),
         };
-        let conditional = is_conditional(request.headers());
+        let conditional = !accelerated.conditions.is_empty();
         if accelerated.task.digest.is_none() && (conditional || !request.body().is_end_stream()) {
             if accelerated.stored_only {
                 return not_stored(&accelerated);
@@ -75,18 +73,29 @@ impl Proxy {
             // What such a request means is for the origin to decide.
             return Box::pin(self.forward(&url, request)).await;
         }
+        if accelerated.head {
+            return match Box::pin(self.head_of_stored(&accelerated)).await {
+                Some(response) => response,
+                None => Box::pin(self.forward(&url, request)).await,
+            };
+        }
         self.metrics().via_dragonfly();
         let TaskRequest { id, peer, priority, .. } = &accelerated.task;
         debug!(task = %id, peer = &**peer, priority, "a request becomes a task");
         let request = accelerated;
         if conditional {
+            if let Some(stored) = self.inner.tasks.stored(&request.task)
+                && let Step::Respond(response) = self.serve_stored(&request, stored).await
+            {
+                return response;
+            }
             // The same, but what comes of it must have the digest all the same.
             return Box::pin(self.own_request(&request)).await;
         }
         let mut carried = None;
         loop {
             let step = match self.inner.tasks.find(&request.task).await {
-                Found::Stored(stored) => self.serve_stored(&request, &stored).await,
+                Found::Stored(stored) => self.serve_stored(&request, stored).await,
                 _ if request.stored_only => Step::Respond(not_stored(&request)),
                 Found::Running(task) => Box::pin(self.join_running(&request, task)).await,
                 Found::Unanswered => Step::Respond(Box::pin(self.own_request(&request)).await),
@@ -138,7 +147,22 @@ impl Proxy {
         }
     }
 
-    async fn serve_stored(&self, request: &Accelerated, stored: &Stored) -> Step {
+    /// The answer to a HEAD, if its content is stored and the client may have it; else its own
+    /// request is to go on, and starts nothing.
+    async fn head_of_stored(&self, request: &Accelerated) -> Option<Response<ResponseBody>> {
+        let stored = self.inner.tasks.stored(&request.task)?;
+        if !stored.admits(&request.task) || !stored.is_known_to(&request.task.authority) {
+            return None;
+        }
+        let verdict = self.verdict(request, &stored.identity()).await;
+        if !matches!(verdict, Verdict::Allowed) {
+            return None;
+        }
+        self.metrics().via_dragonfly();
+        Some(self.respond_stored(request, stored).await)
+    }
+
+    async fn serve_stored(&self, request: &Accelerated, stored: Stored) -> Step {
         if !stored.admits(&request.task) {
             return Step::Respond(Box::pin(self.own_request(request)).await);
         }
@@ -164,15 +188,7 @@ impl Proxy {
             }
         }
         self.metrics().cache_hit();
-        let headers = stored.headers(authority);
-        let response = match request.resolve(&headers, stored.total()) {
-            Err(error) => unsatisfiable(error),
-            Ok(range) => {
-                let reader = stored.reader(&request.task, range.map(|(range, _)| range));
-                self.respond(request, reader, headers, range).await
-            }
-        };
-        Step::Respond(response)
+        Step::Respond(self.respond_stored(request, stored).await)
     }
 
     async fn join_running(&self, request: &Accelerated, task: Seat) -> Step {
@@ -243,11 +259,4 @@ impl Proxy {
             Verdict::Unreachable(error) => Some(failed(request, &error.into())),
         }
     }
-}
-
-/// Whether the answer depends on what the client has already.
-fn is_conditional(headers: &HeaderMap) -> bool {
-    [IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE]
-        .iter()
-        .any(|name| headers.contains_key(name))
 }

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use dfget_core::{
-    Authority, ByteRange, ContentKey, ContentReference, RangeError, RangeHeader, TaskId, TaskParts,
+    Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, TaskId, TaskParts,
 };
-use dfget_origin::headers::{for_content, is_strong, text};
+use dfget_origin::headers::{for_content, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;
-use http::Version;
-use http::header::{ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use http::{Method, Request, Version};
 use url::Url;
 use uuid::Uuid;
 
+use crate::condition::{Conditions, range_counts};
 use crate::handler::ProxyOptions;
 use crate::mirror::Mirrored;
 use crate::permission::{self, Permissions};
@@ -24,9 +25,13 @@ pub(crate) struct Accelerated {
     pub(crate) task: TaskRequest,
     /// The path's own word on the content, if it names one by digest.
     pub(crate) reference: Option<ContentReference>,
-    /// The client's `Range` and `If-Range`.
-    pub(crate) range: RangeHeader,
+    /// The client's `Range` and `If-Range`; only a GET has them.
+    pub(crate) range: Option<RangeSet>,
     pub(crate) if_range: Option<HeaderValue>,
+    /// Its other conditions, which the task's headers are without.
+    pub(crate) conditions: Conditions,
+    /// Only the head of the answer is wanted.
+    pub(crate) head: bool,
     /// The client speaks HTTP/1.0, which has no way to break a body off but by its length.
     pub(crate) http_1_0: bool,
     /// Nothing is to be fetched for this client.
@@ -53,16 +58,17 @@ impl Accelerated {
     ///
     /// # Errors
     /// What is wrong with it, to be told to the client.
-    pub(crate) fn read(
+    pub(crate) fn read<B>(
         options: &ProxyOptions,
         permissions: &Permissions,
         url: Url,
         wishes: Wishes,
-        headers: &HeaderMap,
-        version: Version,
-        mirrored: Option<&Mirrored>,
+        request: &Request<B>,
     ) -> Result<Self, &'static str> {
-        let http_1_0 = version == Version::HTTP_10;
+        let headers = request.headers();
+        let mirrored = request.extensions().get::<Mirrored>();
+        let http_1_0 = request.version() == Version::HTTP_10;
+        let head = request.method() == Method::HEAD;
         let filter = wishes.filter.as_ref().unwrap_or(&options.filter);
         let parts = TaskParts {
             tag: wishes.tag.as_ref().unwrap_or(&options.tag),
@@ -74,7 +80,9 @@ impl Accelerated {
             Some(mirrored) => mirrored.reference(&url),
             None => ContentReference::of_path(url.path()),
         };
-        let range = text(headers, &RANGE).map_or(RangeHeader::Whole, RangeHeader::parse);
+        // Two lines of it are no list, but a mistake; of a HEAD it means nothing (RFC 9110, section 14.2).
+        let once = !head && headers.get_all(RANGE).iter().count() == 1;
+        let range = text(headers, &RANGE).filter(|_| once).and_then(RangeSet::parse);
         let if_range = headers.get(IF_RANGE).cloned();
         let named = reference.as_ref().map(|reference| reference.digest);
         if let (Some(named), Some(claimed)) = (named, wishes.digest)
@@ -92,7 +100,9 @@ impl Accelerated {
             None => TaskId::of(url.as_str(), filter, parts, by_digest),
         };
         let clients_choice = mirrored.is_some_and(|mirrored| mirrored.clients_choice);
-        let fetch = FetchRequest { url, headers: for_content(headers), clients_choice };
+        let mut asked_with = for_content(headers);
+        let conditions = Conditions::take(&mut asked_with);
+        let fetch = FetchRequest { url, headers: asked_with, clients_choice };
         let task = TaskRequest {
             id,
             key,
@@ -101,7 +111,7 @@ impl Accelerated {
             authority: Authority::of_url(&fetch.url).ok_or("the request's URL names no origin")?,
             credential: permissions.credential(&fetch.headers, &fetch.url).to_hex().into(),
             // Whether a conditional range counts shows only when the content's validators are known.
-            range: if if_range.is_some() { RangeHeader::Whole } else { range },
+            range: range.as_ref().filter(|_| if_range.is_none()).map_or(RangeHeader::Whole, RangeSet::single),
             prefetch: wishes.prefetch,
             priority: wishes.priority.unwrap_or(options.priority),
             fetch,
@@ -109,7 +119,18 @@ impl Accelerated {
         };
         let (stored_only, server_ip) = (wishes.stored_only, options.address);
         let started = Instant::now();
-        Ok(Self { task, reference, range, if_range, http_1_0, stored_only, server_ip, started })
+        Ok(Self {
+            task,
+            reference,
+            range,
+            if_range,
+            conditions,
+            head,
+            http_1_0,
+            stored_only,
+            server_ip,
+            started,
+        })
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {
@@ -123,25 +144,19 @@ impl Accelerated {
         }
     }
 
-    /// The range that counts for a content described by `headers` (RFC 9110, section 13.1.5).
+    /// The range that counts for a download described by `headers`; of several at once none does.
     pub(crate) fn wanted(&self, headers: &HeaderMap) -> RangeHeader {
-        let holds = |condition: &HeaderValue| {
-            let condition = condition.to_str().unwrap_or_default();
-            let validator = if condition.starts_with('"') { ETAG } else { LAST_MODIFIED };
-            let strong = validator == LAST_MODIFIED || is_strong(condition);
-            strong && text(headers, &validator) == Some(condition)
-        };
-        if self.if_range.as_ref().is_none_or(holds) { self.range } else { RangeHeader::Whole }
+        self.counting(headers).map_or(RangeHeader::Whole, RangeSet::single)
     }
 
-    pub(crate) fn resolve(
-        &self,
-        headers: &HeaderMap,
-        total: u64,
-    ) -> Result<Option<(ByteRange, u64)>, RangeError> {
-        match self.wanted(headers) {
-            RangeHeader::Whole => Ok(None),
-            RangeHeader::One(spec) => spec.resolve(total).map(|range| Some((range, total))),
-        }
+    /// The parts wanted of a stored content of `total` bytes, described by `headers`.
+    pub(crate) fn parts(&self, headers: &HeaderMap, total: u64) -> Parts {
+        self.counting(headers).map_or(Parts::Whole, |range| range.resolve(total))
+    }
+
+    /// The `Range`, if `If-Range` lets it count.
+    fn counting(&self, headers: &HeaderMap) -> Option<&RangeSet> {
+        let counts = self.if_range.as_ref().is_none_or(|condition| range_counts(condition, headers));
+        self.range.as_ref().filter(|_| counts)
     }
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use dfget_core::{ByteRange, ContentRange, RangeError, RangeHeader};
+use dfget_core::{ByteRange, ContentRange, Parts, RangeError, RangeHeader, RangeSet};
 use dfget_origin::headers::{representation, strip_dragonfly, strip_hop_by_hop, text};
 use dfget_origin::{ContentStream, FetchError};
-use dfget_task::{ContentError, Direct, Reader};
+use dfget_task::{ContentError, Direct, Reader, Stored};
 use dfget_telemetry::Source;
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue,
-    IF_RANGE, RANGE,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, HeaderValue, IF_RANGE, RANGE,
 };
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -17,9 +17,11 @@ use tracing::{error, info};
 
 use crate::accelerated::Accelerated;
 use crate::body::{Content, Report, ResponseBody, empty, serving};
+use crate::condition::{Judgement, not_modified_headers};
 use crate::entrance::Spared;
 use crate::forward::pass_on;
 use crate::handler::Proxy;
+use crate::multipart::Multipart;
 use crate::respond;
 
 const TASK: HeaderName = HeaderName::from_static("x-dragonfly-task");
@@ -33,8 +35,8 @@ const SERVER_IP: HeaderName = HeaderName::from_static("x-dragonfly-server-ip");
 impl Proxy {
     /// Sends the client's own request to the origin; its answer is for this client alone.
     pub(crate) async fn own_request(&self, request: &Accelerated) -> Response<ResponseBody> {
-        let mut extra = Vec::new();
-        if let RangeHeader::One(spec) = request.range
+        let mut extra = request.conditions.to_headers();
+        if let Some(RangeHeader::One(spec)) = request.range.as_ref().map(RangeSet::single)
             && let Ok(range) = spec.to_string().try_into()
         {
             extra.push((RANGE, range));
@@ -112,6 +114,32 @@ impl Proxy {
         head(request, status, headers, length, Content::Direct(Box::new(body)))
     }
 
+    /// Answers from the store whoever may have the content.
+    pub(crate) async fn respond_stored(
+        &self,
+        request: &Accelerated,
+        stored: Stored,
+    ) -> Response<ResponseBody> {
+        let (headers, total) = (stored.headers(&request.task.authority), stored.total());
+        match request.conditions.judge(&headers) {
+            Judgement::NotModified => return not_modified(&headers),
+            Judgement::Failed => return precondition_failed(&headers),
+            Judgement::Proceed if request.head => return head_only(request, headers, total),
+            Judgement::Proceed => {}
+        }
+        let range = match request.parts(&headers, total) {
+            Parts::Nothing => return unsatisfiable(RangeError { total }),
+            Parts::Several(parts) => {
+                let parts = Multipart::new(stored, request.task.clone(), &headers, parts);
+                return respond_parts(request, headers, parts).await;
+            }
+            Parts::One(range) => Some(range),
+            Parts::Whole => None,
+        };
+        let reader = stored.reader(&request.task, range);
+        self.respond(request, reader, headers, range.map(|range| (range, total))).await
+    }
+
     pub(crate) async fn respond(
         &self,
         request: &Accelerated,
@@ -154,6 +182,50 @@ pub(crate) fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
+/// Several parts as one 206.
+async fn respond_parts(
+    request: &Accelerated,
+    mut headers: HeaderMap,
+    mut parts: Multipart,
+) -> Response<ResponseBody> {
+    if let Err(error) = parts.prime().await {
+        return failed(request, &error);
+    }
+    insert(&mut headers, CONTENT_TYPE, &parts.content_type());
+    headers.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
+    let length = Some(parts.length());
+    head(request, StatusCode::PARTIAL_CONTENT, headers, length, Content::Parts(Box::new(parts)))
+}
+
+/// The head of the answer that a GET would get.
+fn head_only(request: &Accelerated, mut headers: HeaderMap, total: u64) -> Response<ResponseBody> {
+    headers.entry(ACCEPT_RANGES).or_insert(HeaderValue::from_static("bytes"));
+    insert(&mut headers, CONTENT_LENGTH, &total.to_string());
+    describe(request, StatusCode::OK, &mut headers, Source::Cache);
+    let mut response = Response::new(empty());
+    *response.headers_mut() = headers;
+    response
+}
+
+/// 304 (RFC 9110, section 15.4.5).
+fn not_modified(content: &HeaderMap) -> Response<ResponseBody> {
+    let mut response = Response::new(empty());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.headers_mut() = not_modified_headers(content);
+    response
+}
+
+/// 412 (RFC 9110, section 15.5.13), with the tag that the content really has.
+fn precondition_failed(content: &HeaderMap) -> Response<ResponseBody> {
+    let message =
+        "the content is another than If-Match or If-Unmodified-Since names; ask again without the condition";
+    let mut response = respond::text(StatusCode::PRECONDITION_FAILED, message);
+    if let Some(etag) = content.get(ETAG) {
+        response.headers_mut().insert(ETAG, etag.clone());
+    }
+    response
+}
+
 pub(crate) fn unsatisfiable(error: RangeError) -> Response<ResponseBody> {
     let mut response = Response::new(empty());
     *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
@@ -179,7 +251,7 @@ fn head(
         }
         None => {}
     }
-    describe(request, status, &mut headers, &content);
+    describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
     let (source, spared) = (content.source(), content.is_spared());
     let report = Report { task, peer, started: request.started, length };
@@ -195,13 +267,13 @@ fn head(
 
 /// Says of which task the answer is, and whether it came from the store. What the origin says by
 /// such headers is of a daemon behind it, and does not count here.
-fn describe(request: &Accelerated, status: StatusCode, headers: &mut HeaderMap, content: &Content) {
+fn describe(request: &Accelerated, status: StatusCode, headers: &mut HeaderMap, source: Source) {
     strip_dragonfly(headers);
     insert(headers, TASK, request.task.id.as_str());
     insert(headers, TASK_ID, request.task.id.as_str());
     insert(headers, PEER, &request.task.peer);
     insert(headers, SERVER_IP, &request.server_ip.to_string());
-    if content.source() == Source::Cache {
+    if source == Source::Cache {
         headers.insert(FINISHED, HeaderValue::from_static("true"));
         let part = text(headers, &CONTENT_RANGE).and_then(ContentRange::parse);
         if let (StatusCode::PARTIAL_CONTENT, Some(ContentRange { range, .. })) = (status, part) {

@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
 use crate::entrance::{Entrance, Spared};
+use crate::multipart::Multipart;
 
 /// The body of every response of the proxy.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -27,6 +28,7 @@ pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) enum Content {
     Reader(Box<Reader>),
     Direct(Box<Direct>),
+    Parts(Box<Multipart>),
 }
 
 /// What is noted when a response has ended.
@@ -116,7 +118,11 @@ pub(crate) fn serving(content: Content, report: Report) -> ResponseBody {
 impl Content {
     /// Whether the bytes were not fetched for this response.
     pub(crate) const fn is_spared(&self) -> bool {
-        matches!(self, Self::Reader(reader) if reader.is_spared())
+        match self {
+            Self::Reader(reader) => reader.is_spared(),
+            Self::Direct(_) => false,
+            Self::Parts(_) => true,
+        }
     }
 
     /// Where the bytes come from, for the log and the counters.
@@ -124,6 +130,7 @@ impl Content {
         match self {
             Self::Reader(reader) if reader.is_from_store() => Source::Cache,
             Self::Reader(_) | Self::Direct(_) => Source::Origin,
+            Self::Parts(_) => Source::Cache,
         }
     }
 }
@@ -139,6 +146,7 @@ impl Serving {
         let next = match &mut self.content {
             Content::Reader(reader) => reader.next().await,
             Content::Direct(direct) => direct.next().await,
+            Content::Parts(parts) => parts.next().await,
         };
         match &next {
             Ok(Some(bytes)) => {

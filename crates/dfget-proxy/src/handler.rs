@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dfget_core::{Authority, UrlFilter, decide};
-use dfget_origin::{ConnectError, OriginClient};
+use dfget_origin::{ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
-use http::header::HOST;
+use http::header::{CONNECTION, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -27,9 +27,9 @@ use crate::entrance::Entrance;
 use crate::mirror::Mirrored;
 use crate::permission::Permission;
 use crate::realms::Realms;
-use crate::respond;
 use crate::turns::Turns;
 use crate::wishes::Wishes;
+use crate::{message, respond};
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -122,7 +122,12 @@ impl Proxy {
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
         let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
-        let response = self.dispatch(entrance, request).await;
+        let connect = request.method() == Method::CONNECT;
+        let mut response = self.dispatch(entrance, request).await;
+        if connect && !response.status().is_success() {
+            // What the client has sent ahead was for the tunnel, and is no request.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
     }
@@ -131,8 +136,14 @@ impl Proxy {
         if !entrance.admission.admits_client(request.headers()) {
             return respond::login_needed();
         }
+        if let Some(refusal) = message::refusal(&request) {
+            return refusal;
+        }
         if request.method() == Method::CONNECT {
             return Box::pin(self.connect(entrance, request)).await;
+        }
+        if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return respond::options();
         }
         if request.uri().scheme().is_none() {
             return Box::pin(self.serve_as_registry(entrance, request)).await;
@@ -176,8 +187,11 @@ impl Proxy {
         &self,
         entrance: &Entrance,
         authority: &Authority,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        if let Some(refusal) = message::refusal(&request) {
+            return refusal;
+        }
         let host = request.uri().authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
         let named = host.map(|host| Authority::parse(authority.scheme, host));
@@ -186,7 +200,13 @@ impl Proxy {
             return respond::text(StatusCode::MISDIRECTED_REQUEST, &message);
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        let server_wide = target == "*" && request.method() == Method::OPTIONS;
+        let target = if server_wide { "/" } else { target };
         match Url::parse(&format!("{authority}{target}")) {
+            Ok(url) if server_wide => {
+                request.extensions_mut().insert(ServerWide);
+                self.exchange(entrance, url, request).await
+            }
             Ok(url) if target.starts_with('/') => self.exchange(entrance, url, request).await,
             _ => respond::text(StatusCode::BAD_REQUEST, "the request's target is no path"),
         }
@@ -202,10 +222,10 @@ impl Proxy {
             Ok(wishes) => wishes,
             Err(refused) => return respond::text(StatusCode::BAD_REQUEST, &refused.to_string()),
         };
-        let get = request.method() == Method::GET;
+        let (get, reads) = (request.method() == Method::GET, reads(request.method()));
         let decided = match request.extensions_mut().get_mut::<Mirrored>() {
-            Some(mirrored) => mirrored.decide(&entrance.rules, get, &url),
-            None => decide(&entrance.rules, get, &url),
+            Some(mirrored) => mirrored.decide(&entrance.rules, reads, &url),
+            None => decide(&entrance.rules, reads, &url),
         };
         let decision = match decided {
             Ok(decision) => decision,
@@ -245,6 +265,11 @@ impl Proxy {
         self.note_push(&decision.url, &method);
         response
     }
+}
+
+/// Whether a request only asks for a content.
+const fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 impl std::fmt::Debug for Proxy {

@@ -23,10 +23,14 @@ use tracing::{debug, info, warn};
 use crate::body::ResponseBody;
 use crate::connect::HANDSHAKE;
 use crate::entrance::Entrance;
+use crate::guard::{Guarded, Refusals};
 use crate::handler::Proxy;
 
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
+
+/// Header fields of one HTTP/2 request, in bytes. Tokens of tens of kilobytes are usual with some registries.
+const LONGEST_HEADERS: u32 = 128 << 10;
 
 /// Wait after a failed accept: the usual cause, too many open files, does not go away at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -129,9 +133,16 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>>,
     {
-        let service = service_fn(|request| {
-            let answered = answer(request);
-            async move { Ok::<_, Infallible>(answered.await) }
+        let refusals = Refusals::default();
+        let stream = Guarded::new(stream, refusals.clone());
+        let service = service_fn(move |request| {
+            let answered = refusals.of(&request).ok_or_else(|| answer(request));
+            async move {
+                match answered {
+                    Ok(refused) => Ok::<_, Infallible>(refused),
+                    Err(answer) => Ok(answer.await),
+                }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -155,6 +166,7 @@ impl Proxy {
             .keep_alive_interval(IDLE)
             .adaptive_window(true)
             .max_concurrent_streams(256)
+            .max_header_list_size(LONGEST_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
         self.drive(entrance, connection, http2::Connection::graceful_shutdown).await;
     }

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use dfget_core::Authority;
 use dfget_origin::{ConnectError, OriginError};
 use dfget_task::ContentError;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
-use http::{Response, StatusCode};
+use http::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, RETRY_AFTER,
+};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
 
-use crate::body::ResponseBody;
+use crate::body::{ResponseBody, empty};
 
 /// An answer of our own: a status and one line of text.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
@@ -58,6 +61,33 @@ pub(crate) fn refusal(status: StatusCode, message: &str) -> Response<ResponseBod
     if let Ok(phrase) = ReasonPhrase::try_from(phrase.into_bytes()) {
         response.extensions_mut().insert(phrase);
     }
+    response
+}
+
+/// The request as it came here, for TRACE (RFC 9110, section 9.3.8), without what may be secret.
+pub(crate) fn trace<B>(request: &Request<B>) -> Response<ResponseBody> {
+    const SECRET: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+    let path = request.uri().path();
+    let mut text = format!("TRACE {path} {:?}\r\n", request.version()).into_bytes();
+    for (name, value) in request.headers().iter().filter(|(name, _)| !SECRET.contains(name)) {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("message/http"));
+    response
+}
+
+/// What this proxy says of itself to OPTIONS (RFC 9110, section 9.3.7).
+pub(crate) fn options() -> Response<ResponseBody> {
+    let mut response = Response::new(empty());
+    let methods = "GET, HEAD, POST, PUT, PATCH, DELETE, CONNECT, OPTIONS, TRACE";
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 

@@ -200,7 +200,9 @@ impl Tasks {
         self.inner.running.lock().len()
     }
 
-    fn stored(&self, request: &TaskRequest) -> Option<Stored> {
+    /// The content of a request, if it is whole in the store; waits for nothing.
+    #[must_use]
+    pub fn stored(&self, request: &TaskRequest) -> Option<Stored> {
         let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
         let entry = store.get(&final_key(&request.key)).filter(|entry| entry.is_complete())?;
         Stored::new(self.clone(), entry)

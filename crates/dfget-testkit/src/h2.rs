@@ -99,8 +99,12 @@ async fn collect(response: hyper::Response<Incoming>) -> Response {
     while let Some(frame) = incoming.frame().await {
         match frame.map(hyper::body::Frame::into_data) {
             Ok(Ok(bytes)) => body.extend_from_slice(&bytes),
-            // Trailers.
-            Ok(Err(_)) => {}
+            // Trailer fields stand behind the header fields.
+            Ok(Err(frame)) => {
+                for (name, value) in frame.trailers_ref().into_iter().flatten() {
+                    headers.push(name.as_str(), String::from_utf8_lossy(value.as_bytes()));
+                }
+            }
             Err(_) => {
                 end = End::Reset;
                 break;

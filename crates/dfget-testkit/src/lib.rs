@@ -19,6 +19,7 @@
 //! | [`incoming`] | answers, and how their bodies end |
 //! | [`h2`] | the one thing not written by hand: a client of HTTP/2 |
 //! | [`daemon`] | the real binary: started, watched, drained, killed, started again |
+//! | [`forwarder`] | a door to the hijack for programs that know no proxy |
 //! | [`session`] | a user's session on a node, and the commands run in it by `dfget run` |
 //! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
@@ -31,6 +32,7 @@ pub mod ca;
 pub mod client;
 pub mod content;
 pub mod daemon;
+pub mod forwarder;
 pub mod gate;
 pub mod h2;
 pub mod incoming;
@@ -47,6 +49,7 @@ pub use ca::TestCa;
 pub use client::{Client, Connection, Request};
 pub use content::Blob;
 pub use daemon::{Daemon, DaemonOptions};
+pub use forwarder::Forwarder;
 pub use gate::Gate;
 pub use incoming::{End, Incoming, Response};
 pub use origin::Origin;

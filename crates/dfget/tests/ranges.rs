@@ -104,24 +104,97 @@ fn a_range_of_a_running_download_does_not_wait_for_its_end() {
 }
 
 #[test]
-fn several_ranges_are_answered_by_the_whole_or_by_all_of_them() {
+fn several_ranges_of_what_is_not_stored_are_answered_by_the_whole() {
     let stage = Stage::new(DFGET);
     let blob = Blob::random(LEN, 3);
     let url = stage.registry.put(IMAGE, &blob);
-    let request = Request::get(&url).range("bytes=0-99,1000-1099");
-    for turn in ["cold", "warm"] {
-        let response = stage.fetch(&request);
-        match response.status {
-            200 => assert!(response.body == blob.bytes[..], "{turn}"),
-            206 => {
-                let kind = response.header("content-type").unwrap_or_default();
-                assert!(kind.starts_with("multipart/byteranges"), "{turn}: {kind}");
-                let holds = |part: &[u8]| response.body.windows(part.len()).any(|window| window == part);
-                assert!(holds(&blob.bytes[..100]) && holds(&blob.bytes[1000..1100]), "{turn}");
-            }
-            status => assert_eq!(status, 200, "{turn}"),
-        }
+    let response = stage.fetch(&Request::get(&url).range("bytes=0-99,1000-1099"));
+    assert!(response.status == 200 && response.body == blob.bytes[..]);
+    assert_eq!(response.header("content-range"), None);
+}
+
+/// The parts of a `multipart/byteranges` body: the `Content-Range` and the bytes of each.
+fn parts_of(response: &Response) -> Vec<(String, Vec<u8>)> {
+    let kind = response.header("content-type").expect("a type");
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").expect(kind);
+    let delimiter = format!("--{boundary}");
+    let mut rest = response.body.strip_prefix(delimiter.as_bytes()).expect("a first delimiter");
+    let mut parts = Vec::new();
+    while rest != b"--\r\n" {
+        let find = |hay: &[u8], needle: &[u8]| hay.windows(needle.len()).position(|window| window == needle);
+        let end_of_head = find(rest, b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8(rest[..end_of_head].to_vec()).expect("text");
+        let (kind, range) = head.trim_start().split_once("\r\n").expect("two fields");
+        assert_eq!(kind, "Content-Type: application/octet-stream");
+        let range = range.strip_prefix("Content-Range: ").expect(range).to_owned();
+        rest = &rest[end_of_head + 4..];
+        let end = find(rest, format!("\r\n{delimiter}").as_bytes()).expect("a next delimiter");
+        parts.push((range, rest[..end].to_vec()));
+        rest = &rest[end + 2 + delimiter.len()..];
     }
+    parts
+}
+
+#[test]
+fn several_ranges_of_a_stored_blob_come_as_parts_in_the_order_asked_for() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(LEN, 3);
+    let url = stage.registry.put(IMAGE, &blob);
+    assert_eq!(stage.get(&url).status, 200);
+    let ask = |range: &str| stage.fetch(&Request::get(&url).range(range));
+    let cases: [(&str, &[(usize, usize)]); 4] = [
+        ("bytes=0-99,1000-1099", &[(0, 99), (1000, 1099)]),
+        ("bytes=-5, ,131070-131080 ,0-0", &[(LEN - 5, LEN - 1), (131_070, 131_080), (0, 0)]),
+        ("bytes=5-9,0-9,9000000-,7-7", &[(5, 9), (0, 9), (7, 7)]),
+        ("bytes=8999990-9999999,4194300-4194310", &[(8_999_990, LEN - 1), (4_194_300, 4_194_310)]),
+    ];
+    for (range, places) in cases {
+        let response = ask(range);
+        assert_eq!(response.status, 206, "{range}");
+        assert!(response.is_complete(), "{range}: {:?}", response.end);
+        assert_eq!(response.header("content-range"), None, "{range}: that is the parts' own");
+        assert_eq!(
+            response.header("content-length"),
+            Some(response.body.len().to_string().as_str()),
+            "{range}"
+        );
+        let expected: Vec<_> = places
+            .iter()
+            .map(|&(first, last)| (format!("bytes {first}-{last}/{LEN}"), blob.bytes[first..=last].to_vec()))
+            .collect();
+        assert!(parts_of(&response) == expected, "{range}");
+    }
+    let boundary = |response: &Response| response.header("content-type").map(str::to_owned);
+    assert_ne!(boundary(&ask("bytes=0-0,2-2")), boundary(&ask("bytes=0-0,2-2")), "nobody can guess it");
+    assert_eq!(stage.registry.downloads(&blob.digest), 1);
+}
+
+#[test]
+fn of_several_ranges_the_one_that_is_there_is_answered_alone() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(LEN, 3);
+    let url = stage.registry.put(IMAGE, &blob);
+    assert_eq!(stage.get(&url).status, 200);
+    let case = ("bytes=9000000-,3-5,-0", 206, Some((3, 5)));
+    check(&blob, case, &stage.fetch(&Request::get(&url).range(case.0)), "from the store");
+    let case = ("bytes=9000000-,-0", 416, None);
+    check(&blob, case, &stage.fetch(&Request::get(&url).range(case.0)), "from the store");
+}
+
+#[test]
+fn a_set_of_ranges_that_is_wrong_or_too_much_is_answered_by_the_whole() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(LEN, 3);
+    let url = stage.registry.put(IMAGE, &blob);
+    assert_eq!(stage.get(&url).status, 200);
+    let many = format!("bytes={}", vec!["1-1"; 101].join(","));
+    for range in ["bytes=0-1,3-2", "bytes=0-1,x", "bytes=0-,1-", "lines=0-1,2-3", &many] {
+        let response = stage.fetch(&Request::get(&url).range(range));
+        assert_eq!(response.header("content-length"), Some("9000000"), "{range}");
+        assert!(response.status == 200 && response.body == blob.bytes[..], "{range}");
+    }
+    let twice = stage.fetch(&Request::get(&url).range("bytes=0-1").range("bytes=2-3"));
+    assert!(twice.status == 200 && twice.body == blob.bytes[..], "two lines are no list");
 }
 
 #[test]

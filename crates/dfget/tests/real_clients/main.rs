@@ -18,9 +18,13 @@ mod disk;
 #[cfg(test)]
 mod docker;
 #[cfg(test)]
+mod h2spec;
+#[cfg(test)]
 mod kill;
 #[cfg(test)]
 mod mirror;
+#[cfg(test)]
+mod nginx;
 #[cfg(test)]
 mod page;
 #[cfg(test)]

@@ -68,6 +68,11 @@ pub(crate) fn clients_dir() -> PathBuf {
     env::var_os("DFGET_BUILD_DIR").map_or_else(|| root_dir().join("build"), PathBuf::from).join("clients")
 }
 
+/// Where `tests/real-clients/h2spec` puts its program: beside the clients.
+pub(crate) fn h2spec_dir() -> PathBuf {
+    clients_dir().with_file_name("h2spec")
+}
+
 /// The scripts of the real clients.
 pub(crate) fn scripts_dir() -> PathBuf {
     root_dir().join("tests/real-clients")
