@@ -128,6 +128,8 @@ pub struct Proxy {
     pub basic_auth: Option<BasicAuth>,
     /// Targets that may be reached at all; empty = every target (`whiteList`).
     pub white_list: Vec<WhiteListEntry>,
+    /// Requests that run at once; `None` = without bound (`maxConcurrency`, default 0).
+    pub max_concurrency: Option<usize>,
     /// What becomes a task; the first match wins (`proxies`).
     pub rules: Vec<Rule>,
     /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
@@ -334,6 +336,7 @@ impl Default for Proxy {
             default_application: None,
             basic_auth: None,
             white_list: Vec::new(),
+            max_concurrency: None,
             rules: Vec::new(),
             hijack: None,
         }

@@ -70,6 +70,7 @@ pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOp
         tag: proxy.default_tag.clone().unwrap_or_default(),
         application: proxy.default_application.clone().unwrap_or_default(),
         access: AccessOptions { ttl: config.access.ttl, offline_grace: config.access.offline_grace },
+        max_concurrency: proxy.max_concurrency,
         peer_prefix: format!("{}-{}", address(), process::id()),
         secret,
     }

@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
 use crate::entrance::{Entrance, Spared};
+use crate::slots::Slot;
 
 /// The body of every response of the proxy.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -69,6 +70,7 @@ pub(crate) fn counted(
 ) -> Response<ResponseBody> {
     let source = response.extensions_mut().remove::<Source>();
     let spared = response.extensions_mut().remove::<Spared>().is_some();
+    let slot = response.extensions_mut().remove::<Slot>();
     if let Some(source) = source {
         metrics.served(source);
         if is_task(source) {
@@ -76,7 +78,7 @@ pub(crate) fn counted(
         }
     }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
-    response.map(|body| Counted { body, request, metrics, source, spared, entrance }.boxed_unsync())
+    response.map(|body| Counted { body, request, metrics, source, spared, entrance, _slot: slot }.boxed_unsync())
 }
 
 const fn is_task(source: Source) -> bool {
@@ -90,6 +92,8 @@ struct Counted {
     source: Option<Source>,
     spared: bool,
     entrance: Arc<Entrance>,
+    /// Until the last byte has left.
+    _slot: Option<Slot>,
 }
 
 /// A body without a byte.

@@ -64,6 +64,11 @@ impl Proxy {
         if !entrance.admission.admits_target(&target) {
             return respond::target_refused(&target);
         }
+        // Until the CONNECT is answered: what happens inside of it counts by itself.
+        let _slot = match self.inner.slots.take().await {
+            Ok(slot) => slot,
+            Err(busy) => return respond::busy(&busy),
+        };
         let upgrade = hyper::upgrade::on(&mut request);
         let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
         let answered = match leaves {

@@ -21,6 +21,7 @@ use crate::access::{Access, AccessOptions};
 use crate::body::{ResponseBody, counted};
 use crate::entrance::Entrance;
 use crate::respond;
+use crate::slots::Slots;
 use crate::turns::Turns;
 
 /// What the proxy is to do.
@@ -34,6 +35,8 @@ pub struct ProxyOptions {
     pub application: String,
     /// How long the origin's word on a credential counts.
     pub access: AccessOptions,
+    /// Requests that run at once (`maxConcurrency`); `None` = without bound.
+    pub max_concurrency: Option<usize>,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
     pub peer_prefix: String,
     /// Key of this node under which permissions are remembered.
@@ -49,6 +52,7 @@ pub struct Proxy {
 pub(crate) struct Inner {
     pub(crate) options: ProxyOptions,
     pub(crate) tasks: Tasks,
+    pub(crate) slots: Slots,
     pub(crate) access: Arc<Access>,
     /// Origins whose certificate was found good, and when.
     pub(crate) verified: Mutex<HashMap<Authority, Instant>>,
@@ -67,8 +71,10 @@ impl Proxy {
     pub fn new(options: ProxyOptions, tasks: Tasks) -> Self {
         let tracker = TaskTracker::new();
         let access = Arc::new(Access::new(options.access, &tasks, &options.secret, tracker.clone()));
+        let slots = Slots::new(options.max_concurrency);
         let inner = Inner {
             options,
+            slots,
             tasks,
             access,
             verified: Mutex::default(),
@@ -162,6 +168,21 @@ impl Proxy {
     }
 
     async fn exchange(
+        &self,
+        entrance: &Entrance,
+        url: Url,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let slot = match self.inner.slots.take().await {
+            Ok(slot) => slot,
+            Err(busy) => return respond::busy(&busy),
+        };
+        let mut response = self.decided(entrance, url, request).await;
+        response.extensions_mut().insert(slot);
+        response
+    }
+
+    async fn decided(
         &self,
         entrance: &Entrance,
         url: Url,

@@ -18,6 +18,7 @@ mod handler;
 mod listener;
 mod permission;
 mod respond;
+mod slots;
 mod turns;
 
 pub use access::AccessOptions;

@@ -8,12 +8,16 @@ use bytes::Bytes;
 use dfget_core::Authority;
 use dfget_origin::{ConnectError, OriginError};
 use dfget_task::ContentError;
-use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
 
 use crate::body::ResponseBody;
+use crate::slots::Busy;
+
+/// Seconds after which a refused request may come again (`Retry-After`).
+const COME_BACK_AFTER: &str = "10";
 
 /// An answer of our own: a status and one line of text.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
@@ -52,6 +56,13 @@ pub(crate) fn login_needed() -> Response<ResponseBody> {
 pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
     let message = format!("{} is not in the whiteList of this proxy", target.host_port());
     refusal(StatusCode::FORBIDDEN, &message)
+}
+
+/// 503 for a request that found no place among those that run (`maxConcurrency`).
+pub(crate) fn busy(busy: &Busy) -> Response<ResponseBody> {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK_AFTER));
+    response
 }
 
 /// The answer to a request whose origin gave none.

@@ -265,6 +265,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         tag: String::new(),
         application: String::new(),
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
+        max_concurrency: None,
         peer_prefix: String::new(),
         secret: [0; 32],
     };

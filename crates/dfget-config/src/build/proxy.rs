@@ -31,6 +31,11 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .iter()
             .filter_map(|(item, section)| white_list_entry(item, section, report))
             .collect(),
+        max_concurrency: section
+            .get("maxConcurrency")
+            .and_then(|field| field.integer(report, 0, i64::MAX))
+            .and_then(|most| usize::try_from(most).ok())
+            .filter(|most| *most > 0),
         rules: sections(section.items(report, "proxies"), report)
             .iter()
             .filter_map(|(item, section)| rule(item, section, report))

@@ -110,8 +110,12 @@ pub(crate) const PROXY: &[Opt] = &[
     Opt::full("defaultApplication", Kind::Text, "", "part of the task id"),
     Opt::later("defaultPriority", Kind::Integer(0, 6), "priority of tasks", "all tasks are equal")
         .harmless(&["0"]),
-    Opt::later("maxConcurrency", Kind::Integer(0, i64::MAX), "requests at once", "requests are not limited")
-        .harmless(&["0"]),
+    Opt::full(
+        "maxConcurrency",
+        Kind::Integer(0, i64::MAX),
+        "0",
+        "requests that run at once; up to 512 more wait for 60s at most, the rest gets 503; 0 = no bound",
+    ),
     Opt::later(
         "security",
         Kind::Section(TLS_PART),
