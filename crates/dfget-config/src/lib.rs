@@ -39,7 +39,8 @@ pub use host_pattern::literal_host;
 pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
     Access, BasicAuth, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen,
-    OwnAuthority, Paths, PemSource, PortRange, Proxy, Storage, WhiteListEntry,
+    OwnAuthority, Paths, PemSource, PortRange, Proxy, RedirectPolicy, ResourceClient, ResourceClients,
+    Storage, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

@@ -3,7 +3,7 @@
 //! Looks at the keys as they were written, after they were read without error.
 
 use crate::{
-    Code, Config, Environment, Hijack, HijackAuthority, PemSource, Proxy,
+    Code, Config, Environment, Hijack, HijackAuthority, PemSource, Proxy, Secret,
     host_pattern::HostPattern,
     read::{Field, Section},
     report::{Report, Subject},
@@ -51,7 +51,12 @@ pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environmen
     let inline = |hijack: &Hijack| {
         matches!(hijack.authority, HijackAuthority::Named { key: PemSource::Inline(_), .. })
     };
-    let holds_secret = config.proxy.basic_auth.is_some() || config.proxy.hijack.as_ref().is_some_and(inline);
+    let clients = &config.download.resource_clients;
+    let has_login = |proxy: &Option<Secret>| proxy.as_ref().is_some_and(|url| url.expose().contains('@'));
+    let holds_secret = config.proxy.basic_auth.is_some()
+        || config.proxy.hijack.as_ref().is_some_and(inline)
+        || has_login(&clients.http.proxy)
+        || has_login(&clients.https.proxy);
     for subject in files {
         let Some(path) = &subject.file else { continue };
         let Ok(mode) = environment.files.mode(&environment.working_directory.join(path)) else { continue };

@@ -6,12 +6,13 @@
 //! that the file writes as "0 = off" is an `Option` here.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, PingPath, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, Network, PingPath, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -88,6 +89,53 @@ pub struct Download {
     pub stall_timeout: Duration,
     /// Several ranges of one blob at once (`concurrent`).
     pub concurrent: Concurrent,
+    /// Connections to origins (`resourceClients`).
+    pub resource_clients: ResourceClients,
+    /// What redirects may lead to (`redirects`).
+    pub redirects: RedirectPolicy,
+    /// Addresses of hosts that are not looked up, by name in lower case (`resolve`).
+    pub resolve: BTreeMap<String, IpAddr>,
+}
+
+/// `download.resourceClients`, for the protocols that are fetched.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResourceClients {
+    /// Without TLS.
+    pub http: ResourceClient,
+    /// With TLS.
+    pub https: ResourceClient,
+}
+
+/// Connections to origins of one protocol; `None` = dfget's own bound, also where the file says 0.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResourceClient {
+    /// The URL of the site's proxy, with its login (`proxy`).
+    pub proxy: Option<Secret>,
+    /// Bound of a connect (`dialTimeout`).
+    pub dial_timeout: Option<Duration>,
+    /// After so long without a byte a connection is probed (`keepAlive`).
+    pub keep_alive: Option<Duration>,
+    /// Idle connections kept, to all origins together (`maxIdleConns`).
+    pub max_idle_conns: Option<usize>,
+    /// How long an idle connection is kept (`idleConnTimeout`).
+    pub idle_conn_timeout: Option<Duration>,
+    /// Bound of the wait for the head of an answer (`responseHeaderTimeout`).
+    pub response_header_timeout: Option<Duration>,
+    /// Bound of a TLS handshake (`tlsHandshakeTimeout`).
+    pub tls_handshake_timeout: Option<Duration>,
+    /// Verify no certificate, but for hosts with `certs` of their own (`insecureSkipVerify`).
+    pub insecure_skip_verify: bool,
+}
+
+/// `download.redirects`: what redirects of origins may lead to besides the usual.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RedirectPolicy {
+    /// Addresses (`allow`).
+    pub networks: Vec<Network>,
+    /// Hosts, in lower case (`allow`).
+    pub hosts: Vec<String>,
+    /// From https to http (`downgrade`, default false).
+    pub downgrade: bool,
 }
 
 /// `download.concurrent`: when a blob is fetched by several ranges at once.
@@ -305,6 +353,9 @@ impl Default for Download {
             finish_abandoned: true,
             stall_timeout: Duration::from_secs(30),
             concurrent: Concurrent::default(),
+            resource_clients: ResourceClients::default(),
+            redirects: RedirectPolicy::default(),
+            resolve: BTreeMap::new(),
         }
     }
 }

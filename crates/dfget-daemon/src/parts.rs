@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use dfget_config::Config;
-use dfget_origin::{OriginClient, OriginOptions, Upstream};
+use dfget_origin::{Destinations, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::Proxy;
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
@@ -37,6 +37,7 @@ impl Parts {
         config: &Config,
         trust: TrustBook,
         upstream: Option<Upstream>,
+        destinations: Destinations,
         announce: &dyn Fn(&str),
     ) -> Result<Self, RunError> {
         let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
@@ -50,6 +51,7 @@ impl Parts {
             trust: Box::new(move |authority| trust.of(authority)),
             timeouts: settings::timeouts(config),
             upstream,
+            destinations,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
         });
         // Without a store permissions live as long as the process, and so does their key.

@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::signals::Signals;
-use crate::{RunError, allocator, certificates, open_files, ports, settings, upkeep};
+use crate::{RunError, allocator, certificates, egress, open_files, ports, settings, upkeep};
 
 /// How long a slow terminal may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -63,14 +63,17 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     };
     let own = authority.as_ref().map(|hijack| hijack.authority.certificate());
     let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
-    let trust = certificates::trust(hosts, own, announce)?;
+    let insecure = config.download.resource_clients.https.insecure_skip_verify;
+    let trust = certificates::trust(hosts, insecure, own, announce)?;
     let certificate = authority.as_ref().map(|hijack| hijack.authority.certificate_pem());
     let (leaves, trusted) = match authority {
         Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
         None => (None, None),
     };
     let listeners = Listeners::bind(config, &proxy.listen)?;
-    let parts = Parts::build(config, trust, None, announce)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let upstream = egress::upstream(config, variable, listeners.proxy.local_addr()?, announce);
+    let parts = Parts::build(config, trust, upstream, egress::destinations(config), announce)?;
     let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
     let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves)));
     let entrance = Arc::new(settings::entrance(proxy, hijack.clone()));

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{Config, Proxy};
-use dfget_origin::Timeouts;
+use dfget_config::{Config, Proxy, ResourceClient};
+use dfget_origin::{PerScheme, Timeouts};
 use dfget_proxy::{AccessOptions, Admission, AllowedTarget, Entrance, Hijack, ProxyLogin, ProxyOptions};
 use dfget_storage::Options;
 use dfget_task::{SplitOptions, TaskOptions};
@@ -41,14 +41,25 @@ pub(crate) fn tasks(config: &Config) -> TaskOptions {
     }
 }
 
-pub(crate) fn timeouts(config: &Config) -> Timeouts {
+pub(crate) fn timeouts(config: &Config) -> PerScheme<Timeouts> {
     let stall = config.download.stall_timeout;
     // The first byte may take longer than a later one: some registries fetch the content only now.
-    Timeouts { stall, head: stall * 2, ..Timeouts::default() }
+    let usual = Timeouts { stall, head: stall * 2, ..Timeouts::default() };
+    let of = |client: &ResourceClient| Timeouts {
+        connect: client.dial_timeout.unwrap_or(usual.connect),
+        handshake: client.tls_handshake_timeout.unwrap_or(usual.handshake),
+        head: client.response_header_timeout.unwrap_or(usual.head),
+        stall,
+        keep_alive: client.keep_alive.unwrap_or(usual.keep_alive),
+        idle: client.idle_conn_timeout.unwrap_or(usual.idle),
+        most_idle: client.max_idle_conns.or(usual.most_idle),
+    };
+    let clients = &config.download.resource_clients;
+    PerScheme { http: of(&clients.http), https: of(&clients.https) }
 }
 
-/// The entrance by the port of the configuration.
-pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
+/// Who may come by the port of the configuration, and where to.
+pub(crate) fn admission(proxy: &Proxy) -> Admission {
     let login =
         proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
     let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
@@ -56,12 +67,12 @@ pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
         regx: entry.regx.clone(),
         ports: entry.ports.clone(),
     });
-    Entrance {
-        rules: proxy.rules.clone(),
-        admission: Admission { login, targets: targets.collect() },
-        hijack,
-        ..Entrance::default()
-    }
+    Admission { login, targets: targets.collect() }
+}
+
+/// The entrance by the port of the configuration.
+pub(crate) fn entrance(proxy: &Proxy, hijack: Option<Arc<Hijack>>) -> Entrance {
+    Entrance { rules: proxy.rules.clone(), admission: admission(proxy), hijack, ..Entrance::default() }
 }
 
 pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32]) -> ProxyOptions {

@@ -1,27 +1,29 @@
 //! Requests to origins, one hop each.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{Authority, Scheme};
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
-use http::{Method, Request, Response};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, VIA, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use parking_lot::RwLock;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::connect::{Reached, reach, secure};
+use crate::connect::{Reached, VANISHED_AFTER, Way, reach, secure};
 use crate::error::cause;
+use crate::outgoing::{Listening, Ourselves, Outgoing};
 use crate::pool::{Connection, Pool};
-use crate::{AddressClass, ConnectError, OriginError, Upstream};
+use crate::{AddressClass, ConnectError, Destinations, OriginError, Upstream};
 
 /// Any error that a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -41,12 +43,30 @@ pub struct Trust {
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a name, each address and the handshake.
+    /// For a name and each address.
     pub connect: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
     /// For the head of an answer to a request without a body.
     pub head: Duration,
     /// For the next byte of a content; after that the stream is resumed.
     pub stall: Duration,
+    /// A connection on which nothing came for so long is probed.
+    pub keep_alive: Duration,
+    /// An idle connection older than this is not used again: most servers close theirs after a
+    /// minute or more.
+    pub idle: Duration,
+    /// Idle connections kept to all origins of the scheme; `None` = by those to one origin alone.
+    pub most_idle: Option<usize>,
+}
+
+/// Something that may differ between plain text and TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerScheme<T> {
+    /// For plain text.
+    pub http: T,
+    /// For TLS.
+    pub https: T,
 }
 
 /// What an [`OriginClient`] is made of.
@@ -54,9 +74,11 @@ pub struct OriginOptions {
     /// The trust that an authority is given.
     pub trust: Box<dyn Fn(&Authority) -> Trust + Send + Sync>,
     /// Limits on waiting.
-    pub timeouts: Timeouts,
+    pub timeouts: PerScheme<Timeouts>,
     /// The proxy of the site; `None` = origins are reached directly.
     pub upstream: Option<Upstream>,
+    /// Where connections may lead.
+    pub destinations: Destinations,
     /// Called for each request sent, with whether the origin's certificate was left unverified.
     pub observe: Box<dyn Fn(bool) + Send + Sync>,
 }
@@ -69,6 +91,8 @@ pub struct OriginClient {
 
 struct Inner {
     options: OriginOptions,
+    destinations: RwLock<Arc<Destinations>>,
+    ourselves: Ourselves,
     pool: Pool,
     connections: TaskTracker,
 }
@@ -85,8 +109,24 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            keep_alive: VANISHED_AFTER,
+            idle: Duration::from_secs(50),
+            most_idle: None,
+        }
+    }
+}
+
+// === impl PerScheme ===
+
+impl<T> PerScheme<T> {
+    /// What holds for the scheme.
+    pub const fn of(&self, scheme: Scheme) -> &T {
+        match scheme {
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
         }
     }
 }
@@ -96,37 +136,70 @@ impl Default for Timeouts {
 impl OriginClient {
     /// A client without connections.
     #[must_use]
-    pub fn new(options: OriginOptions) -> Self {
-        let inner = Inner { options, pool: Pool::default(), connections: TaskTracker::new() };
+    pub fn new(mut options: OriginOptions) -> Self {
+        let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
+        let pool = Pool::new(options.timeouts);
+        let ourselves = Ourselves::new();
+        let inner = Inner { options, destinations, ourselves, pool, connections: TaskTracker::new() };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The limits on waiting.
+    /// The limits on waiting that do not depend on the scheme.
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
-        &self.inner.options.timeouts
+        &self.inner.options.timeouts.https
     }
 
-    /// Makes sure that a verified connection to the authority stands, for a request to follow.
+    /// Where connections may lead.
+    pub(crate) fn destinations(&self) -> Arc<Destinations> {
+        Arc::clone(&self.inner.destinations.read())
+    }
+
+    /// Changes where connections may lead, for those that are opened from now on; idle ones are closed.
+    pub fn set_destinations(&self, destinations: Destinations) {
+        *self.inner.destinations.write() = Arc::new(destinations);
+        self.inner.pool.clear();
+    }
+
+    /// Notes where our clients reach us, for as long as the result lives.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> Listening {
+        self.inner.ourselves.listen(address)
+    }
+
+    /// Whether a request is our own: it came on a connection that we opened, or by us before (`Via`).
+    #[must_use]
+    pub fn is_own_request(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
+        peer.is_some_and(|peer| self.is_own_connection(peer)) || self.inner.ourselves.are_named(headers)
+    }
+
+    /// Whether we opened the connection whose other end, as we accepted it, has this address.
+    #[must_use]
+    pub fn is_own_connection(&self, peer: SocketAddr) -> bool {
+        self.inner.ourselves.opened(peer)
+    }
+
+    /// Makes sure that a verified connection to the authority stands, for a request to follow. `asked`:
+    /// the headers of the CONNECT that it is for.
     ///
     /// # Errors
     /// [`ConnectError`] with the cause in words fit for a reason phrase.
-    pub async fn verify(&self, authority: &Authority) -> Result<(), ConnectError> {
+    pub async fn verify(&self, authority: &Authority, asked: &HeaderMap) -> Result<(), ConnectError> {
         if !self.inner.pool.has(authority) {
-            let connection = self.connect(authority, None).await?;
+            let connection = self.connect(authority, None, asked).await?;
             self.inner.pool.put(authority, connection);
         }
         Ok(())
     }
 
-    /// A bare TCP connection to the authority, for a tunnel.
+    /// A bare TCP connection to the authority, for a tunnel. `asked`: the headers of the CONNECT that it is for.
     ///
     /// # Errors
     /// [`ConnectError`] if none can be had.
-    pub async fn tunnel(&self, authority: &Authority) -> Result<TcpStream, ConnectError> {
+    pub async fn tunnel(&self, authority: &Authority, asked: &HeaderMap) -> Result<Outgoing, ConnectError> {
         // A tunnel is asked for by CONNECT, whatever goes through it.
         let authority = Authority { scheme: Scheme::Https, ..authority.clone() };
-        self.reach(&authority, None).await.map(|reached| reached.stream)
+        self.reach(&authority, None, asked).await.map(|reached| reached.stream)
     }
 
     /// Sends one request and returns the head of its answer with the body to come, whatever
@@ -152,9 +225,11 @@ impl OriginClient {
         let bodiless =
             matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let again = bodiless.then(|| repeat(&request));
-        let head_limit = bodiless.then_some(self.timeouts().head);
-        if let Some(connection) = self.inner.pool.take(&authority, registry) {
-            let class = connection.class;
+        let head_limit = bodiless.then_some(self.timeouts_of(authority.scheme).head);
+        let destinations = self.destinations();
+        let permitted = |address| destinations.permits(&authority, address, registry);
+        if let Some(connection) = self.inner.pool.take(&authority, permitted) {
+            let class = connection.class();
             let refused = match self.exchange(&authority, connection, request, head_limit).await {
                 Ok(response) => return Ok((response, class)),
                 Err(refused) => *refused,
@@ -165,8 +240,8 @@ impl OriginClient {
                 _ => return Err(refused.error),
             };
         }
-        let connection = self.connect(&authority, registry).await?;
-        let class = connection.class;
+        let connection = self.connect(&authority, registry, &HeaderMap::new()).await?;
+        let class = connection.class();
         let answer = self.exchange(&authority, connection, request, head_limit).await;
         answer.map(|response| (response, class)).map_err(|refused| refused.error)
     }
@@ -182,13 +257,14 @@ impl OriginClient {
         &self,
         authority: &Authority,
         registry: Option<AddressClass>,
+        asked: &HeaderMap,
     ) -> Result<Connection, ConnectError> {
         if self.inner.connections.is_closed() {
             return Err(ConnectError::Closing);
         }
         let trust = (self.inner.options.trust)(authority);
-        let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
-        let wire = secure(stream, authority, &trust, self.timeouts()).await?;
+        let Reached { stream, address, upstream } = self.reach(authority, registry, asked).await?;
+        let wire = secure(stream, authority, &trust, self.timeouts_of(authority.scheme)).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) =
             http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
@@ -203,8 +279,8 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        let mut connection = Connection::new(sender, class, insecure);
-        connection.upstream = upstream.map(|via| via.login);
+        let mut connection = Connection::new(sender, address, insecure);
+        connection.upstream = upstream;
         Ok(connection)
     }
 
@@ -212,8 +288,23 @@ impl OriginClient {
         &self,
         authority: &Authority,
         registry: Option<AddressClass>,
+        asked: &HeaderMap,
     ) -> Result<Reached, ConnectError> {
-        reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
+        let destinations = self.destinations();
+        let way = Way {
+            timeouts: self.timeouts_of(authority.scheme),
+            upstream: self.inner.options.upstream.as_ref(),
+            destinations: &destinations,
+            ourselves: &self.inner.ourselves,
+            registry,
+        };
+        let mut trail: HeaderMap = asked.get_all(VIA).iter().map(|hop| (VIA, hop.clone())).collect();
+        self.inner.ourselves.sign(&mut trail);
+        reach(authority, way, &trail).await
+    }
+
+    fn timeouts_of(&self, scheme: Scheme) -> &Timeouts {
+        self.inner.options.timeouts.of(scheme)
     }
 
     async fn exchange(
@@ -223,8 +314,13 @@ impl OriginClient {
         mut request: Request<Body>,
         head_limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Box<Refused>> {
-        if let Some(login) = &connection.upstream {
-            address_to_proxy(&mut request, authority, login.as_ref());
+        let upstream = connection.upstream.clone();
+        if let Some(via) = &upstream {
+            address_to_proxy(&mut request, authority, via.login.as_ref());
+        }
+        if authority.scheme == Scheme::Http {
+            // Others may stand between, and send it back to us.
+            self.inner.ourselves.sign(request.headers_mut());
         }
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
@@ -243,6 +339,13 @@ impl OriginClient {
         };
         match answered {
             Ok(response) => {
+                // The proxy's challenge is for us; our client has nothing to answer it with.
+                if let Some(via) = upstream
+                    && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                {
+                    let line = format!("{:?} {}", response.version(), response.status());
+                    return Err(refuse(None, via.refused(authority, &line).into()));
+                }
                 // Who such a connection belongs to was decided on it; it is nobody else's.
                 if !bound && !binds_connection(response.headers()) {
                     self.inner.pool.put(authority, connection);

@@ -78,7 +78,8 @@ pub(crate) fn counted(
         }
     }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
-    response.map(|body| Counted { body, request, metrics, source, spared, entrance, _slot: slot }.boxed_unsync())
+    response
+        .map(|body| Counted { body, request, metrics, source, spared, entrance, _slot: slot }.boxed_unsync())
 }
 
 const fn is_task(source: Source) -> bool {

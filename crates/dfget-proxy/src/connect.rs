@@ -11,7 +11,7 @@ use dfget_core::{Authority, Scheme};
 use dfget_origin::ConnectError;
 use dfget_telemetry::Source;
 use dfget_tls::LeafCache;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -43,9 +43,6 @@ const WRITE_AT_ONCE: usize = 256 << 10;
 /// How long tunnels may go on when the daemon ends.
 const TUNNEL_END: Duration = Duration::from_secs(5);
 
-/// Names of hosts remembered, for saying once what happens to each.
-const MOST_NAMES: usize = 1000;
-
 impl Proxy {
     /// Answers a CONNECT; what happens inside of it goes on afterwards.
     pub(crate) async fn connect(
@@ -70,6 +67,7 @@ impl Proxy {
             Err(busy) => return respond::busy(&busy),
         };
         let upgrade = hyper::upgrade::on(&mut request);
+        let asked = std::mem::take(request.headers_mut());
         let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
         let answered = match leaves {
             Some(leaves) if !may_sign(&leaves, &target) => {
@@ -78,15 +76,15 @@ impl Proxy {
                     &target,
                     "lies outside of what our certificate authority is for",
                 );
-                self.tunnel(entrance, target, upgrade).await
+                self.tunnel(entrance, target, &asked, upgrade).await
             }
             Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
-                self.hijack(entrance, &leaves, target, upgrade).await
+                self.hijack(entrance, &leaves, target, asked, upgrade).await
             }
-            Some(_) => self.tunnel(entrance, target, upgrade).await,
+            Some(_) => self.tunnel(entrance, target, &asked, upgrade).await,
             None => {
                 self.say_tunnelled(entrance, &target, "matches no hijackHTTPS.hosts[].regx");
-                self.tunnel(entrance, target, upgrade).await
+                self.tunnel(entrance, target, &asked, upgrade).await
             }
         };
         answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
@@ -97,12 +95,13 @@ impl Proxy {
         entrance: &Arc<Entrance>,
         leaves: &LeafCache,
         target: Authority,
+        asked: HeaderMap,
         upgrade: OnUpgrade,
     ) -> Result<(), Arc<ConnectError>> {
-        match self.verify(&target).await {
+        match self.verify(&target, &asked).await {
             Err(error) if entrance.lenient && is_untrusted(&error) => {
                 info!("{error}: tunnelled, for its client to judge");
-                return self.tunnel(entrance, target, upgrade).await;
+                return self.tunnel(entrance, target, &asked, upgrade).await;
             }
             verified => verified?,
         }
@@ -130,7 +129,11 @@ impl Proxy {
     }
 
     /// Makes sure that the origin is who it should be, or that its clients can do without it.
-    async fn verify(&self, target: &Authority) -> Result<(), Arc<ConnectError>> {
+    pub(crate) async fn verify(
+        &self,
+        target: &Authority,
+        asked: &HeaderMap,
+    ) -> Result<(), Arc<ConnectError>> {
         if self.is_verified(target) {
             return Ok(());
         }
@@ -146,7 +149,7 @@ impl Proxy {
                 Err(error)
             };
         }
-        let verify = self.origin().verify(target);
+        let verify = self.origin().verify(target, asked);
         tokio::pin!(verify);
         let outcome = match timeout(PATIENCE, &mut verify).await {
             Ok(outcome) => outcome,
@@ -199,9 +202,10 @@ impl Proxy {
         &self,
         entrance: &Entrance,
         target: Authority,
+        asked: &HeaderMap,
         upgrade: OnUpgrade,
     ) -> Result<(), Arc<ConnectError>> {
-        let mut origin = self.origin().tunnel(&target).await?;
+        let mut origin = self.origin().tunnel(&target, asked).await?;
         let metrics = self.metrics().clone();
         metrics.served(Source::Tunnelled);
         let (closing, leaving) = (self.inner.closing.clone(), entrance.closing.clone());
@@ -233,11 +237,7 @@ impl Proxy {
             return;
         }
         let name = target.host_port();
-        let mut said = self.inner.tunnelled.lock();
-        if said.len() >= MOST_NAMES {
-            said.clear();
-        }
-        if said.insert(name.clone()) {
+        if self.is_new(format!("tunnelled {name}")) {
             info!("{name} {reason}: its connections are tunnelled, nothing of them is cached");
         }
     }
@@ -249,9 +249,9 @@ fn may_sign(leaves: &LeafCache, target: &Authority) -> bool {
     scope.is_any_host() || scope.contains(&target.host)
 }
 
-/// Whether the origin answered, but is not to be trusted.
+/// Whether the origin answered but is not to be trusted, or must not be reached at all.
 const fn is_untrusted(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Tls { .. } | ConnectError::Forbidden { .. })
+    !error.is_unreachable()
 }
 
 fn no_leaf(target: &Authority, reason: &str) -> ConnectError {

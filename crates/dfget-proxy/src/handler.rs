@@ -1,10 +1,11 @@
 //! From a request to its answer.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dfget_core::{Authority, UrlFilter, decide};
+use dfget_core::{Authority, Decision, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
@@ -14,7 +15,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 use url::Url;
 
 use crate::access::{Access, AccessOptions};
@@ -23,6 +24,9 @@ use crate::entrance::Entrance;
 use crate::respond;
 use crate::slots::Slots;
 use crate::turns::Turns;
+
+/// Things remembered for being said once only.
+const MOST_SAID: usize = 1000;
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -59,8 +63,8 @@ pub(crate) struct Inner {
     pub(crate) verifying: Turns<Authority>,
     /// Origins that could not be verified a moment ago, and why.
     pub(crate) unverified: Mutex<HashMap<Authority, (Instant, Arc<ConnectError>)>>,
-    /// Hosts of which it was said already that they are tunnelled.
-    pub(crate) tunnelled: Mutex<HashSet<String>>,
+    /// What was said already, and need not be said again.
+    pub(crate) said: Mutex<HashSet<String>>,
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
 }
@@ -80,7 +84,7 @@ impl Proxy {
             verified: Mutex::default(),
             verifying: Turns::default(),
             unverified: Mutex::default(),
-            tunnelled: Mutex::default(),
+            said: Mutex::default(),
             tracker,
             closing: CancellationToken::new(),
         };
@@ -91,6 +95,20 @@ impl Proxy {
         self.inner.tasks.origin()
     }
 
+    /// Changes `maxConcurrency`, for requests that come from now on; `None` = without bound.
+    pub fn set_max_concurrency(&self, most: Option<usize>) {
+        self.inner.slots.set_most(most);
+    }
+
+    /// Whether this has not been said yet; it has from now on.
+    pub(crate) fn is_new(&self, what: String) -> bool {
+        let mut said = self.inner.said.lock();
+        if said.len() >= MOST_SAID {
+            said.clear();
+        }
+        said.insert(what)
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         self.inner.tasks.metrics()
     }
@@ -99,11 +117,27 @@ impl Proxy {
     pub(crate) async fn answer(
         &self,
         entrance: &Arc<Entrance>,
+        peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
-        let response = self.dispatch(entrance, request).await;
+        let response = if self.origin().is_own_request(Some(peer), request.headers()) {
+            self.say_loop(&request);
+            respond::own_request()
+        } else {
+            self.dispatch(entrance, request).await
+        };
         counted(response, running, self.metrics(), entrance)
+    }
+
+    /// Says once for each target that it leads back here.
+    fn say_loop(&self, request: &Request<Incoming>) {
+        let uri = request.uri().authority().map(ToString::to_string);
+        let host = uri.or_else(|| request.headers().get(HOST)?.to_str().ok().map(str::to_owned));
+        let host = host.unwrap_or_default();
+        if self.is_new(format!("loop {host}")) {
+            warn!("a request of our own for {host} has come back to us: answered 508");
+        }
     }
 
     async fn dispatch(&self, entrance: &Arc<Entrance>, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -199,12 +233,24 @@ impl Proxy {
             request.method(),
             redact_url(url.as_str())
         );
+        if let Some(refused) = refused_rewriting(entrance, &url, &decision) {
+            return respond::target_refused(&refused);
+        }
         if decision.task {
             self.accelerate(decision.url, request).await
         } else {
             Box::pin(self.forward(&decision.url, request)).await
         }
     }
+}
+
+/// The place that a rule's rewriting leads to, if the client and not the rule has chosen it and it may
+/// not be reached.
+fn refused_rewriting(entrance: &Entrance, url: &Url, decision: &Decision) -> Option<Authority> {
+    let (asked, target) = (Authority::of_url(url), Authority::of_url(&decision.url)?);
+    let same = asked.is_some_and(|asked| (asked.host, asked.port) == (target.host.clone(), target.port));
+    let named = decision.rule.is_some_and(|rule| entrance.rules[rule].names(&target));
+    (!same && !named && !entrance.admission.admits_target(&target)).then_some(target)
 }
 
 impl std::fmt::Debug for Proxy {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 impl Proxy {
     /// Takes connections until [`Self::close`] is called, or the entrance closes.
     pub async fn serve(&self, listener: TcpListener, entrance: Arc<Entrance>) {
+        let _listening = listener.local_addr().ok().map(|address| self.origin().listen(address));
         loop {
             let accepted = tokio::select! {
                 () = self.inner.closing.cancelled() => return,
@@ -38,10 +40,12 @@ impl Proxy {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     keep_alive(&stream);
                     let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
-                    self.inner.tracker.spawn(async move { proxy.serve_client(&entrance, stream).await });
+                    self.inner
+                        .tracker
+                        .spawn(async move { proxy.serve_client(&entrance, stream, peer).await });
                 }
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
@@ -71,11 +75,11 @@ impl Proxy {
         self.inner.tracker.len()
     }
 
-    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream) {
+    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream, peer: SocketAddr) {
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
             // What hyper keeps for the next request, and moves for each, is a pointer then.
-            Box::pin(async move { proxy.answer(&entrance, request).await })
+            Box::pin(async move { proxy.answer(&entrance, peer, request).await })
         };
         self.serve_http1(entrance, stream, answer).await;
     }

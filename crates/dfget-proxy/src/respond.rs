@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use dfget_core::Authority;
-use dfget_origin::{ConnectError, OriginError};
+use dfget_origin::{ConnectError, OriginError, Verdict};
 use dfget_task::ContentError;
 use http::header::{CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -67,19 +67,33 @@ pub(crate) fn busy(busy: &Busy) -> Response<ResponseBody> {
 
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    text(gateway_status(error.verdict()), &error.to_string())
 }
 
 /// The answer to a CONNECT whose target cannot be reached or trusted.
 pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
-    refusal(gateway_status(matches!(error, ConnectError::TimedOut { .. })), &error.to_string())
+    refusal(gateway_status(error.verdict()), &error.to_string())
 }
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
-    text(gateway_status(error.is_timeout()), &error.to_string())
+    text(gateway_status(error.verdict()), &error.to_string())
 }
 
-const fn gateway_status(timeout: bool) -> StatusCode {
-    if timeout { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY }
+/// 508 for a request of our own that has come back to us.
+pub(crate) fn own_request() -> Response<ResponseBody> {
+    refusal(
+        StatusCode::LOOP_DETECTED,
+        "the way to this target leads back to this proxy; point HTTPS_PROXY, download.resourceClients, the \
+         redirects of `proxies` and the hosts file of its node at something else",
+    )
+}
+
+const fn gateway_status(verdict: Verdict) -> StatusCode {
+    match verdict {
+        Verdict::Bad => StatusCode::BAD_GATEWAY,
+        Verdict::Late => StatusCode::GATEWAY_TIMEOUT,
+        Verdict::Refused => StatusCode::FORBIDDEN,
+        Verdict::Loop => StatusCode::LOOP_DETECTED,
+    }
 }

@@ -125,7 +125,9 @@ impl Drop for Waiting<'_> {
 impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Full { most, waiting } => write!(f, "{most} requests run and {waiting} wait for their turn")?,
+            Self::Full { most, waiting } => {
+                write!(f, "{most} requests run and {waiting} wait for their turn")?
+            }
             Self::Waited { most, waited } => {
                 write!(f, "{most} requests run, and none ended within {} s", waited.as_secs())?;
             }

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
-use dfget_origin::{OriginClient, OriginOptions, Timeouts, Trust, Upstream};
+use dfget_origin::{Destinations, OriginClient, OriginOptions, PerScheme, Trust, Upstream};
 use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions};
 use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
@@ -247,8 +247,9 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
     let trust = Trust { config, insecure: false };
     let origin = OriginClient::new(OriginOptions {
         trust: Box::new(move |_| trust.clone()),
-        timeouts: Timeouts::default(),
+        timeouts: PerScheme::default(),
         upstream,
+        destinations: Destinations::of_own_user(),
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {

@@ -4,6 +4,7 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod egress;
 mod pem;
 mod proxy;
 
@@ -130,6 +131,9 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         finish_abandoned: section.boolean(report, "finishAbandoned", defaults.finish_abandoned),
         stall_timeout,
         concurrent: concurrent(&section.section(report, "concurrent"), report),
+        resource_clients: egress::resource_clients(section, report),
+        redirects: egress::redirects(section, report),
+        resolve: egress::resolve(section, report),
     }
 }
 
