@@ -27,4 +27,6 @@ mod rights;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod site_proxy;
+#[cfg(test)]
 mod support;
