@@ -40,7 +40,7 @@ pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
     Access, BasicAuth, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen,
     OwnAuthority, Paths, PemSource, PortRange, Proxy, RedirectPolicy, ResourceClient, ResourceClients,
-    Storage, WhiteListEntry,
+    SniListen, Storage, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

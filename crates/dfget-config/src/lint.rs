@@ -44,6 +44,14 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
     if !proxy.listen.ip.is_loopback() {
         exposed(section, proxy, report);
     }
+    if proxy.hijack.as_ref().is_some_and(|hijack| !hijack.sni.is_empty())
+        && let Some(field) = section.get("basicAuth")
+    {
+        let problem =
+            "clients of hijackHTTPS.sni do not know that there is a proxy, so they are not asked for it";
+        let remedy = "let them listen on loopback or let a firewall choose; whiteList holds for them too";
+        report.warn(field.key(), Code::Exposed, problem, remedy);
+    }
 }
 
 /// Secrets in a file that others can read, and files that others can change.

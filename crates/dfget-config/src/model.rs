@@ -165,6 +165,8 @@ pub struct Access {
 pub struct Proxy {
     /// Where clients connect (`tcpListen`, default 127.0.0.1:65001).
     pub listen: Listen,
+    /// The network namespace it listens in, an absolute path (`tcpListen.namespace`); `None` = the daemon's own.
+    pub namespace: Option<PathBuf>,
     /// Query keys that are no part of a blob's identity (`defaultFilter`, default
     /// [`DEFAULT_FILTER`]). Empty only when the file says `defaultFilter: ""`.
     pub default_filter: UrlFilter,
@@ -211,6 +213,17 @@ pub struct Hijack {
     pub authority: HijackAuthority,
     /// Hosts whose connections are opened; the first match wins (`hosts`).
     pub hosts: Vec<HijackHost>,
+    /// Listeners for clients that begin with TLS (`sni`).
+    pub sni: Vec<SniListen>,
+}
+
+/// One entry of `hijackHTTPS.sni`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SniListen {
+    /// Where it listens (default 127.0.0.1:443).
+    pub listen: Listen,
+    /// The network namespace it listens in, an absolute path (`namespace`); `None` = the daemon's own.
+    pub namespace: Option<PathBuf>,
 }
 
 /// Where the authority of the hijack is from.
@@ -382,6 +395,7 @@ impl Default for Proxy {
     fn default() -> Self {
         Self {
             listen: Listen::loopback(PortRange::exactly(65001)),
+            namespace: None,
             default_filter: UrlFilter::new(DEFAULT_FILTER.iter().copied()),
             default_tag: None,
             default_application: None,

@@ -72,7 +72,8 @@ pub(crate) fn destinations(config: &Config) -> Destinations {
     let literal: Vec<String> = hosts.filter_map(dfget_config::HijackHost::literal).collect();
     let admission = crate::settings::admission(proxy);
     Destinations {
-        loopback: proxy.listen.ip.is_loopback(),
+        loopback: proxy.listen.ip.is_loopback()
+            && proxy.hijack.iter().flat_map(|hijack| &hijack.sni).all(|sni| sni.listen.ip.is_loopback()),
         named: Box::new(move |target| {
             white_list.iter().any(|entry| names(entry, target))
                 || rules.iter().any(|rule| rule.names(target))

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_config::{Config, Listen, Loaded, PemSource};
+use dfget_config::{Config, Listen, Loaded, PemSource, SniListen};
 use dfget_console::Console;
 use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
@@ -101,6 +101,8 @@ struct Daemon {
 /// Sockets that listen already: from here on clients wait instead of being refused.
 struct Listeners {
     proxy: std::net::TcpListener,
+    /// Those of `hijackHTTPS.sni`, and whether they stand in another network namespace.
+    sni: Vec<(std::net::TcpListener, bool)>,
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
     leases: Option<(StdUnixListener, PathBuf)>,
@@ -123,6 +125,10 @@ impl Daemon {
             let grace = config.access.offline_grace;
             let sweep = upkeep::sweep(store, config.gc_interval, grace, self.parts.metrics.clone());
             servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
+        }
+        for (listener, foreign) in listeners.sni {
+            let listener = TcpListener::from_std(listener)?;
+            self.parts.proxy.spawn_serve_sni(listener, Arc::clone(&self.entrance), foreign);
         }
         let listener = TcpListener::from_std(listeners.proxy)?;
         let mut signals = Signals::new()?;
@@ -169,11 +175,29 @@ impl Daemon {
 
 impl Listeners {
     fn bind(config: &Config, proxy: &Listen) -> Result<Self, RunError> {
-        let bind = |listen: &Listen, what, key| {
-            ports::bind(listen).map_err(|source| RunError::Port { listen: *listen, what, key, source })
+        let bind_in = |listen: &Listen, namespace: &Option<PathBuf>, what, key| {
+            ports::bind_in(listen, namespace.as_deref()).map_err(|source| RunError::Port {
+                listen: *listen,
+                what,
+                key,
+                source,
+            })
+        };
+        let bind = |listen: &Listen, what, key| bind_in(listen, &None, what, key);
+        let sni = |sni: &SniListen| {
+            let key = "hijackHTTPS.sni[].port";
+            let listener = bind_in(&sni.listen, &sni.namespace, "SNI listener", key)?;
+            Ok::<_, RunError>((listener, sni.namespace.is_some()))
         };
         Ok(Self {
-            proxy: bind(proxy, "proxy", "proxy.tcpListen.port")?,
+            proxy: bind_in(proxy, &config.proxy.namespace, "proxy", "proxy.tcpListen.port")?,
+            sni: config
+                .proxy
+                .hijack
+                .iter()
+                .flat_map(|hijack| &hijack.sni)
+                .map(sni)
+                .collect::<Result<_, _>>()?,
             admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
             metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
             leases: if config.proxy.hijack.is_some() { lease_socket() } else { None },
@@ -231,6 +255,9 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
     info!("serve health and metrics at tcp://{}", shown(&listeners.admin));
     if let Some(metrics) = &listeners.metrics {
         info!("started metrics server at tcp://{}", shown(metrics));
+    }
+    for (listener, _) in &listeners.sni {
+        info!("serve clients that begin with TLS at tcp://{}", shown(listener));
     }
     info!("serve proxy at tcp://{proxy}");
     announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));

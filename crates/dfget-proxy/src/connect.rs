@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::{Authority, Scheme};
-use dfget_origin::ConnectError;
+use dfget_origin::{ConnectError, Outgoing};
 use dfget_telemetry::Source;
 use dfget_tls::LeafCache;
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
@@ -68,26 +69,25 @@ impl Proxy {
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let asked = std::mem::take(request.headers_mut());
-        let leaves = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(&target));
-        let answered = match leaves {
-            Some(leaves) if !may_sign(&leaves, &target) => {
-                self.say_tunnelled(
-                    entrance,
-                    &target,
-                    "lies outside of what our certificate authority is for",
-                );
-                self.tunnel(entrance, target, &asked, upgrade).await
-            }
-            Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
-                self.hijack(entrance, &leaves, target, asked, upgrade).await
-            }
-            Some(_) => self.tunnel(entrance, target, &asked, upgrade).await,
-            None => {
-                self.say_tunnelled(entrance, &target, "matches no hijackHTTPS.hosts[].regx");
-                self.tunnel(entrance, target, &asked, upgrade).await
-            }
+        let answered = match self.signer(entrance, &target) {
+            Some(leaves) => self.hijack(entrance, &leaves, target, asked, upgrade).await,
+            None => self.tunnel(entrance, target, &asked, upgrade).await,
         };
         answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
+    }
+
+    /// Who signs for the target, if its connections are opened; else says once why they are not.
+    pub(crate) fn signer(&self, entrance: &Entrance, target: &Authority) -> Option<Arc<LeafCache>> {
+        let Some(leaves) = entrance.hijack.as_ref().and_then(|hijack| hijack.leaves_for(target)) else {
+            self.say_tunnelled(entrance, target, "matches no hijackHTTPS.hosts[].regx");
+            return None;
+        };
+        if !may_sign(&leaves, target) {
+            let reason = "lies outside of what our certificate authority is for";
+            self.say_tunnelled(entrance, target, reason);
+            return None;
+        }
+        (!entrance.distrust.is_told_of(&target.host)).then_some(leaves)
     }
 
     async fn hijack(
@@ -200,35 +200,44 @@ impl Proxy {
 
     async fn tunnel(
         &self,
-        entrance: &Entrance,
+        entrance: &Arc<Entrance>,
         target: Authority,
         asked: &HeaderMap,
         upgrade: OnUpgrade,
     ) -> Result<(), Arc<ConnectError>> {
-        let mut origin = self.origin().tunnel(&target, asked).await?;
-        let metrics = self.metrics().clone();
-        metrics.served(Source::Tunnelled);
-        let (closing, leaving) = (self.inner.closing.clone(), entrance.closing.clone());
-        let closing = async move {
+        let origin = self.origin().tunnel(&target, asked).await?;
+        let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
+        self.inner.tracker.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            proxy.copy(&entrance, &target, TokioIo::new(upgraded), origin).await;
+        });
+        Ok(())
+    }
+
+    /// Copies both ways until both sides have ended, or the daemon or the entrance does.
+    pub(crate) async fn copy(
+        &self,
+        entrance: &Entrance,
+        target: &Authority,
+        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        mut origin: Outgoing,
+    ) {
+        self.metrics().served(Source::Tunnelled);
+        let closing = async {
             tokio::select! {
-                () = closing.cancelled() => {}
-                () = leaving.cancelled() => {}
+                () = self.inner.closing.cancelled() => {}
+                () = entrance.closing.cancelled() => {}
             }
             tokio::time::sleep(TUNNEL_END).await;
         };
-        self.inner.tracker.spawn(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let mut client = TokioIo::new(upgraded);
-            let copied = tokio::select! {
-                copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
-                () = closing => return,
-            };
-            match copied {
-                Ok((_, down)) => metrics.served_bytes(Source::Tunnelled, down),
-                Err(error) => debug!("tunnel to {} ended: {error}", target.host_port()),
-            }
-        });
-        Ok(())
+        let copied = tokio::select! {
+            copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
+            () = closing => return,
+        };
+        match copied {
+            Ok((_, down)) => self.metrics().served_bytes(Source::Tunnelled, down),
+            Err(error) => debug!("tunnel to {} ended: {error}", target.host_port()),
+        }
     }
 
     /// Says once for each host that its pulls are not accelerated, and what would change that.
@@ -250,7 +259,7 @@ fn may_sign(leaves: &LeafCache, target: &Authority) -> bool {
 }
 
 /// Whether the origin answered but is not to be trusted, or must not be reached at all.
-const fn is_untrusted(error: &ConnectError) -> bool {
+pub(crate) const fn is_untrusted(error: &ConnectError) -> bool {
     !error.is_unreachable()
 }
 

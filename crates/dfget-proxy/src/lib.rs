@@ -19,6 +19,7 @@ mod listener;
 mod permission;
 mod respond;
 mod slots;
+mod sni;
 mod turns;
 
 pub use access::AccessOptions;

@@ -8,20 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_core::Authority;
-use dfget_origin::keep_alive;
+use dfget_origin::{ConnectError, keep_alive};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::body::ResponseBody;
 use crate::entrance::Entrance;
 use crate::handler::Proxy;
+use crate::respond;
 
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -33,6 +34,21 @@ impl Proxy {
     /// Takes connections until [`Self::close`] is called, or the entrance closes.
     pub async fn serve(&self, listener: TcpListener, entrance: Arc<Entrance>) {
         let _listening = listener.local_addr().ok().map(|address| self.origin().listen(address));
+        let serve = |stream, peer| {
+            keep_alive(&stream);
+            let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
+            self.inner.tracker.spawn(async move { proxy.serve_client(&entrance, stream, peer).await });
+        };
+        self.accept(&listener, &entrance, serve).await;
+    }
+
+    /// Gives each connection to `serve` until the daemon or the entrance ends.
+    pub(crate) async fn accept(
+        &self,
+        listener: &TcpListener,
+        entrance: &Entrance,
+        serve: impl Fn(TcpStream, SocketAddr),
+    ) {
         loop {
             let accepted = tokio::select! {
                 () = self.inner.closing.cancelled() => return,
@@ -40,13 +56,7 @@ impl Proxy {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    keep_alive(&stream);
-                    let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
-                    self.inner
-                        .tracker
-                        .spawn(async move { proxy.serve_client(&entrance, stream, peer).await });
-                }
+                Ok((stream, peer)) => serve(stream, peer),
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,7 +85,7 @@ impl Proxy {
         self.inner.tracker.len()
     }
 
-    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: tokio::net::TcpStream, peer: SocketAddr) {
+    async fn serve_client(&self, entrance: &Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
             // What hyper keeps for the next request, and moves for each, is a pointer then.
@@ -96,6 +106,23 @@ impl Proxy {
             let (proxy, entrance, authority) = (self.clone(), Arc::clone(entrance), authority.clone());
             Box::pin(async move { proxy.answer_hijacked(&entrance, &authority, request).await })
         };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(entrance, stream, answer).await;
+        } else {
+            self.serve_http1(entrance, stream, answer).await;
+        }
+    }
+
+    /// Answers every request of an opened connection by why there is no way to its origin.
+    pub(crate) async fn serve_failure<S>(
+        &self,
+        entrance: &Arc<Entrance>,
+        error: Arc<ConnectError>,
+        stream: TlsStream<S>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = |_| std::future::ready(respond::connect_failed(&error));
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.serve_http2(entrance, stream, answer).await;
         } else {

@@ -8,12 +8,14 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::ca::TestCa;
@@ -185,6 +187,12 @@ impl Daemon {
     #[must_use]
     pub fn client_offering(&self, alpn: &[&str]) -> Client {
         Client::new(self.address, self.authority.client_config(alpn))
+    }
+
+    /// TLS settings of a client that trusts the hijack, and nobody else.
+    #[must_use]
+    pub fn client_tls(&self) -> Arc<ClientConfig> {
+        self.authority.client_config(&[])
     }
 
     /// Where the proxy listens.

@@ -1,6 +1,6 @@
 //! Keys of the proxy, which may stand under `proxy`, at the top level, or in a file of their own.
 
-use super::{Kind, LISTEN_PART, NAMESPACE, Opt, TLS_PART};
+use super::{Kind, Opt, TLS_PART};
 
 const MIRROR: &[Opt] = &[
     Opt::part("url", Kind::Text, "the registry behind it; `https://` goes without saying"),
@@ -45,11 +45,25 @@ const HOST: &[Opt] = &[
     ),
 ];
 
+/// In the `tcpListen` of the proxy and of `sni`.
+const HERE: Opt = Opt::full(
+    "namespace",
+    Kind::Path,
+    "",
+    "network namespace to listen in, such as `/run/netns/NAME` or `/proc/PID/ns/net`",
+);
+
+const SNI_LISTEN: &[Opt] = &[
+    Opt::full("listen", Kind::Ip, "127.0.0.1", "IP address to listen on"),
+    Opt::full("port", Kind::Ports, "443", "a port, the origins' too; of a range, the first free one"),
+    HERE,
+];
+
 const SNI: &[Opt] = &[
-    Opt::part("listen", Kind::Ip, "IP address to listen on"),
-    Opt::part("port", Kind::Ports, "a port or a range"),
-    Opt::part("namespace", Kind::Path, "network namespace to listen in"),
-    Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where it listens"),
+    Opt::full("listen", Kind::Ip, "127.0.0.1", "IP address to listen on"),
+    Opt::full("port", Kind::Ports, "443", "a port, the origins' too; of a range, the first free one"),
+    HERE,
+    Opt::full("tcpListen", Kind::Section(SNI_LISTEN), "", "the same keys, as 2.0.9 also takes them"),
 ];
 
 const HIJACK: &[Opt] = &[
@@ -61,11 +75,11 @@ const HIJACK: &[Opt] = &[
     ),
     Opt::full("key", Kind::Pem, "", "its private key; where one of the two is, both must be"),
     Opt::full("hosts", Kind::Sections(HOST), "", "hosts whose connections are opened; the first match wins"),
-    Opt::later(
+    Opt::full(
         "sni",
         Kind::Sections(SNI),
-        "listeners that expect TLS at once",
-        "only clients that use the proxy are served",
+        "",
+        "listeners for clients that a hosts file or DNS leads here: TLS at once; names that match no `hosts` get their own host unopened. See `download.resolve`",
     ),
 ];
 
@@ -81,7 +95,7 @@ pub(crate) const PROXY: &[Opt] = &[
                 "65001",
                 "a port, 0 = any free one; of a range, the first free one",
             ),
-            NAMESPACE,
+            HERE,
         ]),
         "",
         "where clients connect",
