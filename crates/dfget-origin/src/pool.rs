@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use dfget_core::Authority;
+use dfget_core::{Authority, Scheme};
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 
@@ -93,11 +93,11 @@ impl Pool {
                 !connections.is_empty()
             });
         }
-        let most = self.keep.of(authority.scheme).most_idle;
-        let same_scheme = idle.iter().filter(|(other, _)| other.scheme == authority.scheme);
-        let is_full = most.is_some_and(|most| same_scheme.map(|(_, all)| all.len()).sum::<usize>() >= most);
+        if let Some(most) = self.keep.of(authority.scheme).most_idle {
+            make_room(&mut idle, authority.scheme, most);
+        }
         let connections = idle.entry(authority.clone()).or_default();
-        if connections.len() < MOST_IDLE && !is_full {
+        if connections.len() < MOST_IDLE {
             connections.push(connection);
         }
     }
@@ -113,6 +113,26 @@ impl Pool {
     /// Closes every idle connection.
     pub(crate) fn clear(&self) {
         self.idle.lock().clear();
+    }
+}
+
+/// Closes the connections of a scheme that have been idle for longest, until there is room for one more.
+fn make_room(idle: &mut HashMap<Authority, Vec<Connection>>, scheme: Scheme, most: usize) {
+    let count = |idle: &HashMap<Authority, Vec<Connection>>| {
+        idle.iter().filter(|(other, _)| other.scheme == scheme).map(|(_, all)| all.len()).sum::<usize>()
+    };
+    while count(idle) >= most {
+        let same = idle.iter().filter(|(other, _)| other.scheme == scheme);
+        let ages = same.filter_map(|(other, all)| Some((all.first()?.since, other)));
+        let Some(oldest) = ages.min_by_key(|(since, _)| *since).map(|(_, other)| other.clone()) else {
+            return;
+        };
+        if let Some(connections) = idle.get_mut(&oldest) {
+            connections.remove(0);
+            if connections.is_empty() {
+                idle.remove(&oldest);
+            }
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod disk;
 #[cfg(test)]
 mod kill;
 #[cfg(test)]
+mod led;
+#[cfg(test)]
 mod page;
 #[cfg(test)]
 mod pull;
