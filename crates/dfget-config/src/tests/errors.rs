@@ -44,36 +44,6 @@ fn values_of_the_wrong_kind_are_refused_with_an_example() {
              write a duration, for example `taskExpireTime: 1m30s`",
         ),
         (
-            "download: {resourceClients: {https: {dialTimeout: x}}}",
-            "3:51: download.resourceClients.https.dialTimeout: not a duration (got `x`); \
-             write a duration, for example `dialTimeout: 1m30s`",
-        ),
-        (
-            "download: {resourceClients: {https: {proxy: 'socks5://u:hunter2@p'}}}",
-            "3:45: download.resourceClients.https.proxy: only proxies that are spoken to by plain HTTP are \
-             supported; write the address of a proxy, for example `proxy: http://proxy.example.com:3128`",
-        ),
-        (
-            "download: {resourceClients: {http: {proxy: 'u:hunter2@p:x'}}}",
-            "3:44: download.resourceClients.http.proxy: its host is not a TCP port (1 to 65535); \
-             write the address of a proxy, for example `proxy: http://proxy.example.com:3128`",
-        ),
-        (
-            "download: {redirects: {allow: [10.0.0.0/33]}}",
-            "3:32: download.redirects.allow[0]: not an address or a range of addresses such as 10.0.0.0/8 \
-             (got `10.0.0.0/33`); write a host, an address, or a range of them, for example `- 10.0.0.0/8`",
-        ),
-        (
-            "download: {resolve: {registry.example.com: here}}",
-            "3:44: download.resolve.registry.example.com: not an IP address (got `here`); \
-             write an IP address, for example `registry.example.com: 127.0.0.1`",
-        ),
-        (
-            "download: {resolve: {'registry.example.com:443': 192.0.2.7}}",
-            "3:22: download.resolve.registry.example.com:443: it is no name of a host; \
-             write the name without a port, for example `registry.example.com: 192.0.2.7`",
-        ),
-        (
             "metrics: node:8000",
             "3:10: metrics: not an address with a port (got `node:8000`); \
              write an address, for example `metrics: 127.0.0.1:8000`",
