@@ -21,7 +21,7 @@ use tracing::debug;
 
 use crate::connect::{Reached, VANISHED_AFTER, Way, reach, secure};
 use crate::error::cause;
-use crate::outgoing::{Listening, Ourselves, Outgoing};
+use crate::outgoing::{Arrival, Listening, Ourselves, Outgoing};
 use crate::pool::{Connection, Pool};
 use crate::{AddressClass, ConnectError, Destinations, OriginError, Upstream};
 
@@ -169,14 +169,14 @@ impl OriginClient {
 
     /// Whether a request is our own: it came on a connection that we opened, or by us before (`Via`).
     #[must_use]
-    pub fn is_own_request(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> bool {
-        peer.is_some_and(|peer| self.is_own_connection(peer)) || self.inner.ourselves.are_named(headers)
+    pub fn is_own_request(&self, arrival: Arrival, headers: &HeaderMap) -> bool {
+        self.is_own_connection(arrival) || self.inner.ourselves.are_named(headers)
     }
 
-    /// Whether we opened the connection whose other end, as we accepted it, has this address.
+    /// Whether we opened the connection that was accepted.
     #[must_use]
-    pub fn is_own_connection(&self, peer: SocketAddr) -> bool {
-        self.inner.ourselves.opened(peer)
+    pub fn is_own_connection(&self, arrival: Arrival) -> bool {
+        self.inner.ourselves.opened(arrival)
     }
 
     /// Makes sure that a verified connection to the authority stands, for a request to follow. `asked`:

@@ -28,7 +28,7 @@ pub use connect::keep_alive;
 pub use destination::{Destinations, Judge, Redirects};
 pub use error::{ConnectError, FetchError, OriginError, Verdict};
 pub use fetch::{Answer, FetchRequest};
-pub use outgoing::{Listening, Outgoing, is_local};
+pub use outgoing::{Arrival, Listening, Outgoing, is_local};
 pub use redirect::RedirectError;
 pub use resume::{ContentStream, Identity};
 pub use upstream::{Upstream, UpstreamError};

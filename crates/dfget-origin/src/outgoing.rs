@@ -5,7 +5,7 @@
 //! it connects, by the other end's address after it has (where packets are redirected), and by
 //! `Via` where others stand between (RFC 9110, section 7.6.3).
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 
 use http::header::{HeaderMap, HeaderValue, VIA};
 use parking_lot::Mutex;
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -28,8 +29,9 @@ pub(crate) struct Ourselves {
 
 #[derive(Debug, Default)]
 struct Places {
-    /// Our ends of the connections that we opened. Two to different places may have the same.
-    ends: Mutex<HashMap<SocketAddr, usize>>,
+    /// Both ends of the connections that we opened, ours first. Ours alone would not do: the kernel may
+    /// give a client of this host the same port for its connection to us.
+    ends: Mutex<HashSet<(SocketAddr, SocketAddr)>>,
     /// Where we listen.
     listening: Mutex<Vec<SocketAddr>>,
 }
@@ -37,14 +39,22 @@ struct Places {
 /// A TCP connection that we opened; known as ours until it is dropped.
 #[derive(Debug)]
 pub struct Outgoing {
+    /// Dropped before the connection ends, and its ports can be another's.
+    _ends: Option<Ends>,
     stream: TcpStream,
-    _end: Option<End>,
 }
 
 #[derive(Debug)]
-struct End {
+struct Ends {
     places: Arc<Places>,
-    address: SocketAddr,
+    ends: (SocketAddr, SocketAddr),
+}
+
+/// Both ends of a connection that was accepted, as whoever opened it knows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    peer: SocketAddr,
+    here: Option<SocketAddr>,
 }
 
 /// A place where we listen; forgotten when dropped.
@@ -78,18 +88,19 @@ impl Ourselves {
         })
     }
 
-    /// Whether the other end of an accepted connection is one that we opened.
-    pub(crate) fn opened(&self, peer: SocketAddr) -> bool {
-        self.places.ends.lock().contains_key(&canonical(peer))
+    /// Whether an accepted connection is one that we opened.
+    pub(crate) fn opened(&self, arrival: Arrival) -> bool {
+        let Some(here) = arrival.here else { return false };
+        self.places.ends.lock().contains(&(canonical(arrival.peer), canonical(here)))
     }
 
     pub(crate) fn outgoing(&self, stream: TcpStream) -> Outgoing {
-        let end = stream.local_addr().ok().map(|address| {
-            let address = canonical(address);
-            *self.places.ends.lock().entry(address).or_default() += 1;
-            End { places: Arc::clone(&self.places), address }
+        let ends = stream.local_addr().and_then(|ours| Ok((canonical(ours), canonical(stream.peer_addr()?))));
+        let ends = ends.ok().map(|ends| {
+            self.places.ends.lock().insert(ends);
+            Ends { places: Arc::clone(&self.places), ends }
         });
-        Outgoing { stream, _end: end }
+        Outgoing { _ends: ends, stream }
     }
 
     /// Whether a message has come by us before.
@@ -124,15 +135,30 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-impl Drop for End {
+// === impl Arrival ===
+
+impl Arrival {
+    /// Of a connection that was accepted from `peer`. Where a packet filter has led it here, its other end
+    /// is where it was led from.
+    #[must_use]
+    pub fn of(stream: &TcpStream, peer: SocketAddr) -> Self {
+        let original = match peer.ip().to_canonical() {
+            IpAddr::V4(_) => sockopt::ip_original_dst(stream).map(SocketAddr::V4),
+            IpAddr::V6(_) => sockopt::ipv6_original_dst(stream).map(SocketAddr::V6),
+        };
+        Self { peer, here: original.ok().or_else(|| stream.local_addr().ok()) }
+    }
+
+    /// Whom it was accepted from.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+impl Drop for Ends {
     fn drop(&mut self) {
-        let mut ends = self.places.ends.lock();
-        if let Some(count) = ends.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                ends.remove(&self.address);
-            }
-        }
+        self.places.ends.lock().remove(&self.ends);
     }
 }
 
@@ -184,10 +210,13 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let outgoing = ourselves.outgoing(ours.expect("a connection"));
-        let (_stream, peer) = accepted.expect("a connection");
-        assert!(ourselves.opened(peer) && !ourselves.opened(address));
+        let (stream, peer) = accepted.expect("a connection");
+        let arrival = Arrival::of(&stream, peer);
+        assert!(ourselves.opened(arrival));
+        // A client of this host may have our port towards another place.
+        assert!(!ourselves.opened(Arrival { peer, here: "127.0.0.1:1".parse().ok() }));
         drop(outgoing);
-        assert!(!ourselves.opened(peer));
+        assert!(!ourselves.opened(arrival));
     }
 
     #[test]

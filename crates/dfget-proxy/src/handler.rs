@@ -1,12 +1,11 @@
 //! From a request to its answer.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dfget_core::{Authority, Decision, UrlFilter, decide};
-use dfget_origin::{ConnectError, OriginClient};
+use dfget_origin::{Arrival, ConnectError, OriginClient};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
 use http::header::HOST;
@@ -117,11 +116,11 @@ impl Proxy {
     pub(crate) async fn answer(
         &self,
         entrance: &Arc<Entrance>,
-        peer: SocketAddr,
+        arrival: Arrival,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
-        let response = if self.origin().is_own_request(Some(peer), request.headers()) {
+        let response = if self.origin().is_own_request(arrival, request.headers()) {
             self.say_loop(&request);
             respond::own_request()
         } else {

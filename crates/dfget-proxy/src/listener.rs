@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_core::Authority;
-use dfget_origin::{ConnectError, keep_alive};
+use dfget_origin::{Arrival, ConnectError, keep_alive};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -86,10 +86,11 @@ impl Proxy {
     }
 
     async fn serve_client(&self, entrance: &Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
+        let arrival = Arrival::of(&stream, peer);
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
             // What hyper keeps for the next request, and moves for each, is a pointer then.
-            Box::pin(async move { proxy.answer(&entrance, peer, request).await })
+            Box::pin(async move { proxy.answer(&entrance, arrival, request).await })
         };
         self.serve_http1(entrance, stream, answer).await;
     }

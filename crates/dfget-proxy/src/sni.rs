@@ -6,14 +6,13 @@
 //! authority does not sign for it. A client without a name is told so by an alert.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use dfget_core::{Authority, Scheme};
-use dfget_origin::{ConnectError, Verdict, keep_alive};
+use dfget_origin::{Arrival, ConnectError, Verdict, keep_alive};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,8 +48,8 @@ struct Recorded {
 
 /// Where a connection came in.
 #[derive(Clone, Copy)]
-struct Arrival {
-    peer: SocketAddr,
+struct Came {
+    arrival: Arrival,
     /// The port that we listen on, which is the origin's too.
     port: u16,
     /// Its addresses mean nothing here: it was accepted in another network namespace.
@@ -63,8 +62,8 @@ impl Proxy {
         let _listening = (!foreign).then(|| self.origin().listen(address));
         let serve = |stream: TcpStream, peer| {
             let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
-            let arrival = Arrival { peer, port: address.port(), foreign };
-            self.inner.tracker.spawn(async move { proxy.serve_named(&entrance, stream, arrival).await });
+            let came = Came { arrival: Arrival::of(&stream, peer), port: address.port(), foreign };
+            self.inner.tracker.spawn(async move { proxy.serve_named(&entrance, stream, came).await });
         };
         self.accept(&listener, &entrance, serve).await;
     }
@@ -76,7 +75,7 @@ impl Proxy {
         self.inner.tracker.spawn(async move { proxy.serve_sni(listener, entrance, foreign).await });
     }
 
-    async fn serve_named(&self, entrance: &Arc<Entrance>, stream: TcpStream, arrival: Arrival) {
+    async fn serve_named(&self, entrance: &Arc<Entrance>, stream: TcpStream, came: Came) {
         keep_alive(&stream);
         let recorded = Recorded { stream, read: Some(Vec::new()) };
         // rustls bounds the length of a hello, and sends the alert where it is none.
@@ -87,10 +86,10 @@ impl Proxy {
         };
         let mut start = match start {
             Ok(Ok(start)) => start,
-            Ok(Err(error)) => return debug!("{} speaks no TLS: {error}", arrival.peer),
-            Err(_) => return debug!("{} began no TLS handshake", arrival.peer),
+            Ok(Err(error)) => return debug!("{} speaks no TLS: {error}", came.arrival.peer()),
+            Err(_) => return debug!("{} began no TLS handshake", came.arrival.peer()),
         };
-        let target = match self.wanted(entrance, &start, arrival) {
+        let target = match self.wanted(entrance, &start, came) {
             Ok(target) => target,
             Err((alert, why)) => return self.turn_away(&mut start.io, alert, why).await,
         };
@@ -123,22 +122,22 @@ impl Proxy {
         &self,
         entrance: &Entrance,
         start: &StartHandshake<Recorded>,
-        arrival: Arrival,
+        came: Came,
     ) -> Result<Authority, (Alert, String)> {
         let hello = start.client_hello();
         let Some(name) = hello.server_name() else {
-            let port = arrival.port;
+            let port = came.port;
             return Err((
                 Alert::UnrecognizedName,
                 format!("clients of port {port} name no host (SNI), so nobody knows where they want to go"),
             ));
         };
-        let target = Authority::parse(Scheme::Https, &format!("{name}:{}", arrival.port));
+        let target = Authority::parse(Scheme::Https, &format!("{name}:{}", came.port));
         let target = target.map_err(|error| {
-            (Alert::UnrecognizedName, format!("clients of port {} ask for what is {error}", arrival.port))
+            (Alert::UnrecognizedName, format!("clients of port {} ask for what is {error}", came.port))
         })?;
         let place = target.host_port();
-        if !arrival.foreign && self.origin().is_own_connection(arrival.peer) {
+        if !came.foreign && self.origin().is_own_connection(came.arrival) {
             let why = format!(
                 "{place} leads back to this proxy: tell where it really is by download.resolve, or take it out \
                  of the hosts file"

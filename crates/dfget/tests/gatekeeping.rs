@@ -280,6 +280,27 @@ fn requests_beyond_the_bound_wait_for_their_turn_in_the_order_of_their_coming() 
     assert_eq!(targets, ["/idle", "/first", "/second", "/third", "/fourth"]);
 }
 
+/// Stored or not, hijacked or not: what counts is the request, and it counts until its last byte.
+#[test]
+fn a_stored_response_in_a_hijacked_connection_counts_until_it_is_read() {
+    let stage = Stage::with(DFGET, |options| options.proxy("maxConcurrency: 1"));
+    // More than the buffers of a connection take.
+    let blob = Blob::random(40 << 20, 7);
+    let url = stage.registry.put("some/image", &blob);
+    assert!(stage.get(&url).body == blob.bytes[..]);
+    let open = || stage.client().open(&url).expect("an answer").expect("a tunnel");
+    let (mut first, mut second) = (open(), open());
+    let request = Request::get(&url).authorization("Bearer another");
+    first.send_head(&request).expect("it reads");
+    let unread = first.receive("GET").expect("a head");
+    second.send_head(&request).expect("it reads");
+    stage.daemon.wait_for_metric(RUNNING, 2);
+    let heads = stage.registry.origin.asked("HEAD", &blob.digest).len();
+    assert_eq!(heads, 1, "the second one's right is not asked for before its turn");
+    assert!(unread.read_all().body == blob.bytes[..]);
+    assert!(second.receive("GET").expect("a head").read_all().body == blob.bytes[..]);
+}
+
 #[test]
 fn a_full_queue_is_a_503_that_names_the_key() {
     let gate = Gate::new();
