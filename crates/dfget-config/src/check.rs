@@ -115,6 +115,12 @@ impl Walk<'_> {
                 }
                 true
             }
+            Kind::Map(item) => {
+                for field in self.mapping(field, true).unwrap_or_default().fields {
+                    self.value(&field, item);
+                }
+                true
+            }
             Kind::Any | Kind::Section(_) | Kind::Sections(_) | Kind::Named(_) => true,
         };
     }
@@ -270,10 +276,6 @@ mod tests {
             (
                 "security: {certSpec: {ipAddresses: [x]}}",
                 "f:1:37: security.certSpec.ipAddresses[0]: not an IP",
-            ),
-            (
-                "download: {resourceClients: {https: {dialTimeout: x}}}",
-                "f:1:51: download.resourceClients.https.dialTimeout: not a duration",
             ),
         ];
         for (text, start) in table {

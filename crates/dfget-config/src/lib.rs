@@ -40,8 +40,8 @@ pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
     Access, BasicAuth, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen,
     LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PemSource, PortRange, Proxy,
-    ProxyTls, RegistryMirror, RegistryMirrors, Storage,
-    WhiteListEntry,
+    ProxyTls, RedirectPolicy, RegistryMirror, RegistryMirrors, ResourceClient, ResourceClients, SniListen,
+    Storage, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

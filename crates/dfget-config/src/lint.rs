@@ -3,7 +3,7 @@
 //! Looks at the keys as they were written, after they were read without error.
 
 use crate::{
-    Code, Config, Environment, Hijack, HijackAuthority, PemSource, Proxy,
+    Code, Config, Environment, Hijack, HijackAuthority, PemSource, Proxy, Secret,
     host_pattern::HostPattern,
     read::{Field, Section},
     report::{Report, Subject},
@@ -45,6 +45,14 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
     if !proxy.listen.ip.is_loopback() && !guarded {
         exposed(section, proxy, report);
     }
+    if proxy.hijack.as_ref().is_some_and(|hijack| !hijack.sni.is_empty())
+        && let Some(field) = section.get("basicAuth")
+    {
+        let problem =
+            "clients of hijackHTTPS.sni do not know that there is a proxy, so they are not asked for it";
+        let remedy = "let them listen on loopback or let a firewall choose; whiteList holds for them too";
+        report.warn(field.key(), Code::Exposed, problem, remedy);
+    }
 }
 
 /// Secrets in a file that others can read, and files that others can change.
@@ -52,7 +60,12 @@ pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environmen
     let inline = |hijack: &Hijack| {
         matches!(hijack.authority, HijackAuthority::Named { key: PemSource::Inline(_), .. })
     };
-    let holds_secret = config.proxy.basic_auth.is_some() || config.proxy.hijack.as_ref().is_some_and(inline);
+    let clients = &config.download.resource_clients;
+    let has_login = |proxy: &Option<Secret>| proxy.as_ref().is_some_and(|url| url.expose().contains('@'));
+    let holds_secret = config.proxy.basic_auth.is_some()
+        || config.proxy.hijack.as_ref().is_some_and(inline)
+        || has_login(&clients.http.proxy)
+        || has_login(&clients.https.proxy);
     for subject in files {
         let Some(path) = &subject.file else { continue };
         let Ok(mode) = environment.files.mode(&environment.working_directory.join(path)) else { continue };

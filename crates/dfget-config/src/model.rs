@@ -6,12 +6,13 @@
 //! that the file writes as "0 = off" is an `Option` here.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, PingPath, RateLimits, RegistryUrl, Rule, UrlFilter};
+use dfget_core::{DEFAULT_FILTER, Network, PingPath, RateLimits, RegistryUrl, Rule, UrlFilter};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -112,6 +113,12 @@ pub struct Download {
     pub concurrent: Concurrent,
     /// Requests to one origin at most; `None` = as many as there are (`originBudget`).
     pub origin_budget: Option<OriginBudget>,
+    /// Connections to origins (`resourceClients`).
+    pub resource_clients: ResourceClients,
+    /// What redirects may lead to (`redirects`).
+    pub redirects: RedirectPolicy,
+    /// Addresses of hosts that are not looked up, by name in lower case (`resolve`).
+    pub resolve: BTreeMap<String, IpAddr>,
 }
 
 /// `download.originBudget`: so many requests to one origin in any stretch of `per`.
@@ -121,6 +128,47 @@ pub struct OriginBudget {
     pub requests: u32,
     /// Never 0 (`per`, default 1 s).
     pub per: Duration,
+}
+
+/// `download.resourceClients`, for the protocols that are fetched.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResourceClients {
+    /// Without TLS.
+    pub http: ResourceClient,
+    /// With TLS.
+    pub https: ResourceClient,
+}
+
+/// Connections to origins of one protocol; `None` = dfget's own bound, also where the file says 0.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResourceClient {
+    /// The URL of the site's proxy, with its login (`proxy`).
+    pub proxy: Option<Secret>,
+    /// Bound of a connect (`dialTimeout`).
+    pub dial_timeout: Option<Duration>,
+    /// After so long without a byte a connection is probed (`keepAlive`).
+    pub keep_alive: Option<Duration>,
+    /// Idle connections kept, to all origins together (`maxIdleConns`).
+    pub max_idle_conns: Option<usize>,
+    /// How long an idle connection is kept (`idleConnTimeout`).
+    pub idle_conn_timeout: Option<Duration>,
+    /// Bound of the wait for the head of an answer (`responseHeaderTimeout`).
+    pub response_header_timeout: Option<Duration>,
+    /// Bound of a TLS handshake (`tlsHandshakeTimeout`).
+    pub tls_handshake_timeout: Option<Duration>,
+    /// Verify no certificate, but for hosts with `certs` of their own (`insecureSkipVerify`).
+    pub insecure_skip_verify: bool,
+}
+
+/// `download.redirects`: what redirects of origins may lead to besides the usual.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RedirectPolicy {
+    /// Addresses (`allow`).
+    pub networks: Vec<Network>,
+    /// Hosts, in lower case (`allow`).
+    pub hosts: Vec<String>,
+    /// From https to http (`downgrade`, default false).
+    pub downgrade: bool,
 }
 
 /// `download.concurrent`: when a blob is fetched by several ranges at once.
@@ -164,6 +212,8 @@ pub struct Manifests {
 pub struct Proxy {
     /// Where clients connect (`tcpListen`, default 127.0.0.1:65001).
     pub listen: Listen,
+    /// The network namespace it listens in, an absolute path (`tcpListen.namespace`); `None` = the daemon's own.
+    pub namespace: Option<PathBuf>,
     /// Query keys that are no part of a blob's identity (`defaultFilter`, default
     /// [`DEFAULT_FILTER`]). Empty only when the file says `defaultFilter: ""`.
     pub default_filter: UrlFilter,
@@ -182,6 +232,8 @@ pub struct Proxy {
     pub basic_auth: Option<BasicAuth>,
     /// Targets that may be reached at all; empty = every target (`whiteList`).
     pub white_list: Vec<WhiteListEntry>,
+    /// Requests that run at once; `None` = without bound (`maxConcurrency`, default 0).
+    pub max_concurrency: Option<usize>,
     /// What becomes a task; the first match wins (`proxies`).
     pub rules: Vec<Rule>,
     /// Which HTTPS connections are opened; `None` = all are tunnelled unseen (`hijackHTTPS`).
@@ -232,6 +284,17 @@ pub struct Hijack {
     pub hosts: Vec<HijackHost>,
     /// Hosts that these name in their challenges, for tokens, are opened too (`tokenHosts`, default true).
     pub token_hosts: bool,
+    /// Listeners for clients that begin with TLS (`sni`).
+    pub sni: Vec<SniListen>,
+}
+
+/// One entry of `hijackHTTPS.sni`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SniListen {
+    /// Where it listens (default 127.0.0.1:443).
+    pub listen: Listen,
+    /// The network namespace it listens in, an absolute path (`namespace`); `None` = the daemon's own.
+    pub namespace: Option<PathBuf>,
 }
 
 /// Where the authority of the hijack is from.
@@ -436,6 +499,9 @@ impl Default for Download {
             rate_limits: RateLimits::default(),
             concurrent: Concurrent::default(),
             origin_budget: None,
+            resource_clients: ResourceClients::default(),
+            redirects: RedirectPolicy::default(),
+            resolve: BTreeMap::new(),
         }
     }
 }
@@ -477,6 +543,7 @@ impl Default for Proxy {
     fn default() -> Self {
         Self {
             listen: Listen::loopback(PortRange::exactly(65001)),
+            namespace: None,
             default_filter: UrlFilter::new(DEFAULT_FILTER.iter().copied()),
             default_tag: None,
             default_application: None,
@@ -485,6 +552,7 @@ impl Default for Proxy {
             tls: None,
             basic_auth: None,
             white_list: Vec::new(),
+            max_concurrency: None,
             rules: Vec::new(),
             hijack: None,
             mirrors: RegistryMirrors::default(),

@@ -3,6 +3,8 @@
 use regex::Regex;
 use url::Url;
 
+use crate::Authority;
+
 /// One entry of `proxies`.
 #[derive(Clone, Debug)]
 pub struct Rule {
@@ -60,6 +62,28 @@ pub fn decide(rules: &[Rule], reads: bool, url: &Url) -> Result<Decision, Rewrit
 }
 
 impl Rule {
+    /// Whether the rule itself spells this place, so that whoever wrote it has allowed it.
+    #[must_use]
+    pub fn names(&self, place: &Authority) -> bool {
+        self.destination().is_some_and(|spelled| {
+            let host = spelled.split_once("://").map_or(spelled, |(_, host)| host);
+            Authority::parse(place.scheme, host).as_ref() == Ok(place)
+        })
+    }
+
+    /// `[scheme://]host[:port]` as the rule spells it; `None` where it depends on the request.
+    #[must_use]
+    pub fn destination(&self) -> Option<&str> {
+        match self.redirect.as_ref()? {
+            Redirect::Host(place) => Some(place),
+            Redirect::Replace(by) => {
+                let start = by.find("://").map_or(0, |at| at + 3);
+                let end = by[start..].find('/').map_or(by.len(), |at| start + at);
+                by.get(..end).filter(|spelled| end < by.len() && end > start && !spelled.contains('$'))
+            }
+        }
+    }
+
     fn rewrite(&self, url: &Url) -> Option<Url> {
         let mut url = url.clone();
         if self.use_https {
@@ -98,6 +122,24 @@ mod tests {
     }
 
     const BLOB: &str = "https://r.test/v2/x/blobs/sha256:1";
+
+    #[test]
+    fn a_rule_names_the_place_that_it_spells_and_no_other() {
+        let names = |redirect: Redirect, place: &str| {
+            let rule = Rule { redirect: Some(redirect), ..rule("x") };
+            rule.names(&Authority::parse(crate::Scheme::Https, place).expect("a place"))
+        };
+        let host = |text: &str| Redirect::Host(text.to_owned());
+        let replace = |text: &str| Redirect::Replace(text.to_owned());
+        assert!(names(host("M.test"), "m.test") && names(host("m.test:5000"), "m.test:5000"));
+        assert!(!names(host("m.test"), "other.test") && !names(host("m.test"), "m.test:5000"));
+        assert!(names(replace("https://m.test/a/$1"), "m.test") && names(replace("m.test/x"), "m.test"));
+        assert!(!names(replace("https://$1/m.test"), "m.test") && !names(replace("/m.test/"), "m.test"));
+        assert!(
+            !names(replace("https://$1.m.test/"), "m.test") && !names(replace("https://m.test"), "m.test")
+        );
+        assert!(!rule("x").names(&Authority::parse(crate::Scheme::Https, "m.test").expect("a place")));
+    }
 
     #[test]
     fn the_first_match_wins() {

@@ -144,9 +144,11 @@ fn outside(authority: &CertificateAuthority, cert: &PemSource, hijack: &Hijack) 
 
 /// How each origin is verified: as the mirror of this very host and port says, else by the first entry of
 /// `hosts` that matches it, else by the system's own roots, of which `own`, the authority of the hijack, is none.
+/// `insecure`: not at all, but for entries with certificates of their own.
 pub(crate) fn trust(
     hosts: &[HijackHost],
     mirrors: &RegistryMirrors,
+    insecure: bool,
     own: Option<&CertificateDer<'_>>,
     announce: &dyn Fn(&str),
 ) -> Result<TrustBook, RunError> {
@@ -158,7 +160,15 @@ pub(crate) fn trust(
     let trust = |origin: &OriginTrust| -> Result<Trust, TrustError> {
         Ok(Trust { config: roots.client_config(origin)?, insecure: origin.insecure })
     };
-    let default = trust(&OriginTrust::default()).map_err(RunError::Trust)?;
+    if insecure {
+        let warning = "certificates of origins are not verified (download.resourceClients.https.insecureSkipVerify): \
+                       whoever is on the way can read and change what is pulled; set `certs` or `insecure` of \
+                       the one host that needs it instead";
+        warn!("{warning}");
+        announce(&format!("warning: {warning}"));
+    }
+    let usual = OriginTrust { insecure, ..OriginTrust::default() };
+    let default = trust(&usual).map_err(RunError::Trust)?;
     let mut mirrored: Vec<(Authority, Trust)> = Vec::new();
     for mirror in mirrors.configured().filter(|mirror| mirror.insecure || !mirror.certs.is_empty()) {
         let authority = mirror.url.authority();
@@ -175,7 +185,8 @@ pub(crate) fn trust(
         if host.insecure {
             warn!("{}: this origin's certificate is not verified (insecure: true)", host.regx);
         }
-        let origin = OriginTrust { insecure: host.insecure, extra_roots: extra_roots(index, host)? };
+        let insecure = host.insecure || (insecure && host.certs.is_empty());
+        let origin = OriginTrust { insecure, extra_roots: extra_roots(index, host)? };
         let trust = trust(&origin).map_err(|source| RunError::HostCertificates { host: index, source })?;
         special.push((host.regx.clone(), trust));
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dfget_config::{Config, Paths, Proxy as ProxyConfig, RegistryMirrors};
 use dfget_lease::{Lock, try_lock};
-use dfget_origin::Upstream;
+use dfget_origin::{Destinations, Upstream};
 use dfget_telemetry::logging::{self, LogOptions};
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
@@ -76,10 +76,10 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     open_files::raise_limit();
     let said = std::cell::RefCell::new(Vec::new());
     let announce = |line: &str| said.borrow_mut().push(line.to_owned());
-    let trust = certificates::trust(&[], &RegistryMirrors::default(), None, &announce)?;
+    let trust = certificates::trust(&[], &RegistryMirrors::default(), false, None, &announce)?;
     let paths = Paths { log_dir: Some(options.log_dir.clone()), data_dir: options.data_dir.clone() };
     let config = Config::new(ProxyConfig::default(), paths);
-    let parts = Parts::build(&config, trust, options.upstream, &announce)?;
+    let parts = Parts::build(&config, trust, options.upstream, Destinations::of_own_user(), &announce)?;
     let signers = Signers::Own(Own::new(options.ca_dir));
     let origin = parts.tasks.origin().clone();
     let leases = Leases::new(parts.proxy.clone(), origin, signers, parts.place.clone());

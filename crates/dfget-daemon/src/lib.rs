@@ -8,6 +8,7 @@
 
 mod allocator;
 mod certificates;
+mod egress;
 mod error;
 mod lease;
 mod leased;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use dfget_config::Config;
-use dfget_origin::{Limiter, OriginClient, OriginOptions, Upstream};
+use dfget_origin::{Destinations, Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
@@ -42,6 +42,7 @@ impl Parts {
         config: &Config,
         trust: TrustBook,
         upstream: Option<Upstream>,
+        destinations: Destinations,
         announce: &dyn Fn(&str),
     ) -> Result<Self, RunError> {
         let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
@@ -65,6 +66,7 @@ impl Parts {
             limiter,
             retries: settings::retries(config),
             prefer_ipv6: config.prefer_ipv6,
+            destinations,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
         });
         // Without a store permissions live as long as the process, and so does their key.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_config::{Config, Listen, Loaded, PemSource};
+use dfget_config::{Config, Listen, Loaded, PemSource, SniListen};
 use dfget_console::Console;
 use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
@@ -23,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::signals::Signals;
-use crate::{RunError, allocator, certificates, open_files, ports, settings, upkeep};
+use crate::{RunError, allocator, certificates, egress, open_files, ports, settings, upkeep};
 
 /// How long a slow terminal may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -64,7 +64,8 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     };
     let own = authority.as_ref().map(|hijack| hijack.authority.certificate());
     let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
-    let trust = certificates::trust(hosts, &proxy.mirrors, own, announce)?;
+    let insecure = config.download.resource_clients.https.insecure_skip_verify;
+    let trust = certificates::trust(hosts, &proxy.mirrors, insecure, own, announce)?;
     let certificate = authority.as_ref().map(|hijack| hijack.authority.certificate_pem());
     let (leaves, trusted) = match authority {
         Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
@@ -72,7 +73,9 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     };
     let tls = proxy.tls.as_ref().map(certificates::listener).transpose()?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
-    let parts = Parts::build(config, trust, None, announce)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let upstream = egress::upstream(config, variable, listeners.proxy.local_addr()?, announce);
+    let parts = Parts::build(config, trust, upstream, egress::destinations(config), announce)?;
     let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
     let token_hosts = proxy.hijack.as_ref().is_some_and(|hijack| hijack.token_hosts);
     let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves, token_hosts)));
@@ -101,6 +104,8 @@ struct Daemon {
 /// Sockets that listen already: from here on clients wait instead of being refused.
 struct Listeners {
     proxy: std::net::TcpListener,
+    /// Those of `hijackHTTPS.sni`, and whether they stand in another network namespace.
+    sni: Vec<(std::net::TcpListener, bool)>,
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
     leases: Option<(StdUnixListener, PathBuf)>,
@@ -123,6 +128,10 @@ impl Daemon {
             let grace = config.access.offline_grace;
             let sweep = upkeep::sweep(store, config.gc_interval, grace, self.parts.metrics.clone());
             servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
+        }
+        for (listener, foreign) in listeners.sni {
+            let listener = TcpListener::from_std(listener)?;
+            self.parts.proxy.spawn_serve_sni(listener, Arc::clone(&self.entrance), foreign);
         }
         let listener = TcpListener::from_std(listeners.proxy)?;
         let mut signals = Signals::new()?;
@@ -169,11 +178,29 @@ impl Daemon {
 
 impl Listeners {
     fn bind(config: &Config, proxy: &Listen) -> Result<Self, RunError> {
-        let bind = |listen: &Listen, what, key| {
-            ports::bind(listen).map_err(|source| RunError::Port { listen: *listen, what, key, source })
+        let bind_in = |listen: &Listen, namespace: &Option<PathBuf>, what, key| {
+            ports::bind_in(listen, namespace.as_deref()).map_err(|source| RunError::Port {
+                listen: *listen,
+                what,
+                key,
+                source,
+            })
+        };
+        let bind = |listen: &Listen, what, key| bind_in(listen, &None, what, key);
+        let sni = |sni: &SniListen| {
+            let key = "hijackHTTPS.sni[].port";
+            let listener = bind_in(&sni.listen, &sni.namespace, "SNI listener", key)?;
+            Ok::<_, RunError>((listener, sni.namespace.is_some()))
         };
         Ok(Self {
-            proxy: bind(proxy, "proxy", "proxy.tcpListen.port")?,
+            proxy: bind_in(proxy, &config.proxy.namespace, "proxy", "proxy.tcpListen.port")?,
+            sni: config
+                .proxy
+                .hijack
+                .iter()
+                .flat_map(|hijack| &hijack.sni)
+                .map(sni)
+                .collect::<Result<_, _>>()?,
             admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
             metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
             leases: if config.proxy.hijack.is_some() { lease_socket() } else { None },
@@ -231,6 +258,9 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
     info!("serve health and metrics at tcp://{}", shown(&listeners.admin));
     if let Some(metrics) = &listeners.metrics {
         info!("started metrics server at tcp://{}", shown(metrics));
+    }
+    for (listener, _) in &listeners.sni {
+        info!("serve clients that begin with TLS at tcp://{}", shown(listener));
     }
     info!("serve proxy at tcp://{proxy}");
     if config.proxy.mirrors.is_enabled() {

@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process;
 use std::sync::Arc;
 
-use dfget_config::{self as config, Concurrent, Config, Proxy, RegistryMirror, RegistryMirrors};
+use dfget_config::{
+    self as config, Concurrent, Config, Proxy, RegistryMirror, RegistryMirrors, ResourceClient,
+};
 use dfget_core::Backoff;
-use dfget_origin::{Budget, Retries, Timeouts};
+use dfget_origin::{Budget, PerScheme, Retries, Timeouts};
 use dfget_proxy::{
     AccessOptions, Admission, AllowedTarget, Entrance, Hijack, Mirror, MirrorTasks, Mirrors, ProxyLogin,
     ProxyOptions, Realms,
@@ -58,15 +60,38 @@ pub(crate) fn tasks(config: &Config) -> TaskOptions {
     }
 }
 
-pub(crate) fn timeouts(config: &Config) -> Timeouts {
+pub(crate) fn timeouts(config: &Config) -> PerScheme<Timeouts> {
     let stall = config.download.stall_timeout;
     // The first byte may take longer than a later one: some registries fetch the content only now.
-    Timeouts { stall, head: stall * 2, ..Timeouts::default() }
+    let usual = Timeouts { stall, head: stall * 2, ..Timeouts::default() };
+    let of = |client: &ResourceClient| Timeouts {
+        connect: client.dial_timeout.unwrap_or(usual.connect),
+        handshake: client.tls_handshake_timeout.unwrap_or(usual.handshake),
+        head: client.response_header_timeout.unwrap_or(usual.head),
+        stall,
+        keep_alive: client.keep_alive.unwrap_or(usual.keep_alive),
+        idle: client.idle_conn_timeout.unwrap_or(usual.idle),
+        most_idle: client.max_idle_conns.or(usual.most_idle),
+    };
+    let clients = &config.download.resource_clients;
+    PerScheme { http: of(&clients.http), https: of(&clients.https) }
 }
 
 pub(crate) fn budget(config: &Config) -> Option<Budget> {
     let budget = config.download.origin_budget?;
     Some(Budget { requests: budget.requests, per: budget.per })
+}
+
+/// Who may come by the port of the configuration, and where to.
+pub(crate) fn admission(proxy: &Proxy) -> Admission {
+    let login =
+        proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
+    let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
+        host: entry.host.clone(),
+        regx: entry.regx.clone(),
+        ports: entry.ports.clone(),
+    });
+    Admission { login, targets: targets.collect() }
 }
 
 /// The entrance by the port of the configuration.
@@ -75,16 +100,9 @@ pub(crate) fn entrance(
     hijack: Option<Arc<Hijack>>,
     tls: Option<Arc<ServerConfig>>,
 ) -> Entrance {
-    let login =
-        proxy.basic_auth.as_ref().map(|login| ProxyLogin::basic(&login.username, login.password.expose()));
-    let targets = proxy.white_list.iter().map(|entry| AllowedTarget {
-        host: entry.host.clone(),
-        regx: entry.regx.clone(),
-        ports: entry.ports.clone(),
-    });
     Entrance {
         rules: proxy.rules.clone(),
-        admission: Admission { login, targets: targets.collect() },
+        admission: admission(proxy),
         mirrors: mirrors(&proxy.mirrors),
         hijack,
         tls,
@@ -118,6 +136,7 @@ pub(crate) fn proxy(config: &Config, proxy: &Proxy, secret: [u8; 32], realms: Re
         priority: proxy.default_priority,
         dump_headers: proxy.dump_headers,
         address,
+        max_concurrency: proxy.max_concurrency,
         peer_prefix: format!("{address}-{}", process::id()),
         secret,
     }

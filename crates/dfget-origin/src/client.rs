@@ -1,13 +1,14 @@
 //! Requests to origins, one hop each.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dfget_core::{Authority, Backoff, READ, Scheme};
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, TRANSFER_ENCODING, VIA,
     WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
@@ -16,16 +17,17 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use parking_lot::RwLock;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::budget::{Budget, Budgets, Rest};
-use crate::connect::{Reached, reach, secure};
+use crate::connect::{Reached, VANISHED_AFTER, Way, reach, secure};
 use crate::error::cause;
+use crate::outgoing::{Arrival, Listening, Ourselves, Outgoing};
 use crate::pool::{Connection, Pool};
-use crate::{AddressClass, ConnectError, Flow, Limiter, OriginError, Upstream};
+use crate::{AddressClass, ConnectError, Destinations, Flow, Limiter, OriginError, Upstream};
 
 /// Bytes read from a connection at once, where nothing bounds the rate.
 const READ_AT_ONCE: usize = 512 << 10;
@@ -48,12 +50,30 @@ pub struct Trust {
 /// How long to wait for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// For a name, each address and the handshake.
+    /// For a name and each address.
     pub connect: Duration,
+    /// For the TLS handshake.
+    pub handshake: Duration,
     /// For the head of an answer to a request without a body.
     pub head: Duration,
     /// For the next byte of a content; after that the stream is resumed.
     pub stall: Duration,
+    /// A connection on which nothing came for so long is probed.
+    pub keep_alive: Duration,
+    /// An idle connection older than this is not used again: most servers close theirs after a
+    /// minute or more.
+    pub idle: Duration,
+    /// Idle connections kept to all origins of the scheme; `None` = by those to one origin alone.
+    pub most_idle: Option<usize>,
+}
+
+/// Something that may differ between plain text and TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PerScheme<T> {
+    /// For plain text.
+    pub http: T,
+    /// For TLS.
+    pub https: T,
 }
 
 /// How a content is continued whose connection broke.
@@ -70,9 +90,11 @@ pub struct OriginOptions {
     /// The trust that an authority is given.
     pub trust: Box<dyn Fn(&Authority) -> Trust + Send + Sync>,
     /// Limits on waiting.
-    pub timeouts: Timeouts,
+    pub timeouts: PerScheme<Timeouts>,
     /// The proxy of the site; `None` = origins are reached directly.
     pub upstream: Option<Upstream>,
+    /// Where connections may lead.
+    pub destinations: Destinations,
     /// Requests to one authority at most; `None` = as many as there are.
     pub budget: Option<Budget>,
     /// How a broken content is continued.
@@ -93,6 +115,8 @@ pub struct OriginClient {
 
 struct Inner {
     options: OriginOptions,
+    destinations: RwLock<Arc<Destinations>>,
+    ourselves: Ourselves,
     pool: Pool,
     budgets: Budgets,
     connections: TaskTracker,
@@ -114,8 +138,24 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            keep_alive: VANISHED_AFTER,
+            idle: Duration::from_secs(50),
+            most_idle: None,
+        }
+    }
+}
+
+// === impl PerScheme ===
+
+impl<T> PerScheme<T> {
+    /// What holds for the scheme.
+    pub const fn of(&self, scheme: Scheme) -> &T {
+        match scheme {
+            Scheme::Http => &self.http,
+            Scheme::Https => &self.https,
         }
     }
 }
@@ -135,16 +175,20 @@ impl Default for Retries {
 impl OriginClient {
     /// A client without connections.
     #[must_use]
-    pub fn new(options: OriginOptions) -> Self {
+    pub fn new(mut options: OriginOptions) -> Self {
+        let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
+        let pool = Pool::new(options.timeouts);
+        let ourselves = Ourselves::new();
         let budgets = Budgets::new(options.budget);
-        let inner = Inner { options, pool: Pool::default(), budgets, connections: TaskTracker::new() };
+        let connections = TaskTracker::new();
+        let inner = Inner { options, destinations, ourselves, pool, budgets, connections };
         Self { inner: Arc::new(inner) }
     }
 
-    /// The limits on waiting.
+    /// The limits on waiting that do not depend on the scheme.
     #[must_use]
     pub fn timeouts(&self) -> &Timeouts {
-        &self.inner.options.timeouts
+        &self.inner.options.timeouts.https
     }
 
     pub(crate) fn retries(&self) -> Retries {
@@ -164,26 +208,56 @@ impl OriginClient {
         if self.inner.options.limiter.is_some() { granted } else { READ_AT_ONCE }
     }
 
-    /// Makes sure that a verified connection to the authority stands, for a request to follow.
+    /// Where connections may lead.
+    pub(crate) fn destinations(&self) -> Arc<Destinations> {
+        Arc::clone(&self.inner.destinations.read())
+    }
+
+    /// Changes where connections may lead, for those that are opened from now on; idle ones are closed.
+    pub fn set_destinations(&self, destinations: Destinations) {
+        *self.inner.destinations.write() = Arc::new(destinations);
+        self.inner.pool.clear();
+    }
+
+    /// Notes where our clients reach us, for as long as the result lives.
+    #[must_use]
+    pub fn listen(&self, address: SocketAddr) -> Listening {
+        self.inner.ourselves.listen(address)
+    }
+
+    /// Whether a request is our own: it came on a connection that we opened, or by us before (`Via`).
+    #[must_use]
+    pub fn is_own_request(&self, arrival: Arrival, headers: &HeaderMap) -> bool {
+        self.is_own_connection(arrival) || self.inner.ourselves.are_named(headers)
+    }
+
+    /// Whether we opened the connection that was accepted.
+    #[must_use]
+    pub fn is_own_connection(&self, arrival: Arrival) -> bool {
+        self.inner.ourselves.opened(arrival)
+    }
+
+    /// Makes sure that a verified connection to the authority stands, for a request to follow. `asked`:
+    /// the headers of the CONNECT that it is for.
     ///
     /// # Errors
     /// [`ConnectError`] with the cause in words fit for a reason phrase.
-    pub async fn verify(&self, authority: &Authority) -> Result<(), ConnectError> {
+    pub async fn verify(&self, authority: &Authority, asked: &HeaderMap) -> Result<(), ConnectError> {
         if !self.inner.pool.has(authority) {
-            let connection = self.connect(authority, None).await?;
+            let connection = self.connect(authority, None, asked).await?;
             self.inner.pool.put(authority, connection);
         }
         Ok(())
     }
 
-    /// A bare TCP connection to the authority, for a tunnel.
+    /// A bare TCP connection to the authority, for a tunnel. `asked`: the headers of the CONNECT that it is for.
     ///
     /// # Errors
     /// [`ConnectError`] if none can be had.
-    pub async fn tunnel(&self, authority: &Authority) -> Result<TcpStream, ConnectError> {
+    pub async fn tunnel(&self, authority: &Authority, asked: &HeaderMap) -> Result<Outgoing, ConnectError> {
         // A tunnel is asked for by CONNECT, whatever goes through it.
         let authority = Authority { scheme: Scheme::Https, ..authority.clone() };
-        self.reach(&authority, None).await.map(|reached| reached.stream)
+        self.reach(&authority, None, asked).await.map(|reached| reached.stream)
     }
 
     /// Sends one request and returns the head of its answer with the body to come, whatever
@@ -222,13 +296,15 @@ impl OriginClient {
         let bodiless =
             matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let again = bodiless.then(|| repeat(&request));
-        let head_limit = bodiless.then_some(self.timeouts().head);
+        let head_limit = bodiless.then_some(self.timeouts_of(authority.scheme).head);
         let turn = self.turn(&authority, &request)?;
         if !turn.is_zero() {
             tokio::time::sleep(turn).await;
         }
-        if let Some(connection) = self.inner.pool.take(&authority, registry) {
-            let class = connection.class;
+        let destinations = self.destinations();
+        let permitted = |address| destinations.permits(&authority, address, registry);
+        if let Some(connection) = self.inner.pool.take(&authority, permitted) {
+            let class = connection.class();
             let refused = match self.exchange(&authority, connection, request, head_limit).await {
                 Ok(response) => return Ok((response, class)),
                 Err(refused) => *refused,
@@ -239,8 +315,8 @@ impl OriginClient {
                 _ => return Err(refused.error),
             };
         }
-        let connection = self.connect(&authority, registry).await?;
-        let class = connection.class;
+        let connection = self.connect(&authority, registry, &HeaderMap::new()).await?;
+        let class = connection.class();
         let answer = self.exchange(&authority, connection, request, head_limit).await;
         answer.map(|response| (response, class)).map_err(|refused| refused.error)
     }
@@ -269,13 +345,14 @@ impl OriginClient {
         &self,
         authority: &Authority,
         registry: Option<AddressClass>,
+        asked: &HeaderMap,
     ) -> Result<Connection, ConnectError> {
         if self.inner.connections.is_closed() {
             return Err(ConnectError::Closing);
         }
         let trust = (self.inner.options.trust)(authority);
-        let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
-        let wire = secure(stream, authority, &trust, self.timeouts()).await?;
+        let Reached { stream, address, upstream } = self.reach(authority, registry, asked).await?;
+        let wire = secure(stream, authority, &trust, self.timeouts_of(authority.scheme)).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.read_at_once())
@@ -291,8 +368,8 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        let mut connection = Connection::new(sender, class, insecure);
-        connection.upstream = upstream.map(|via| via.login);
+        let mut connection = Connection::new(sender, address, insecure);
+        connection.upstream = upstream;
         Ok(connection)
     }
 
@@ -300,9 +377,24 @@ impl OriginClient {
         &self,
         authority: &Authority,
         registry: Option<AddressClass>,
+        asked: &HeaderMap,
     ) -> Result<Reached, ConnectError> {
-        let OriginOptions { upstream, prefer_ipv6, .. } = &self.inner.options;
-        reach(authority, registry, self.timeouts(), upstream.as_ref(), *prefer_ipv6).await
+        let destinations = self.destinations();
+        let way = Way {
+            timeouts: self.timeouts_of(authority.scheme),
+            upstream: self.inner.options.upstream.as_ref(),
+            destinations: &destinations,
+            ourselves: &self.inner.ourselves,
+            registry,
+            prefer_ipv6: self.inner.options.prefer_ipv6,
+        };
+        let mut trail: HeaderMap = asked.get_all(VIA).iter().map(|hop| (VIA, hop.clone())).collect();
+        self.inner.ourselves.sign(&mut trail);
+        reach(authority, way, &trail).await
+    }
+
+    fn timeouts_of(&self, scheme: Scheme) -> &Timeouts {
+        self.inner.options.timeouts.of(scheme)
     }
 
     /// Notes whether the origin asks to be left alone.
@@ -322,8 +414,13 @@ impl OriginClient {
         mut request: Request<Body>,
         head_limit: Option<Duration>,
     ) -> Result<Response<Incoming>, Box<Refused>> {
-        if let Some(login) = &connection.upstream {
-            address_to_proxy(&mut request, authority, login.as_ref());
+        let upstream = connection.upstream.clone();
+        if let Some(via) = &upstream {
+            address_to_proxy(&mut request, authority, via.login.as_ref());
+        }
+        if authority.scheme == Scheme::Http {
+            // Others may stand between, and send it back to us.
+            self.inner.ourselves.sign(request.headers_mut());
         }
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
@@ -347,6 +444,13 @@ impl OriginClient {
                 if let Some(reason) = framing_fault(&response, bodiless) {
                     let host_port = authority.host_port();
                     return Err(refuse(None, OriginError::Http { host_port, reason: reason.to_owned() }));
+                }
+                // The proxy's challenge is for us; our client has nothing to answer it with.
+                if let Some(via) = upstream
+                    && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED
+                {
+                    let line = format!("{:?} {}", response.version(), response.status());
+                    return Err(refuse(None, via.refused(authority, &line).into()));
                 }
                 // Who such a connection belongs to was decided on it; it is nobody else's.
                 if !bound && !binds_connection(response.headers()) {

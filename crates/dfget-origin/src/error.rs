@@ -47,7 +47,7 @@ pub enum ConnectError {
     },
     /// A redirect led to an address that it must not lead to.
     #[error(
-        "refused to follow a redirect to {host_port} ({address}): loopback, link-local and metadata addresses are not for registries to name"
+        "refused to follow a redirect to {host_port} ({address}): loopback, link-local and metadata addresses are not for registries to name; allow it by download.redirects.allow"
     )]
     Forbidden {
         /// Where to.
@@ -65,6 +65,36 @@ pub enum ConnectError {
         host_port: String,
         /// The address found.
         address: IpAddr,
+    },
+    /// The target stands at an address that clients must not reach through us.
+    #[error(
+        "{host_port} leads to {address}, and loopback, link-local and metadata addresses are not to be reached through this proxy; if this one is, name it by `host` in whiteList"
+    )]
+    Refused {
+        /// Where to.
+        host_port: String,
+        /// The address found.
+        address: IpAddr,
+    },
+    /// The site's proxy cannot be reached, or opens no way.
+    #[error("the site's proxy {proxy} gives no way to {host_port}: {reason}")]
+    SiteProxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// Where to.
+        host_port: String,
+        /// The cause in plain words.
+        reason: String,
+    },
+    /// The way leads back to ourselves.
+    #[error(
+        "{host_port} leads back to this proxy{through}; point HTTPS_PROXY, download.resourceClients, the redirects of `proxies` and the hosts file at something else"
+    )]
+    Loop {
+        /// Where to.
+        host_port: String,
+        /// By whom, if not directly: ` through …`.
+        through: String,
     },
     /// The daemon ends.
     #[error("the daemon is shutting down")]
@@ -99,6 +129,14 @@ pub enum OriginError {
         host_port: String,
         /// How long was waited.
         after: Duration,
+    },
+    /// A redirect to a host that may not be reached.
+    #[error("{from} redirects to {to}, which is not in the whiteList of this proxy")]
+    NotAdmitted {
+        /// Who redirects.
+        from: String,
+        /// Whereto.
+        to: String,
     },
     /// A redirect that is not followed.
     #[error(transparent)]
@@ -138,27 +176,60 @@ pub enum FetchError {
     Unusable(String),
 }
 
+/// What kind of failure it is that a client is told of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// The origin is not there, or not as it should be (502).
+    Bad,
+    /// Time ran out (504).
+    Late,
+    /// The client must not go there (403).
+    Refused,
+    /// The way leads back here (508).
+    Loop,
+}
+
+// === impl ConnectError ===
+
+impl ConnectError {
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::TimedOut { .. } => Verdict::Late,
+            Self::Refused { .. } | Self::NotForClients { .. } => Verdict::Refused,
+            Self::Loop { .. } => Verdict::Loop,
+            _ => Verdict::Bad,
+        }
+    }
+
+    /// Whether the origin could not be reached, as opposed to being there and not to be trusted, or
+    /// not to be reached at all.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        !matches!(
+            self,
+            Self::Forbidden { .. }
+                | Self::NotForClients { .. }
+                | Self::Refused { .. }
+                | Self::Loop { .. }
+                | Self::Tls { .. }
+        )
+    }
+}
+
+// === impl OriginError ===
+
 impl OriginError {
     /// Whether the origin could not be reached or did not answer at all, as opposed to having
     /// answered something that cannot be used.
     #[must_use]
     pub const fn is_unreachable(&self) -> bool {
         match self {
-            Self::Connect(
-                ConnectError::Forbidden { .. }
-                | ConnectError::NotForClients { .. }
-                | ConnectError::Tls { .. },
-            )
-            | Self::Redirect(_)
-            | Self::Target { .. } => false,
-            Self::Connect(_) | Self::Http { .. } | Self::TimedOut { .. } | Self::Resting { .. } => true,
+            Self::Redirect(_) | Self::Target { .. } | Self::NotAdmitted { .. } => false,
+            Self::Connect(error) => error.is_unreachable(),
+            Self::Http { .. } | Self::TimedOut { .. } | Self::Resting { .. } => true,
         }
-    }
-
-    /// Whether the client asked for what it must not (403 rather than 502).
-    #[must_use]
-    pub const fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Connect(ConnectError::NotForClients { .. }))
     }
 
     /// What became of a request whose host the client chose: not a redirect, but its own word led
@@ -172,10 +243,21 @@ impl OriginError {
         }
     }
 
-    /// Whether it was time that ran out (504 rather than 502).
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn verdict(&self) -> Verdict {
+        match self {
+            Self::TimedOut { .. } => Verdict::Late,
+            Self::NotAdmitted { .. } => Verdict::Refused,
+            Self::Connect(error) => error.verdict(),
+            _ => Verdict::Bad,
+        }
+    }
+
+    /// Whether it was time that ran out.
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Connect(ConnectError::TimedOut { .. }))
+        matches!(self.verdict(), Verdict::Late)
     }
 
     /// How long to wait before the origin may be asked, where that is known: in whole seconds (429).

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use dfget_core::Backoff;
+use dfget_core::{Authority, Backoff};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Method, Request, Response};
@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tracing::info;
 use url::Url;
 
-use crate::AddressClass;
+use crate::{AddressClass, Destinations};
 
 use crate::budget;
 use crate::client::{OriginClient, empty_body};
@@ -88,11 +88,24 @@ impl OriginClient {
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, redirected: visited.len() > 1 });
             }
-            let next = next_hop(&visited, text(response.headers(), &LOCATION))?;
+            let destinations = self.destinations();
+            let location = text(response.headers(), &LOCATION);
+            let next = next_hop(&visited, location, destinations.redirects.downgrade)?;
+            self.admit(&destinations, &target, &next)?;
             drop_credentials(&mut headers, &target, &next);
             registry.get_or_insert(class);
             visited.push(next.clone());
             target = next;
+        }
+    }
+
+    /// Whether a redirect may lead to this host at all.
+    fn admit(&self, destinations: &Destinations, from: &Url, to: &Url) -> Result<(), OriginError> {
+        match (Authority::of_url(from), Authority::of_url(to)) {
+            (Some(from), Some(to)) if from != to && !(destinations.admitted)(&to) => {
+                Err(OriginError::NotAdmitted { from: from.to_string(), to: to.to_string() })
+            }
+            _ => Ok(()),
         }
     }
 

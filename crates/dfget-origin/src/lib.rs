@@ -13,10 +13,12 @@ mod budget;
 mod client;
 mod connect;
 mod decode;
+mod destination;
 mod error;
 mod fetch;
 pub mod headers;
 mod limit;
+mod outgoing;
 mod pool;
 mod redirect;
 mod resume;
@@ -25,12 +27,14 @@ mod upstream;
 pub use address::AddressClass;
 pub use budget::{Budget, Reason};
 pub use client::{
-    Body, BoxError, OriginClient, OriginOptions, Retries, ServerWide, Timeouts, Trust, empty_body,
+    Body, BoxError, OriginClient, OriginOptions, PerScheme, Retries, ServerWide, Timeouts, Trust, empty_body,
 };
 pub use connect::keep_alive;
-pub use error::{ConnectError, FetchError, OriginError};
+pub use destination::{Destinations, Judge, Redirects};
+pub use error::{ConnectError, FetchError, OriginError, Verdict};
 pub use fetch::{Answer, FetchRequest};
 pub use limit::{Flow, Limiter};
+pub use outgoing::{Arrival, Listening, Outgoing, is_local};
 pub use redirect::RedirectError;
 pub use resume::{ContentStream, Identity};
 pub use upstream::{Upstream, UpstreamError};

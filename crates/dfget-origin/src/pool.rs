@@ -1,18 +1,15 @@
 //! Idle connections, kept for the next request to the same authority.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use dfget_core::Authority;
-use http::HeaderValue;
+use dfget_core::{Authority, Scheme};
 use hyper::client::conn::http1::SendRequest;
 use parking_lot::Mutex;
 
-use crate::{AddressClass, Body};
-
-/// An idle connection older than this is not used again: most servers close theirs after a
-/// minute or more.
-const IDLE_LIMIT: Duration = Duration::from_secs(50);
+use crate::upstream::Via;
+use crate::{AddressClass, Body, PerScheme, Timeouts};
 
 /// Idle connections kept for one authority.
 const MOST_IDLE: usize = 32;
@@ -22,10 +19,10 @@ const MOST_IDLE: usize = 32;
 pub(crate) struct Connection {
     /// Sends requests down the connection.
     pub(crate) sender: SendRequest<Body>,
-    /// The class of the origin's address.
-    pub(crate) class: AddressClass,
-    /// The proxy that requests are given to as they are; its login.
-    pub(crate) upstream: Option<Option<HeaderValue>>,
+    /// The origin's address, where it was not left to a proxy to find it.
+    pub(crate) address: Option<IpAddr>,
+    /// The proxy that requests are given to as they are.
+    pub(crate) upstream: Option<Via>,
     /// Whether a request has gone over it before.
     pub(crate) used: bool,
     /// Whether the origin's certificate was left unverified.
@@ -37,31 +34,44 @@ pub(crate) struct Connection {
 ///
 /// A connection is put back as soon as its answer's head is there; it is taken again only once
 /// the answer's body has been read (that is when its sender becomes ready).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
+    keep: PerScheme<Timeouts>,
     idle: Mutex<HashMap<Authority, Vec<Connection>>>,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, class: AddressClass, insecure: bool) -> Self {
-        Self { sender, class, upstream: None, used: false, insecure, since: Instant::now() }
+    pub(crate) fn new(sender: SendRequest<Body>, address: Option<IpAddr>, insecure: bool) -> Self {
+        Self { sender, address, upstream: None, used: false, insecure, since: Instant::now() }
+    }
+
+    /// The class of the origin's address; what a proxy resolves counts as the network's.
+    pub(crate) fn class(&self) -> AddressClass {
+        self.address.map_or(AddressClass::Network, AddressClass::of)
     }
 }
 
 // === impl Pool ===
 
 impl Pool {
-    /// Takes an idle connection to an address that `registry`'s redirects may lead to
-    /// (see [`crate::connect::reach`]), the most recently used one first.
-    pub(crate) fn take(&self, authority: &Authority, registry: Option<AddressClass>) -> Option<Connection> {
+    pub(crate) fn new(keep: PerScheme<Timeouts>) -> Self {
+        Self { keep, idle: Mutex::default() }
+    }
+
+    /// Takes an idle connection to an address that is permitted, the most recently used one first.
+    pub(crate) fn take(
+        &self,
+        authority: &Authority,
+        permitted: impl Fn(IpAddr) -> bool,
+    ) -> Option<Connection> {
         let mut idle = self.idle.lock();
         let connections = idle.get_mut(authority)?;
-        connections.retain(alive);
+        let limit = self.keep.of(authority.scheme).idle;
+        connections.retain(|connection| alive(connection, limit));
         let fits = |connection: &Connection| {
-            connection.sender.is_ready()
-                && registry.is_none_or(|registry| connection.class.may_follow(registry))
+            connection.sender.is_ready() && connection.address.is_none_or(&permitted)
         };
         let place = connections.iter().rposition(fits);
         let taken = place.map(|place| connections.remove(place));
@@ -77,10 +87,14 @@ impl Pool {
         let mut idle = self.idle.lock();
         if !idle.contains_key(authority) {
             // A new authority is the moment to forget the connections of those no longer asked.
-            idle.retain(|_, connections| {
-                connections.retain(alive);
+            idle.retain(|authority, connections| {
+                let limit = self.keep.of(authority.scheme).idle;
+                connections.retain(|connection| alive(connection, limit));
                 !connections.is_empty()
             });
+        }
+        if let Some(most) = self.keep.of(authority.scheme).most_idle {
+            make_room(&mut idle, authority.scheme, most);
         }
         let connections = idle.entry(authority.clone()).or_default();
         if connections.len() < MOST_IDLE {
@@ -91,7 +105,9 @@ impl Pool {
     /// Whether an idle connection to the authority stands.
     pub(crate) fn has(&self, authority: &Authority) -> bool {
         let idle = self.idle.lock();
-        idle.get(authority).is_some_and(|all| all.iter().any(|one| alive(one) && one.sender.is_ready()))
+        let limit = self.keep.of(authority.scheme).idle;
+        idle.get(authority)
+            .is_some_and(|all| all.iter().any(|one| alive(one, limit) && one.sender.is_ready()))
     }
 
     /// Closes every idle connection.
@@ -100,8 +116,27 @@ impl Pool {
     }
 }
 
-fn alive(connection: &Connection) -> bool {
+/// Closes the connections of a scheme that have been idle for longest, until there is room for one more.
+fn make_room(idle: &mut HashMap<Authority, Vec<Connection>>, scheme: Scheme, most: usize) {
+    let count = |idle: &HashMap<Authority, Vec<Connection>>| {
+        idle.iter().filter(|(other, _)| other.scheme == scheme).map(|(_, all)| all.len()).sum::<usize>()
+    };
+    while count(idle) >= most {
+        let same = idle.iter().filter(|(other, _)| other.scheme == scheme);
+        let ages = same.filter_map(|(other, all)| Some((all.first()?.since, other)));
+        let Some(oldest) = ages.min_by_key(|(since, _)| *since).map(|(_, other)| other.clone()) else {
+            return;
+        };
+        if let Some(connections) = idle.get_mut(&oldest) {
+            connections.remove(0);
+            if connections.is_empty() {
+                idle.remove(&oldest);
+            }
+        }
+    }
+}
+
+fn alive(connection: &Connection, limit: Duration) -> bool {
     // A connection whose answer is still being read is not idle, however long that takes.
-    !connection.sender.is_closed()
-        && (!connection.sender.is_ready() || connection.since.elapsed() < IDLE_LIMIT)
+    !connection.sender.is_closed() && (!connection.sender.is_ready() || connection.since.elapsed() < limit)
 }

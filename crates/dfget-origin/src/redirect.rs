@@ -22,7 +22,7 @@ pub enum RedirectError {
     },
     /// From TLS to plain text.
     #[error(
-        "{from} redirects from https to http ({to}): a content is not fetched in plain text that was asked for by TLS"
+        "{from} redirects from https to http ({to}): a content is not fetched in plain text that was asked for by TLS, unless download.redirects.downgrade is true"
     )]
     Downgrade {
         /// Who redirects.
@@ -49,11 +49,15 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// The URL that a redirect of the last of `visited` leads to.
+/// The URL that a redirect of the last of `visited` leads to; with `downgrade` also from https to http.
 ///
 /// # Errors
 /// [`RedirectError`] if it must not or cannot be followed.
-pub(crate) fn next_hop(visited: &[Url], location: Option<&str>) -> Result<Url, RedirectError> {
+pub(crate) fn next_hop(
+    visited: &[Url],
+    location: Option<&str>,
+    downgrade: bool,
+) -> Result<Url, RedirectError> {
     let Some(current) = visited.last() else {
         return Err(RedirectError::NoPlace { from: "nobody".to_owned() });
     };
@@ -64,7 +68,7 @@ pub(crate) fn next_hop(visited: &[Url], location: Option<&str>) -> Result<Url, R
     else {
         return Err(RedirectError::NoPlace { from });
     };
-    if current.scheme() == "https" && authority.scheme == Scheme::Http {
+    if current.scheme() == "https" && authority.scheme == Scheme::Http && !downgrade {
         return Err(RedirectError::Downgrade { from, to: authority.to_string() });
     }
     // A login in a Location is the registry's to the place; it would only end up in logs.
@@ -106,7 +110,7 @@ mod tests {
     }
 
     fn hop(from: &str, location: &str) -> Result<String, RedirectError> {
-        next_hop(&[url(from)], Some(location)).map(Into::into)
+        next_hop(&[url(from)], Some(location), false).map(Into::into)
     }
 
     #[test]
@@ -124,13 +128,18 @@ mod tests {
         let from = || "https://r.test".to_owned();
         assert_eq!(hop("https://r.test/", "ftp://x/"), Err(RedirectError::NoPlace { from: from() }));
         assert_eq!(hop("https://r.test/", "http://"), Err(RedirectError::NoPlace { from: from() }));
-        assert_eq!(next_hop(&[url("https://r.test/")], None), Err(RedirectError::NoPlace { from: from() }));
+        assert_eq!(
+            next_hop(&[url("https://r.test/")], None, false),
+            Err(RedirectError::NoPlace { from: from() })
+        );
         let down = RedirectError::Downgrade { from: from(), to: "http://r.test".to_owned() };
         assert_eq!(hop("https://r.test/", "http://r.test/x?sig=secret"), Err(down));
+        let allowed = next_hop(&[url("https://r.test/")], Some("http://r.test/x"), true);
+        assert_eq!(allowed.map(String::from), Ok("http://r.test/x".to_owned()));
         let visited = [url("https://r.test/a"), url("https://r.test/b")];
-        assert_eq!(next_hop(&visited, Some("/a")), Err(RedirectError::Loop { from: from() }));
+        assert_eq!(next_hop(&visited, Some("/a"), false), Err(RedirectError::Loop { from: from() }));
         let many: Vec<_> = (0..MOST_HOPS).map(|hop| url(&format!("https://r.test/{hop}"))).collect();
-        assert_eq!(next_hop(&many, Some("/new")), Err(RedirectError::TooMany { from: from() }));
+        assert_eq!(next_hop(&many, Some("/new"), false), Err(RedirectError::TooMany { from: from() }));
     }
 
     #[test]

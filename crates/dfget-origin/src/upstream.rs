@@ -5,10 +5,12 @@ use std::io;
 use std::net::IpAddr;
 
 use dfget_core::{Authority, Scheme};
-use http::header::HeaderValue;
+use http::header::{HeaderMap, HeaderValue, VIA};
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+
+use crate::ConnectError;
+use crate::outgoing::Outgoing;
 
 /// The longest head of an answer to CONNECT.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -59,6 +61,17 @@ impl Upstream {
         Ok(Some(Self { matcher }))
     }
 
+    /// Host and port in the value of a variable.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] by cause.
+    pub fn place(value: &str) -> Result<Authority, UpstreamError> {
+        let uri = check(value)?;
+        let host = uri.authority().map_or("", http::uri::Authority::as_str);
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        Authority::parse(Scheme::Http, host).map_err(|_| UpstreamError::NotAnAddress)
+    }
+
     /// Whether `NO_PROXY` keeps `authority` from the proxy, by its entries alone.
     #[must_use]
     pub fn excludes(&self, authority: &Authority) -> bool {
@@ -90,10 +103,10 @@ impl fmt::Debug for Upstream {
     }
 }
 
-fn check(value: &str) -> Result<(), UpstreamError> {
+fn check(value: &str) -> Result<http::Uri, UpstreamError> {
     let uri: http::Uri = value.parse().map_err(|_| UpstreamError::NotAnAddress)?;
     match uri.scheme_str() {
-        None | Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        None | Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(uri),
         None | Some("http") => Err(UpstreamError::NotAnAddress),
         Some(_) => Err(UpstreamError::Scheme),
     }
@@ -101,36 +114,98 @@ fn check(value: &str) -> Result<(), UpstreamError> {
 
 // === impl Via ===
 
+impl fmt::Debug for Via {
+    /// Without the login.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Via({})", self.place())
+    }
+}
+
 impl Via {
     /// Whether requests to this origin are given to the proxy as they are, instead of through a tunnel.
     pub(crate) fn takes_requests(authority: &Authority) -> bool {
         authority.scheme == Scheme::Http
     }
 
-    /// Asks the proxy for a tunnel to `authority` (RFC 9110, section 9.3.6).
-    pub(crate) async fn open(&self, stream: &mut TcpStream, authority: &Authority) -> io::Result<()> {
+    /// Host and port, for messages.
+    pub(crate) fn place(&self) -> String {
+        Authority { scheme: Scheme::Http, host: self.host.clone(), port: self.port }.host_port()
+    }
+
+    /// Asks the proxy for a tunnel to `authority` (RFC 9110, section 9.3.6); `trail`: by whom the wish
+    /// has come (`Via`).
+    pub(crate) async fn open(
+        &self,
+        stream: &mut Outgoing,
+        authority: &Authority,
+        trail: &HeaderMap,
+    ) -> Result<(), ConnectError> {
+        let answer = self.ask(stream, authority, trail).await;
+        let status = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(self.failed(authority, error.to_string())),
+        };
+        match code(&status) {
+            Some(b'2') => Ok(()),
+            _ if status.split(' ').nth(1) == Some("508") => Err(ConnectError::Loop {
+                host_port: authority.host_port(),
+                through: format!(" through the site's proxy {}", self.place()),
+            }),
+            _ => Err(self.refused(authority, &status)),
+        }
+    }
+
+    /// What to say of an answer by which the proxy refuses.
+    pub(crate) fn refused(&self, authority: &Authority, status: &str) -> ConnectError {
+        let shown: String = status.chars().filter(|c| !c.is_control()).take(120).collect();
+        let remedy = match (status.split(' ').nth(1), &self.login) {
+            (Some("407"), Some(_)) => {
+                "; it refuses our login, mend it in HTTPS_PROXY or download.resourceClients"
+            }
+            (Some("407"), None) => {
+                "; it asks for a login, add it to HTTPS_PROXY or download.resourceClients: http://USER:PASSWORD@HOST:PORT"
+            }
+            _ => "",
+        };
+        self.failed(authority, format!("it answers \"{shown}\"{remedy}"))
+    }
+
+    pub(crate) fn failed(&self, authority: &Authority, reason: String) -> ConnectError {
+        ConnectError::SiteProxy { proxy: self.place(), host_port: authority.host_port(), reason }
+    }
+
+    /// The first line of the answer to CONNECT.
+    async fn ask(
+        &self,
+        stream: &mut Outgoing,
+        authority: &Authority,
+        trail: &HeaderMap,
+    ) -> io::Result<String> {
         let target = authority.host_port();
         let mut head = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n").into_bytes();
-        if let Some(login) = &self.login {
-            head.extend_from_slice(b"Proxy-Authorization: ");
-            head.extend_from_slice(login.as_bytes());
+        let login = self.login.iter().map(|login| ("Proxy-Authorization", login));
+        for (name, value) in trail.get_all(VIA).iter().map(|hop| ("Via", hop)).chain(login) {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
         head.extend_from_slice(b"\r\n");
         stream.write_all(&head).await?;
         let answer = read_head(stream).await?;
-        let status = String::from_utf8_lossy(answer.split(|&byte| byte == b'\r').next().unwrap_or_default());
-        let code = status.split(' ').nth(1).unwrap_or_default();
-        if code.len() == 3 && code.starts_with('2') && status.starts_with("HTTP/1.") {
-            return Ok(());
-        }
-        let shown: String = status.chars().filter(|c| !c.is_control()).take(120).collect();
-        Err(io::Error::other(format!("the proxy {}:{} answers \"{shown}\"", self.host, self.port)))
+        let line = answer.split(|&byte| byte == b'\r').next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(line).into_owned())
     }
 }
 
+/// The first digit of the status of a line that is HTTP.
+fn code(line: &str) -> Option<u8> {
+    let code = line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.as_bytes();
+    code.first().copied().filter(|_| code.len() == 3)
+}
+
 /// Reads up to the empty line and no further: what follows is the origin's.
-async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_head(stream: &mut Outgoing) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= LONGEST_HEAD {

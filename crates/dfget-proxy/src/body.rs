@@ -19,6 +19,7 @@ use tracing::{error, info};
 
 use crate::entrance::{Entrance, Spared};
 use crate::multipart::Multipart;
+use crate::slots::Slot;
 
 /// The body of every response of the proxy.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -71,6 +72,7 @@ pub(crate) fn counted(
 ) -> Response<ResponseBody> {
     let source = response.extensions_mut().remove::<Source>();
     let spared = response.extensions_mut().remove::<Spared>().is_some();
+    let slot = response.extensions_mut().remove::<Slot>();
     if let Some(source) = source {
         metrics.served(source);
         if is_task(source) {
@@ -78,7 +80,8 @@ pub(crate) fn counted(
         }
     }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
-    response.map(|body| Counted { body, request, metrics, source, spared, entrance }.boxed_unsync())
+    response
+        .map(|body| Counted { body, request, metrics, source, spared, entrance, _slot: slot }.boxed_unsync())
 }
 
 const fn is_task(source: Source) -> bool {
@@ -92,6 +95,8 @@ struct Counted {
     source: Option<Source>,
     spared: bool,
     entrance: Arc<Entrance>,
+    /// Until the last byte has left.
+    _slot: Option<Slot>,
 }
 
 /// A body without a byte.

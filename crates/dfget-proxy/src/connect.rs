@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_core::{Authority, Scheme};
-use dfget_origin::ConnectError;
+use dfget_origin::{ConnectError, Outgoing};
 use dfget_telemetry::Source;
 use dfget_tls::LeafCache;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
@@ -43,8 +44,12 @@ const WRITE_AT_ONCE: usize = 256 << 10;
 /// How long tunnels may go on when the daemon ends.
 const TUNNEL_END: Duration = Duration::from_secs(5);
 
-/// Names of hosts remembered, for saying once what happens to each.
-const MOST_NAMES: usize = 1000;
+/// Who signs for a host.
+pub(crate) struct Signer {
+    pub(crate) leaves: Arc<LeafCache>,
+    /// A host that cannot be verified, or whose clients do not trust us, is tunnelled.
+    pub(crate) lenient: bool,
+}
 
 impl Proxy {
     /// Answers a CONNECT; what happens inside of it goes on afterwards.
@@ -64,51 +69,58 @@ impl Proxy {
         if !entrance.admission.admits_target(&target) {
             return respond::target_refused(&target);
         }
+        // Until the CONNECT is answered: what happens inside of it counts by itself.
+        let _slot = match self.inner.slots.take().await {
+            Ok(slot) => slot,
+            Err(busy) => return respond::busy(&busy),
+        };
         let upgrade = hyper::upgrade::on(&mut request);
-        let hijack = entrance.hijack.as_ref();
-        let leaves = hijack.and_then(|hijack| hijack.leaves_for(&target));
-        let for_tokens = hijack
-            .filter(|_| leaves.is_none())
-            .and_then(|hijack| hijack.leaves_for_tokens(&target, &self.inner.realms))
-            .filter(|leaves| may_sign(leaves, &target));
-        // Such a host nobody has asked us to hijack: it must not be worse off for it.
-        let lenient = entrance.lenient || for_tokens.is_some();
-        let answered = match leaves.or(for_tokens) {
-            Some(leaves) if !may_sign(&leaves, &target) => {
-                self.say_tunnelled(
-                    entrance,
-                    &target,
-                    "lies outside of what our certificate authority is for",
-                );
-                self.tunnel(entrance, target, upgrade).await
-            }
-            Some(leaves) if !entrance.distrust.is_told_of(&target.host) => {
-                self.hijack(entrance, &leaves, target, upgrade, lenient).await
-            }
-            Some(_) => self.tunnel(entrance, target, upgrade).await,
-            None => {
-                self.say_tunnelled(entrance, &target, "matches no hijackHTTPS.hosts[].regx");
-                self.tunnel(entrance, target, upgrade).await
-            }
+        let asked = std::mem::take(request.headers_mut());
+        let answered = match self.signer(entrance, &target) {
+            Some(signer) => self.hijack(entrance, signer, target, asked, upgrade).await,
+            None => self.tunnel(entrance, target, &asked, upgrade).await,
         };
         answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
+    }
+
+    /// Who signs for the target, if its connections are opened; else says once why they are not.
+    pub(crate) fn signer(&self, entrance: &Entrance, target: &Authority) -> Option<Signer> {
+        let hijack = entrance.hijack.as_ref();
+        let signer = match hijack.and_then(|hijack| hijack.leaves_for(target)) {
+            Some(leaves) if !may_sign(&leaves, target) => {
+                let reason = "lies outside of what our certificate authority is for";
+                self.say_tunnelled(entrance, target, reason);
+                return None;
+            }
+            Some(leaves) => Some(Signer { leaves, lenient: entrance.lenient }),
+            // Nobody has asked us to hijack such a host: it must not be worse off for it.
+            None => hijack
+                .and_then(|hijack| hijack.leaves_for_tokens(target, &self.inner.realms))
+                .filter(|leaves| may_sign(leaves, target))
+                .map(|leaves| Signer { leaves, lenient: true }),
+        };
+        if signer.is_none() {
+            self.say_tunnelled(entrance, target, "matches no hijackHTTPS.hosts[].regx");
+        }
+        signer.filter(|_| !entrance.distrust.is_told_of(&target.host))
     }
 
     async fn hijack(
         &self,
         entrance: &Arc<Entrance>,
-        leaves: &LeafCache,
+        signer: Signer,
         target: Authority,
+        asked: HeaderMap,
         upgrade: OnUpgrade,
-        lenient: bool,
     ) -> Result<(), Arc<ConnectError>> {
-        match self.verify(&target).await {
-            Err(error) if lenient && is_untrusted(&error) => {
+        match self.verify(&target, &asked).await {
+            Err(error) if signer.lenient && is_untrusted(&error) => {
                 info!("{error}: tunnelled, for its client to judge");
-                return self.tunnel(entrance, target, upgrade).await;
+                return self.tunnel(entrance, target, &asked, upgrade).await;
             }
             verified => verified?,
         }
+        let Signer { leaves, lenient } = signer;
         let config = leaves.server_config(&target.host, SystemTime::now());
         let config = config.map_err(|error| no_leaf(&target, &error.to_string()))?;
         let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
@@ -133,7 +145,11 @@ impl Proxy {
     }
 
     /// Makes sure that the origin is who it should be, or that its clients can do without it.
-    async fn verify(&self, target: &Authority) -> Result<(), Arc<ConnectError>> {
+    pub(crate) async fn verify(
+        &self,
+        target: &Authority,
+        asked: &HeaderMap,
+    ) -> Result<(), Arc<ConnectError>> {
         if self.is_verified(target) {
             return Ok(());
         }
@@ -149,7 +165,7 @@ impl Proxy {
                 Err(error)
             };
         }
-        let verify = self.origin().verify(target);
+        let verify = self.origin().verify(target, asked);
         tokio::pin!(verify);
         let outcome = match timeout(PATIENCE, &mut verify).await {
             Ok(outcome) => outcome,
@@ -200,34 +216,44 @@ impl Proxy {
 
     async fn tunnel(
         &self,
-        entrance: &Entrance,
+        entrance: &Arc<Entrance>,
         target: Authority,
+        asked: &HeaderMap,
         upgrade: OnUpgrade,
     ) -> Result<(), Arc<ConnectError>> {
-        let mut origin = self.origin().tunnel(&target).await?;
-        let metrics = self.metrics().clone();
-        metrics.served(Source::Tunnelled);
-        let (closing, leaving) = (self.inner.closing.clone(), entrance.closing.clone());
-        let closing = async move {
+        let origin = self.origin().tunnel(&target, asked).await?;
+        let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
+        self.inner.tracker.spawn(async move {
+            let Ok(upgraded) = upgrade.await else { return };
+            proxy.copy(&entrance, &target, TokioIo::new(upgraded), origin).await;
+        });
+        Ok(())
+    }
+
+    /// Copies both ways until both sides have ended, or the daemon or the entrance does.
+    pub(crate) async fn copy(
+        &self,
+        entrance: &Entrance,
+        target: &Authority,
+        mut client: impl AsyncRead + AsyncWrite + Unpin,
+        mut origin: Outgoing,
+    ) {
+        self.metrics().served(Source::Tunnelled);
+        let closing = async {
             tokio::select! {
-                () = closing.cancelled() => {}
-                () = leaving.cancelled() => {}
+                () = self.inner.closing.cancelled() => {}
+                () = entrance.closing.cancelled() => {}
             }
             tokio::time::sleep(TUNNEL_END).await;
         };
-        self.inner.tracker.spawn(async move {
-            let Ok(upgraded) = upgrade.await else { return };
-            let mut client = TokioIo::new(upgraded);
-            let copied = tokio::select! {
-                copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
-                () = closing => return,
-            };
-            match copied {
-                Ok((_, down)) => metrics.served_bytes(Source::Tunnelled, down),
-                Err(error) => debug!("tunnel to {} ended: {error}", target.host_port()),
-            }
-        });
-        Ok(())
+        let copied = tokio::select! {
+            copied = tokio::io::copy_bidirectional(&mut client, &mut origin) => copied,
+            () = closing => return,
+        };
+        match copied {
+            Ok((_, down)) => self.metrics().served_bytes(Source::Tunnelled, down),
+            Err(error) => debug!("tunnel to {} ended: {error}", target.host_port()),
+        }
     }
 
     /// Says once for each host that its pulls are not accelerated, and what would change that.
@@ -236,11 +262,7 @@ impl Proxy {
             return;
         }
         let name = target.host_port();
-        let mut said = self.inner.tunnelled.lock();
-        if said.len() >= MOST_NAMES {
-            said.clear();
-        }
-        if said.insert(name.clone()) {
+        if self.is_new(format!("tunnelled {name}")) {
             info!("{name} {reason}: its connections are tunnelled, nothing of them is cached");
         }
     }
@@ -252,9 +274,9 @@ fn may_sign(leaves: &LeafCache, target: &Authority) -> bool {
     scope.is_any_host() || scope.contains(&target.host)
 }
 
-/// Whether the origin answered, but is not to be trusted.
-const fn is_untrusted(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Tls { .. } | ConnectError::Forbidden { .. })
+/// Whether the origin answered but is not to be trusted, or must not be reached at all.
+pub(crate) const fn is_untrusted(error: &ConnectError) -> bool {
+    !error.is_unreachable()
 }
 
 fn no_leaf(target: &Authority, reason: &str) -> ConnectError {

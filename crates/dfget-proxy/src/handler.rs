@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dfget_core::{Authority, UrlFilter, decide};
-use dfget_origin::{ConnectError, OriginClient, ServerWide};
+use dfget_core::{Authority, Decision, UrlFilter, decide};
+use dfget_origin::{Arrival, ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
 use http::header::{CONNECTION, HOST, HeaderValue};
@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
+use tracing::{debug, warn};
 use url::Url;
 
 use crate::access::{Access, AccessOptions};
@@ -27,9 +27,13 @@ use crate::entrance::Entrance;
 use crate::mirror::Mirrored;
 use crate::permission::Permission;
 use crate::realms::Realms;
+use crate::slots::Slots;
 use crate::turns::Turns;
 use crate::wishes::Wishes;
 use crate::{message, respond};
+
+/// Things remembered for being said once only.
+const MOST_SAID: usize = 1000;
 
 /// What the proxy is to do.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ pub struct ProxyOptions {
     pub dump_headers: bool,
     /// The address by which this node is known to its network.
     pub address: IpAddr,
+    /// Requests that run at once (`maxConcurrency`); `None` = without bound.
+    pub max_concurrency: Option<usize>,
     /// First part of the names by which attempts stand in the log: `<address>-<process>`.
     pub peer_prefix: String,
     /// Key of this node under which permissions are remembered.
@@ -67,6 +73,7 @@ pub struct Proxy {
 pub(crate) struct Inner {
     pub(crate) options: ProxyOptions,
     pub(crate) tasks: Tasks,
+    pub(crate) slots: Slots,
     pub(crate) access: Arc<Access>,
     /// What registries said to small questions, and whose turn it is to ask them.
     pub(crate) answers: Answers,
@@ -77,8 +84,8 @@ pub(crate) struct Inner {
     pub(crate) verifying: Turns<Authority>,
     /// Origins that could not be verified a moment ago, and why.
     pub(crate) unverified: Mutex<HashMap<Authority, (Instant, Arc<ConnectError>)>>,
-    /// Hosts of which it was said already that they are tunnelled.
-    pub(crate) tunnelled: Mutex<HashSet<String>>,
+    /// What was said already, and need not be said again.
+    pub(crate) said: Mutex<HashSet<String>>,
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
 }
@@ -89,17 +96,19 @@ impl Proxy {
     pub fn new(options: ProxyOptions, tasks: Tasks) -> Self {
         let tracker = TaskTracker::new();
         let access = Arc::new(Access::new(options.access, &tasks, &options.secret, tracker.clone()));
+        let slots = Slots::new(options.max_concurrency);
         let inner = Inner {
             realms: options.realms.clone(),
             answers: Answers::default(),
             collapsing: Turns::default(),
             options,
+            slots,
             tasks,
             access,
             verified: Mutex::default(),
             verifying: Turns::default(),
             unverified: Mutex::default(),
-            tunnelled: Mutex::default(),
+            said: Mutex::default(),
             tracker,
             closing: CancellationToken::new(),
         };
@@ -110,6 +119,20 @@ impl Proxy {
         self.inner.tasks.origin()
     }
 
+    /// Changes `maxConcurrency`, for requests that come from now on; `None` = without bound.
+    pub fn set_max_concurrency(&self, most: Option<usize>) {
+        self.inner.slots.set_most(most);
+    }
+
+    /// Whether this has not been said yet; it has from now on.
+    pub(crate) fn is_new(&self, what: String) -> bool {
+        let mut said = self.inner.said.lock();
+        if said.len() >= MOST_SAID {
+            said.clear();
+        }
+        said.insert(what)
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         self.inner.tasks.metrics()
     }
@@ -118,18 +141,34 @@ impl Proxy {
     pub(crate) async fn answer(
         &self,
         entrance: &Arc<Entrance>,
+        arrival: Arrival,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let running = self.metrics().request(request.method().as_str());
         let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
         let connect = request.method() == Method::CONNECT;
-        let mut response = self.dispatch(entrance, request).await;
+        let mut response = if self.origin().is_own_request(arrival, request.headers()) {
+            self.say_loop(&request);
+            respond::own_request()
+        } else {
+            self.dispatch(entrance, request).await
+        };
         if connect && !response.status().is_success() {
             // What the client has sent ahead was for the tunnel, and is no request.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
+    }
+
+    /// Says once for each target that it leads back here.
+    fn say_loop(&self, request: &Request<Incoming>) {
+        let uri = request.uri().authority().map(ToString::to_string);
+        let host = uri.or_else(|| request.headers().get(HOST)?.to_str().ok().map(str::to_owned));
+        let host = host.unwrap_or_default();
+        if self.is_new(format!("loop {host}")) {
+            warn!("a request of our own for {host} has come back to us: answered 508");
+        }
     }
 
     async fn dispatch(&self, entrance: &Arc<Entrance>, request: Request<Incoming>) -> Response<ResponseBody> {
@@ -216,6 +255,21 @@ impl Proxy {
         &self,
         entrance: &Entrance,
         url: Url,
+        request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let slot = match self.inner.slots.take().await {
+            Ok(slot) => slot,
+            Err(busy) => return respond::busy(&busy),
+        };
+        let mut response = self.decided(entrance, url, request).await;
+        response.extensions_mut().insert(slot);
+        response
+    }
+
+    async fn decided(
+        &self,
+        entrance: &Entrance,
+        url: Url,
         mut request: Request<Incoming>,
     ) -> Response<ResponseBody> {
         let wishes = match Wishes::read(request.headers()) {
@@ -238,6 +292,9 @@ impl Proxy {
             request.method(),
             redact_url(url.as_str())
         );
+        if let Some(refused) = refused_rewriting(entrance, &url, &decision) {
+            return respond::target_refused(&refused);
+        }
         // A rule's `direct` is the site's word, and stands above the client's.
         let direct = decision.rule.is_some_and(|rule| entrance.rules[rule].direct)
             || request.extensions().get::<Mirrored>().is_some_and(Mirrored::is_direct);
@@ -270,6 +327,15 @@ impl Proxy {
 /// Whether a request only asks for a content.
 const fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The place that a rule's rewriting leads to, if the client and not the rule has chosen it and it may
+/// not be reached.
+fn refused_rewriting(entrance: &Entrance, url: &Url, decision: &Decision) -> Option<Authority> {
+    let (asked, target) = (Authority::of_url(url), Authority::of_url(&decision.url)?);
+    let same = asked.is_some_and(|asked| (asked.host, asked.port) == (target.host.clone(), target.port));
+    let named = decision.rule.is_some_and(|rule| entrance.rules[rule].names(&target));
+    (!same && !named && !entrance.admission.admits_target(&target)).then_some(target)
 }
 
 impl std::fmt::Debug for Proxy {

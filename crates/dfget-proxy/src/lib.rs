@@ -27,6 +27,8 @@ mod multipart;
 mod permission;
 mod realms;
 mod respond;
+mod slots;
+mod sni;
 mod token;
 mod turns;
 mod upload;

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_core::Authority;
-use dfget_origin::keep_alive;
+use dfget_origin::{Arrival, ConnectError, keep_alive};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -25,6 +26,7 @@ use crate::connect::HANDSHAKE;
 use crate::entrance::Entrance;
 use crate::guard::{Guarded, Refusals};
 use crate::handler::Proxy;
+use crate::respond;
 
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -38,6 +40,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 impl Proxy {
     /// Takes connections until [`Self::close`] is called, or the entrance closes.
     pub async fn serve(&self, listener: TcpListener, entrance: Arc<Entrance>) {
+        let _listening = listener.local_addr().ok().map(|address| self.origin().listen(address));
+        let serve = |stream, peer| {
+            keep_alive(&stream);
+            let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
+            self.inner.tracker.spawn(async move { proxy.accept_client(&entrance, stream, peer).await });
+        };
+        self.accept(&listener, &entrance, serve).await;
+    }
+
+    /// Gives each connection to `serve` until the daemon or the entrance ends.
+    pub(crate) async fn accept(
+        &self,
+        listener: &TcpListener,
+        entrance: &Entrance,
+        serve: impl Fn(TcpStream, SocketAddr),
+    ) {
         loop {
             let accepted = tokio::select! {
                 () = self.inner.closing.cancelled() => return,
@@ -45,11 +63,7 @@ impl Proxy {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    keep_alive(&stream);
-                    let (proxy, entrance) = (self.clone(), Arc::clone(&entrance));
-                    self.inner.tracker.spawn(async move { proxy.accept_client(&entrance, stream).await });
-                }
+                Ok((stream, peer)) => serve(stream, peer),
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -79,8 +93,9 @@ impl Proxy {
     }
 
     /// Serves a connection of the listener, over TLS if that is asked for there.
-    async fn accept_client(&self, entrance: &Arc<Entrance>, stream: TcpStream) {
-        let Some(config) = &entrance.tls else { return self.serve_client(entrance, stream).await };
+    async fn accept_client(&self, entrance: &Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
+        let arrival = Arrival::of(&stream, peer);
+        let Some(config) = &entrance.tls else { return self.serve_client(entrance, arrival, stream).await };
         let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
         let accepted = tokio::select! {
             accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,
@@ -88,7 +103,7 @@ impl Proxy {
             () = entrance.closing.cancelled() => return,
         };
         match accepted {
-            Ok(Ok(stream)) => Box::pin(self.serve_client(entrance, stream)).await,
+            Ok(Ok(stream)) => Box::pin(self.serve_client(entrance, arrival, stream)).await,
             Ok(Err(error)) => info!(
                 "a client could not begin TLS with the proxy's port (proxy.security): {error}; its proxy must be \
                  set as https://, and it must trust the port's certificate"
@@ -97,14 +112,14 @@ impl Proxy {
         }
     }
 
-    async fn serve_client<S>(&self, entrance: &Arc<Entrance>, stream: S)
+    async fn serve_client<S>(&self, entrance: &Arc<Entrance>, arrival: Arrival, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let answer = |request| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
             // What hyper keeps for the next request, and moves for each, is a pointer then.
-            Box::pin(async move { proxy.answer(&entrance, request).await })
+            Box::pin(async move { proxy.answer(&entrance, arrival, request).await })
         };
         self.serve_http1(entrance, stream, answer).await;
     }
@@ -121,6 +136,23 @@ impl Proxy {
             let (proxy, entrance, authority) = (self.clone(), Arc::clone(entrance), authority.clone());
             Box::pin(async move { proxy.answer_hijacked(&entrance, &authority, request).await })
         };
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(entrance, stream, answer).await;
+        } else {
+            self.serve_http1(entrance, stream, answer).await;
+        }
+    }
+
+    /// Answers every request of an opened connection by why there is no way to its origin.
+    pub(crate) async fn serve_failure<S>(
+        &self,
+        entrance: &Arc<Entrance>,
+        error: Arc<ConnectError>,
+        stream: TlsStream<S>,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = |_| std::future::ready(respond::connect_failed(&error));
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.serve_http2(entrance, stream, answer).await;
         } else {

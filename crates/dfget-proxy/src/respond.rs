@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use dfget_core::Authority;
-use dfget_origin::{ConnectError, OriginError};
+use dfget_origin::{ConnectError, OriginError, Verdict};
 use dfget_task::ContentError;
 use http::header::{
     ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
@@ -17,6 +17,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{ResponseBody, empty};
+use crate::slots::Busy;
+
+/// Seconds after which a refused request may come again (`Retry-After`).
+const COME_BACK_AFTER: &str = "10";
 
 /// An answer of our own: a status and one line of text.
 pub(crate) fn text(status: StatusCode, message: &str) -> Response<ResponseBody> {
@@ -107,37 +111,51 @@ pub(crate) fn target_refused(target: &Authority) -> Response<ResponseBody> {
     refusal(StatusCode::FORBIDDEN, &message)
 }
 
+/// 503 for a request that found no place among those that run (`maxConcurrency`).
+pub(crate) fn busy(busy: &Busy) -> Response<ResponseBody> {
+    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, &busy.to_string());
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(COME_BACK_AFTER));
+    response
+}
+
 /// The answer to a request whose origin gave none.
 pub(crate) fn origin_failed(error: &OriginError) -> Response<ResponseBody> {
-    if error.is_forbidden() {
-        return text(StatusCode::FORBIDDEN, &error.to_string());
-    }
-    of(ErrorType::Backend, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
+    of(ErrorType::Backend, gateway(error.verdict(), error.retry_after(), &error.to_string()))
 }
 
 /// The answer to a CONNECT whose target cannot be reached or trusted.
 pub(crate) fn connect_failed(error: &ConnectError) -> Response<ResponseBody> {
-    let status = gateway_status(matches!(error, ConnectError::TimedOut { .. }));
-    of(ErrorType::Backend, refusal(status, &error.to_string()))
+    of(ErrorType::Backend, refusal(gateway_status(error.verdict()), &error.to_string()))
 }
 
 /// The answer to a request whose content cannot be had.
 pub(crate) fn content_failed(error: &ContentError) -> Response<ResponseBody> {
-    if error.is_forbidden() {
-        return text(StatusCode::FORBIDDEN, &error.to_string());
-    }
     let kind = if error.is_the_origins() { ErrorType::Backend } else { ErrorType::Daemon };
-    of(kind, gateway(error.is_timeout(), error.retry_after(), &error.to_string()))
+    of(kind, gateway(error.verdict(), error.retry_after(), &error.to_string()))
 }
 
-/// 429 with the time to come back (RFC 6585, section 4) where that is known, else 502 or 504.
-fn gateway(timeout: bool, retry_after: Option<u64>, message: &str) -> Response<ResponseBody> {
-    let Some(seconds) = retry_after else { return text(gateway_status(timeout), message) };
+/// 429 with the time to come back (RFC 6585, section 4) where that is known, else what the verdict says.
+fn gateway(verdict: Verdict, retry_after: Option<u64>, message: &str) -> Response<ResponseBody> {
+    let Some(seconds) = retry_after else { return text(gateway_status(verdict), message) };
     let mut response = text(StatusCode::TOO_MANY_REQUESTS, message);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
 
-const fn gateway_status(timeout: bool) -> StatusCode {
-    if timeout { StatusCode::GATEWAY_TIMEOUT } else { StatusCode::BAD_GATEWAY }
+/// 508 for a request of our own that has come back to us.
+pub(crate) fn own_request() -> Response<ResponseBody> {
+    refusal(
+        StatusCode::LOOP_DETECTED,
+        "the way to this target leads back to this proxy; point HTTPS_PROXY, download.resourceClients, the \
+         redirects of `proxies` and the hosts file of its node at something else",
+    )
+}
+
+const fn gateway_status(verdict: Verdict) -> StatusCode {
+    match verdict {
+        Verdict::Bad => StatusCode::BAD_GATEWAY,
+        Verdict::Late => StatusCode::GATEWAY_TIMEOUT,
+        Verdict::Refused => StatusCode::FORBIDDEN,
+        Verdict::Loop => StatusCode::LOOP_DETECTED,
+    }
 }

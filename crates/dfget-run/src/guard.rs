@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use dfget_lease::{FromDaemon, Inbox, Spared, ToDaemon};
-use dfget_origin::{OriginClient, OriginOptions, Retries, Timeouts, Trust, Upstream};
+use dfget_origin::{Destinations, OriginClient, OriginOptions, PerScheme, Retries, Trust, Upstream};
 use dfget_proxy::{AccessOptions, Admission, Entrance, Proxy, ProxyLogin, ProxyOptions, Realms};
 use dfget_task::{SplitOptions, TaskOptions, Tasks};
 use dfget_telemetry::{BuildInfo, Metrics};
@@ -247,12 +247,13 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
     let trust = Trust { config, insecure: false };
     let origin = OriginClient::new(OriginOptions {
         trust: Box::new(move |_| trust.clone()),
-        timeouts: Timeouts::default(),
+        timeouts: PerScheme::default(),
         upstream,
         budget: None,
         limiter: None,
         retries: Retries::default(),
         prefer_ipv6: false,
+        destinations: Destinations::of_own_user(),
         observe: Box::new(|_| {}),
     });
     let options = TaskOptions {
@@ -274,6 +275,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         access: AccessOptions { ttl: Duration::ZERO, offline_grace: None },
         freshness: Duration::ZERO,
         realms: Realms::default(),
+        max_concurrency: None,
         peer_prefix: String::new(),
         secret: [0; 32],
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dfget_core::Digest;
-use dfget_origin::{FetchError, OriginError};
+use dfget_origin::{FetchError, OriginError, Verdict};
 use dfget_storage::ReadError;
 
 /// Why a response ends early, or does not begin.
@@ -69,23 +69,13 @@ pub struct Mismatch {
 }
 
 impl ContentError {
-    /// Whether the client asked for what it must not (403 rather than 502).
+    /// What kind of failure it is.
     #[must_use]
-    pub fn is_forbidden(&self) -> bool {
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Origin(error) => error.is_forbidden(),
-            Self::Shared(error) => error.is_forbidden(),
-            _ => false,
-        }
-    }
-
-    /// Whether it was time that ran out (504 rather than 502).
-    #[must_use]
-    pub fn is_timeout(&self) -> bool {
-        match self {
-            Self::Origin(error) => error.is_timeout(),
-            Self::Shared(error) => error.is_timeout(),
-            _ => false,
+            Self::Origin(error) => error.verdict(),
+            Self::Shared(error) => error.verdict(),
+            _ => Verdict::Bad,
         }
     }
 

@@ -101,6 +101,18 @@ impl Client {
         Ok(Connection { stream: BufReader::new(Wire::dial(self.proxy)?), form: Form::Origin })
     }
 
+    /// A connection to the proxy's address itself, TLS at once for the host of `url`, as a client makes it that a hosts
+    /// file has led there.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub fn open_led(&self, url: &str) -> io::Result<Connection> {
+        let (_, authority, _) = split(url)?;
+        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+        let wire = Wire::dial(self.proxy)?.start_tls(host, Arc::clone(&self.tls))?;
+        Ok(Connection { stream: BufReader::new(wire), form: Form::Origin })
+    }
+
     /// Asks for a tunnel to `authority` and gives it raw; the inner `Err` is the refusal.
     ///
     /// # Errors

@@ -4,16 +4,18 @@
 //! took is read from its log. The environment is emptied: what a daemon does in a test follows from the test alone.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
+use rustls::ClientConfig;
 use tempfile::TempDir;
 
 use crate::ca::TestCa;
@@ -28,7 +30,7 @@ pub struct DaemonOptions {
     hosts: String,
     hijack: String,
     proxy: String,
-    port: Option<u16>,
+    listen: Option<String>,
     extra: String,
     environment: Vec<(String, String)>,
     trusted: String,
@@ -67,7 +69,7 @@ impl DaemonOptions {
             hosts: "[{regx: '^127\\.'}]".to_owned(),
             hijack: "ca.crt, key: ca.key".to_owned(),
             proxy: String::new(),
-            port: None,
+            listen: None,
             extra: String::new(),
             environment: Vec::new(),
             trusted: String::new(),
@@ -106,7 +108,14 @@ impl DaemonOptions {
     /// Sets `proxy.tcpListen.port` to this one instead of a range.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
-        self.port = Some(port);
+        self.listen = Some(format!("{{listen: 127.0.0.1, port: {port}}}"));
+        self
+    }
+
+    /// Sets `proxy.tcpListen`, a YAML mapping in one line.
+    #[must_use]
+    pub fn listen(mut self, yaml: &str) -> Self {
+        self.listen = Some(yaml.to_owned());
         self
     }
 
@@ -180,6 +189,12 @@ impl Daemon {
         Client::new(self.address, self.authority.client_config(alpn))
     }
 
+    /// TLS settings of a client that trusts the hijack, and nobody else.
+    #[must_use]
+    pub fn client_tls(&self) -> Arc<ClientConfig> {
+        self.authority.client_config(&[])
+    }
+
     /// Where the proxy listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -234,31 +249,33 @@ impl Daemon {
         }
     }
 
-    /// Waits until the sample `name` of the metrics has this value.
+    /// Waits until the sample `name` (with its labels) of the admin port's `/metrics` is `value`.
     ///
     /// # Panics
-    /// If it has not within [`PATIENCE`].
+    /// If it is not within [`PATIENCE`].
     pub fn wait_for_metric(&self, name: &str, value: usize) {
-        let wanted = format!("{name} {value}");
         let deadline = Instant::now() + PATIENCE;
+        let wanted = format!("{name} {value}");
         loop {
-            let metrics = self.metrics().unwrap_or_default();
+            let metrics = self.metrics().expect("the admin port answers");
             if metrics.lines().any(|line| line == wanted) {
                 return;
             }
-            assert!(Instant::now() < deadline, "never {wanted:?}:\n{metrics}");
+            assert!(Instant::now() < deadline, "{wanted} never came to be:\n{metrics}");
             thread::sleep(POLL);
         }
     }
 
-    /// What the admin port says at `/metrics`.
+    /// What the admin port shows at `/metrics`.
     fn metrics(&self) -> io::Result<String> {
         let log = self.log();
-        let (_, rest) = log.rsplit_once("serve health and metrics at tcp://").unwrap_or_default();
-        let address = rest.split('"').next().unwrap_or_default();
+        let address =
+            address_after(&log, "serve health and metrics at tcp://").ok_or(io::ErrorKind::NotFound)?;
         let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        io::read_to_string(stream)
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Asks the daemon to end (SIGTERM) and does not wait.
@@ -326,11 +343,8 @@ impl Daemon {
 
     fn yaml(&self) -> String {
         let home = self.home().display();
-        let DaemonOptions { rules, hosts, hijack, proxy, port, extra, .. } = &self.options;
-        let listen = match port {
-            Some(port) => format!("{{listen: 127.0.0.1, port: {port}}}"),
-            None => port_range(20_000),
-        };
+        let DaemonOptions { rules, hosts, hijack, proxy, listen, extra, .. } = &self.options;
+        let listen = listen.clone().unwrap_or_else(|| port_range(20_000));
         format!(
             "logDir: {home}/log\ndataDir: {data}\n\
              health:\n  tcpListen: {health}\n{extra}\
@@ -403,7 +417,16 @@ impl Drop for Daemon {
 
 /// The address in the newest `serve proxy at tcp://IP:PORT` of `log`.
 fn listening_address(log: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.rsplit_once("serve proxy at tcp://")?;
+    // Who listens everywhere is reached here too.
+    address_after(log, "serve proxy at tcp://").map(|address| match address.ip() {
+        ip if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        _ => address,
+    })
+}
+
+/// The address behind the last `marker` in `log`.
+fn address_after(log: &str, marker: &str) -> Option<SocketAddr> {
+    let (_, rest) = log.rsplit_once(marker)?;
     let end = rest.find('"')?;
     rest.get(..end)?.trim().parse().ok()
 }

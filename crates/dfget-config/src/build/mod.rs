@@ -4,6 +4,7 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod egress;
 mod mirror;
 mod node;
 mod pem;
@@ -145,6 +146,9 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         },
         concurrent: concurrent(&section.section(report, "concurrent"), report),
         origin_budget: origin_budget(&section.section(report, "originBudget"), report),
+        resource_clients: egress::resource_clients(section, report),
+        redirects: egress::redirects(section, report),
+        resolve: egress::resolve(section, report),
     }
 }
 

@@ -1,11 +1,14 @@
 //! Keys to types: the proxy, its rules and its hijack.
 
+use std::path::PathBuf;
+
 use dfget_core::{Authority, Redirect, Rule, Scheme, UrlFilter};
 use regex::Regex;
 
 use super::{Context, authority, listen, mirror, pem, tls};
 use crate::{
-    BasicAuth, Code, Hijack, HijackHost, OwnAuthority, Proxy, Secret, WhiteListEntry,
+    BasicAuth, Code, Hijack, HijackHost, Listen, OwnAuthority, PortRange, Proxy, Secret, SniListen,
+    WhiteListEntry,
     read::{Expected, Field, PATTERN, Section},
     report::Report,
     scalar,
@@ -21,6 +24,7 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
     let text = |name: &str, report: &mut Report| section.text(report, name, "some-text").map(str::to_owned);
     Proxy {
         listen: listen(&section.section(report, "tcpListen"), defaults.listen, report),
+        namespace: namespace(&section.section(report, "tcpListen"), report),
         default_filter: match section.get("defaultFilter") {
             Some(field) => field.text(report, FILTER).map(UrlFilter::parse).unwrap_or_default(),
             None => defaults.default_filter,
@@ -39,6 +43,11 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .iter()
             .filter_map(|(item, section)| white_list_entry(item, section, report))
             .collect(),
+        max_concurrency: section
+            .get("maxConcurrency")
+            .and_then(|field| field.integer(report, 0, i64::MAX))
+            .and_then(|most| usize::try_from(most).ok())
+            .filter(|most| *most > 0),
         rules: sections(section.items(report, "proxies"), report)
             .iter()
             .filter_map(|(item, section)| rule(item, section, report))
@@ -188,9 +197,28 @@ fn hijack(field: &Field<'_>, own: OwnAuthority, context: &mut Context<'_>) -> Op
         items.iter().filter_map(|(item, section)| hijack_host(item, section, context)).collect();
     let patterns: Vec<Field<'_>> =
         items.iter().filter_map(|(_, section)| section.get("regx").cloned()).collect();
+    let sni = sections(section.items(context.report, "sni"), context.report);
+    let sni = sni.iter().map(|(_, section)| sni_listen(section, context.report)).collect();
     let authority = authority::authority(field, &section, &patterns, own, context)?;
     let token_hosts = section.boolean(context.report, "tokenHosts", true);
-    Some(Hijack { authority, hosts, token_hosts })
+    Some(Hijack { authority, hosts, token_hosts, sni })
+}
+
+/// One entry of `sni`, its keys below `tcpListen` or not.
+fn sni_listen(section: &Section<'_>, report: &mut Report) -> SniListen {
+    let below = section.get("tcpListen").and_then(|field| field.section(report));
+    let section = below.as_ref().unwrap_or(section);
+    let default = Listen::loopback(PortRange::exactly(443));
+    SniListen { listen: listen(section, default, report), namespace: namespace(section, report) }
+}
+
+fn namespace(section: &Section<'_>, report: &mut Report) -> Option<PathBuf> {
+    let text = section.text(report, "namespace", NAMESPACE.example)?;
+    if !text.starts_with('/') {
+        section.get("namespace")?.bad_value(report, NAMESPACE, "it is no absolute path");
+        return None;
+    }
+    Some(PathBuf::from(text))
 }
 
 fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_>) -> Option<HijackHost> {
@@ -200,6 +228,8 @@ fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_
     let certs = certs.iter().filter_map(|field| pem::roots(field, context)).collect();
     Some(HijackHost { regx: regx?, insecure, certs })
 }
+
+const NAMESPACE: Expected = Expected { what: "the path of a network namespace", example: "/run/netns/site" };
 
 const FILTER: Expected = Expected { what: "query keys, split by `&`", example: "Expires&Signature&ns" };
 

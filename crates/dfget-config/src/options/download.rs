@@ -3,21 +3,65 @@
 use super::{Kind, LISTEN_PART, Opt, TLS_PART};
 
 const NO_PEERS: &str = "this daemon works alone, nothing comes from peers";
-const OWN_CLIENT: &str = "connections to origins follow dfget's own bounds";
 
 const COUNT: Kind = Kind::Integer(0, i64::MAX);
 
 /// Connections to origins, the same fields for each protocol.
 const CLIENT: &[Opt] = &[
-    Opt::part("proxy", Kind::Secret, "proxy on the way to the origin"),
-    Opt::part("dialTimeout", Kind::UnitDuration, "bound of a connect"),
-    Opt::part("keepAlive", Kind::UnitDuration, "pause between two TCP keep-alives"),
-    Opt::part("maxIdleConns", COUNT, "idle connections kept"),
-    Opt::part("idleConnTimeout", Kind::UnitDuration, "how long an idle connection is kept"),
-    Opt::part("responseHeaderTimeout", Kind::UnitDuration, "bound of the wait for an answer"),
-    Opt::part("tlsHandshakeTimeout", Kind::UnitDuration, "bound of a TLS handshake"),
-    Opt::part("expectContinueTimeout", Kind::UnitDuration, "bound of the wait for 100 Continue"),
-    Opt::part("insecureSkipVerify", Kind::Boolean, "do not verify certificates").harmless(&["false"]),
+    Opt::full(
+        "proxy",
+        Kind::Secret,
+        "",
+        "proxy on the way to the origin, `http://[USER:PASSWORD@]HOST:PORT`; wins over `D7Y_SOURCE_PROXY`, and that over `HTTPS_PROXY` or `HTTP_PROXY`; `NO_PROXY` holds for all",
+    ),
+    Opt::full("dialTimeout", Kind::UnitDuration, "", "bound of a connect; 0 or absent = 10s"),
+    Opt::full(
+        "keepAlive",
+        Kind::UnitDuration,
+        "",
+        "after so long without a byte a connection is probed; 0 or absent = 60s",
+    ),
+    Opt::full(
+        "maxIdleConns",
+        COUNT,
+        "",
+        "idle connections kept, to all origins; 0 or absent = 32 to each of them",
+    ),
+    Opt::full(
+        "idleConnTimeout",
+        Kind::UnitDuration,
+        "",
+        "how long an idle connection is kept; 0 or absent = 50s",
+    ),
+    Opt::full(
+        "responseHeaderTimeout",
+        Kind::UnitDuration,
+        "",
+        "bound of the wait for an answer's head; 0 or absent = twice `stallTimeout`",
+    ),
+    Opt::full("tlsHandshakeTimeout", Kind::UnitDuration, "", "bound of a TLS handshake; 0 or absent = 10s"),
+    Opt::later(
+        "expectContinueTimeout",
+        Kind::UnitDuration,
+        "bound of the wait for 100 Continue",
+        "a body is sent on as it comes, without a wait for 100 Continue",
+    ),
+    Opt::full(
+        "insecureSkipVerify",
+        Kind::Boolean,
+        "",
+        "verify no certificate of an origin, but for `hosts` with `certs`; prefer `insecure` of one host",
+    ),
+];
+
+const REDIRECTS: &[Opt] = &[
+    Opt::full(
+        "allow",
+        Kind::List(&Kind::Text),
+        "",
+        "hosts, addresses and ranges that redirects may lead to although they are loopback, link-local or a metadata service",
+    ),
+    Opt::full("downgrade", Kind::Boolean, "false", "follow redirects from https to http"),
 ];
 
 const CONCURRENT: &[Opt] = &[
@@ -143,8 +187,19 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "directories are not downloaded",
     )
     .harmless(&["0", "0s"]),
-    Opt::later("resourceClients", Kind::Named(CLIENT), "connections to origins, by protocol", OWN_CLIENT)
-        .remedy("for an origin with a certificate of its own, write `certs` below `hijackHTTPS.hosts`"),
+    Opt::full(
+        "resourceClients",
+        Kind::Named(CLIENT),
+        "",
+        "connections to origins, by protocol: `http` and `https`",
+    ),
+    Opt::full("redirects", Kind::Section(REDIRECTS), "", "which redirects of origins are followed"),
+    Opt::full(
+        "resolve",
+        Kind::Map(&Kind::Ip),
+        "",
+        "addresses of hosts that are not looked up, where the hosts file leads to the daemon itself",
+    ),
     Opt::later("seedConcurrent", Kind::Any, "as `concurrent`, for seed peers", NO_PEERS),
     Opt::later(
         "downloadGRPC",

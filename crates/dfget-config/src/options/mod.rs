@@ -65,6 +65,8 @@ pub(crate) enum Kind {
     Sections(&'static [Opt]),
     /// A mapping of free names to mappings.
     Named(&'static [Opt]),
+    /// A mapping of free names to single values.
+    Map(&'static Self),
 }
 
 /// Whether a key has an effect.

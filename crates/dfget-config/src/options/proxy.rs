@@ -1,6 +1,6 @@
 //! Keys of the proxy, which may stand under `proxy`, at the top level, or in a file of their own.
 
-use super::{Kind, LISTEN_PART, NAMESPACE, Opt};
+use super::{Kind, Opt};
 
 const MIRROR: &[Opt] = &[
     MIRROR_URL,
@@ -79,11 +79,25 @@ const HOST: &[Opt] = &[
     ),
 ];
 
+/// In the `tcpListen` of the proxy and of `sni`.
+const HERE: Opt = Opt::full(
+    "namespace",
+    Kind::Path,
+    "",
+    "network namespace to listen in, such as `/run/netns/NAME` or `/proc/PID/ns/net`",
+);
+
+const SNI_LISTEN: &[Opt] = &[
+    Opt::full("listen", Kind::Ip, "127.0.0.1", "IP address to listen on"),
+    Opt::full("port", Kind::Ports, "443", "a port, the origins' too; of a range, the first free one"),
+    HERE,
+];
+
 const SNI: &[Opt] = &[
-    Opt::part("listen", Kind::Ip, "IP address to listen on"),
-    Opt::part("port", Kind::Ports, "a port or a range"),
-    Opt::part("namespace", Kind::Path, "network namespace to listen in"),
-    Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where it listens"),
+    Opt::full("listen", Kind::Ip, "127.0.0.1", "IP address to listen on"),
+    Opt::full("port", Kind::Ports, "443", "a port, the origins' too; of a range, the first free one"),
+    HERE,
+    Opt::full("tcpListen", Kind::Section(SNI_LISTEN), "", "the same keys, as 2.0.9 also takes them"),
 ];
 
 const HIJACK: &[Opt] = &[
@@ -101,11 +115,11 @@ const HIJACK: &[Opt] = &[
         "true",
         "open the connections to the hosts too that these registries name for tokens",
     ),
-    Opt::later(
+    Opt::full(
         "sni",
         Kind::Sections(SNI),
-        "listeners that expect TLS at once",
-        "only clients that use the proxy are served",
+        "",
+        "listeners for clients that a hosts file or DNS leads here: TLS at once; names that match no `hosts` get their own host unopened. See `download.resolve`",
     ),
 ];
 
@@ -141,7 +155,7 @@ pub(crate) const PROXY: &[Opt] = &[
                 "65001",
                 "a port, 0 = any free one; of a range, the first free one",
             ),
-            NAMESPACE,
+            HERE,
         ]),
         "",
         "where clients connect",
@@ -174,8 +188,12 @@ pub(crate) const PROXY: &[Opt] = &[
         "0",
         "priority of tasks in a cluster; on one node it is only logged",
     ),
-    Opt::later("maxConcurrency", Kind::Integer(0, i64::MAX), "requests at once", "requests are not limited")
-        .harmless(&["0"]),
+    Opt::full(
+        "maxConcurrency",
+        Kind::Integer(0, i64::MAX),
+        "0",
+        "requests that run at once; up to 512 more wait for 60s at most, the rest gets 503; 0 = no bound",
+    ),
     Opt::full("security", Kind::Section(SECURITY), "", "TLS on the proxy's own port"),
     Opt::full(
         "registryMirror",

@@ -48,6 +48,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Section(_) => "keys".to_owned(),
         Kind::Sections(_) => "list of keys".to_owned(),
         Kind::Named(_) => "names, each with keys".to_owned(),
+        Kind::Map(value) => format!("names, each with {}", self::kind(value)),
     }
 }
 

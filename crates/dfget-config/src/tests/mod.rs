@@ -2,6 +2,7 @@
 
 mod authority;
 mod defaults;
+mod egress;
 mod errors;
 mod every_key;
 mod hostile;

@@ -10,6 +10,7 @@
 
 #[cfg(test)]
 mod authority;
+#[cfg(test)]
 mod crowd;
 #[cfg(test)]
 mod direct;
@@ -21,6 +22,8 @@ mod docker;
 mod h2spec;
 #[cfg(test)]
 mod kill;
+#[cfg(test)]
+mod led;
 #[cfg(test)]
 mod mirror;
 #[cfg(test)]
@@ -35,7 +38,10 @@ mod push;
 mod rights;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
 mod sick;
+#[cfg(test)]
+mod site_proxy;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]

@@ -59,9 +59,21 @@ impl Daemon {
         Self::start_in(Path::new("/"))
     }
 
+    /// The same with these variables in its environment.
+    #[track_caller]
+    pub(crate) fn start_with_variables(variables: &[(&str, &str)]) -> Self {
+        configure("");
+        Self::launch(Path::new("/"), variables)
+    }
+
     /// The daemon as `/etc/dragonfly` stands, started in this directory. It answers when this returns.
     #[track_caller]
     pub(crate) fn start_in(directory: &Path) -> Self {
+        Self::launch(directory, &[])
+    }
+
+    #[track_caller]
+    fn launch(directory: &Path, variables: &[(&str, &str)]) -> Self {
         let output = PathBuf::from("/tmp/daemon.output");
         let file = File::options().create(true).append(true).open(&output).expect("/tmp is ours");
         let errors = file.try_clone().expect("a file can be cloned");
@@ -69,6 +81,7 @@ impl Daemon {
             .arg("daemon")
             .current_dir(directory)
             .env("SSL_CERT_FILE", clients_dir().join("ca/origins.crt"))
+            .envs(variables.iter().copied())
             .stdout(file)
             .stderr(errors)
             .spawn()

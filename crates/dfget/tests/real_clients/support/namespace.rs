@@ -26,10 +26,16 @@ const LEFT_OUT: &str = "left out: ";
 
 /// Runs `scenario`, a closure in the body of the test, in fresh namespaces.
 pub(crate) fn in_namespace<F: FnOnce()>(scenario: F) {
+    in_namespace_with(&clients_dir, scenario);
+}
+
+/// The same, with a directory of programs besides the clients', which `prepare` fills and names.
+pub(crate) fn in_namespace_with<F: FnOnce()>(prepare: &dyn Fn() -> PathBuf, scenario: F) {
     if env::var_os(KIND).is_some() {
         return scenario();
     }
     set_up();
+    let programs = prepare();
     let this = env::current_exe().expect("a test knows its own binary");
     let name = test_name::<F>();
     let ended = run(Command::new(scripts_dir().join("in-namespace"))
@@ -38,6 +44,8 @@ pub(crate) fn in_namespace<F: FnOnce()>(scenario: F) {
         .arg(this.parent().expect("a file is in a directory"))
         .arg("--keep")
         .arg(dfget_binary().parent().expect("a file is in a directory"))
+        .arg("--keep")
+        .arg(programs)
         .arg(&this)
         .args(["--exact", &name, "--nocapture", "--test-threads=1"])
         .env("DFGET_RUN_SECONDS", SCENARIO_SECONDS.to_string()));
@@ -78,7 +86,8 @@ pub(crate) fn scripts_dir() -> PathBuf {
     root_dir().join("tests/real-clients")
 }
 
-fn root_dir() -> &'static Path {
+/// This clone.
+pub(crate) fn root_dir() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
