@@ -45,7 +45,18 @@ pub(crate) fn proxy(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
     if !proxy.listen.ip.is_loopback() && !guarded {
         exposed(section, proxy, report);
     }
-    if proxy.hijack.as_ref().is_some_and(|hijack| !hijack.sni.is_empty())
+    let sni = proxy.hijack.iter().flat_map(|hijack| &hijack.sni);
+    let open = sni.clone().find(|sni| !sni.listen.ip.is_loopback());
+    if let Some(open) = open.filter(|_| proxy.white_list.is_empty())
+        && let Some(field) = section.get("hijackHTTPS")
+    {
+        let listen = open.listen;
+        let problem =
+            format!("whoever reaches {listen} (sni) gets to any host by it, at port {}", listen.ports.start);
+        let remedy = "add a `whiteList` of your registries, or let a firewall choose";
+        report.warn(field.key(), Code::Exposed, problem, remedy);
+    }
+    if sni.count() > 0
         && let Some(field) = section.get("basicAuth")
     {
         let problem =

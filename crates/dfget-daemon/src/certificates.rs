@@ -4,9 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use dfget_config::{
-    self as config, Hijack, HijackHost, OwnAuthority, PemSource, ProxyTls, RegistryMirrors,
-};
+use dfget_config::{self as config, Hijack, HijackHost, OwnAuthority, PemSource, ProxyTls, RegistryMirrors};
 use dfget_core::Authority;
 use dfget_origin::Trust;
 use dfget_proxy::Realms;

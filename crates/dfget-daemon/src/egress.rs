@@ -1,8 +1,9 @@
 //! The way to origins: the proxy of the site, and where connections may lead.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 
-use dfget_config::{Config, Secret, WhiteListEntry};
+use dfget_config::{Config, Listen, Secret, WhiteListEntry};
 use dfget_core::Authority;
 use dfget_origin::{Destinations, Redirects, Upstream, is_local};
 use tracing::{info, warn};
@@ -70,14 +71,18 @@ pub(crate) fn destinations(config: &Config) -> Destinations {
     let (white_list, rules) = (proxy.white_list.clone(), proxy.rules.clone());
     let hosts = proxy.hijack.iter().flat_map(|hijack| &hijack.hosts);
     let literal: Vec<String> = hosts.filter_map(dfget_config::HijackHost::literal).collect();
+    let mut sni = proxy.hijack.iter().flat_map(|hijack| &hijack.sni);
+    let mirrors: Vec<Authority> =
+        proxy.mirrors.configured().map(|mirror| mirror.url.authority().clone()).collect();
     let admission = crate::settings::admission(proxy);
     Destinations {
-        loopback: proxy.listen.ip.is_loopback()
-            && proxy.hijack.iter().flat_map(|hijack| &hijack.sni).all(|sni| sni.listen.ip.is_loopback()),
+        loopback: is_own_loopback(&proxy.listen, proxy.namespace.as_deref())
+            && sni.all(|sni| is_own_loopback(&sni.listen, sni.namespace.as_deref())),
         named: Box::new(move |target| {
             white_list.iter().any(|entry| names(entry, target))
                 || rules.iter().any(|rule| rule.names(target))
                 || literal.contains(&target.host)
+                || mirrors.contains(target)
         }),
         admitted: Box::new(move |target| admission.admits_target(target)),
         redirects: Redirects {
@@ -87,6 +92,11 @@ pub(crate) fn destinations(config: &Config) -> Destinations {
         },
         resolve: config.download.resolve.iter().map(|(name, ip)| (name.clone(), vec![*ip])).collect(),
     }
+}
+
+/// Whether only programs of this host, in the daemon's own network namespace, can be clients there.
+fn is_own_loopback(listen: &Listen, namespace: Option<&Path>) -> bool {
+    listen.ip.is_loopback() && namespace.is_none()
 }
 
 /// Whether an entry of `whiteList` spells the target; a pattern may match what nobody thought of.
@@ -122,6 +132,29 @@ mod tests {
             upstream.as_ref().is_some_and(|upstream| !upstream.excludes(&target))
         };
         (said.take(), [has(Scheme::Https), has(Scheme::Http)])
+    }
+
+    #[test]
+    fn loopback_is_for_clients_of_this_host_and_hosts_that_are_spelled() {
+        let mut config = config();
+        assert!(destinations(&config).loopback);
+        config.proxy.namespace = Some("/run/netns/container".into());
+        assert!(!destinations(&config).loopback, "a container's loopback is not ours");
+        config.proxy.namespace = None;
+        config.proxy.listen.ip = IpAddr::from([0, 0, 0, 0]);
+        let entry = |host: Option<&str>, regx: Option<&str>, ports: &[u16]| WhiteListEntry {
+            host: host.map(str::to_owned),
+            regx: regx.map(|regx| regex::Regex::new(regx).expect("a pattern")),
+            ports: ports.to_vec(),
+        };
+        config.proxy.white_list = vec![entry(Some("here.test"), None, &[5000]), entry(None, Some("."), &[])];
+        let destinations = destinations(&config);
+        let target = |text| Authority::parse(Scheme::Https, text).expect("an authority");
+        assert!(!destinations.loopback && (destinations.named)(&target("HERE.test:5000")));
+        for other in ["here.test:5001", "there.test:5000"] {
+            assert!(!(destinations.named)(&target(other)), "{other}: a pattern spells nothing");
+        }
+        assert!((destinations.admitted)(&target("there.test:1")));
     }
 
     #[test]

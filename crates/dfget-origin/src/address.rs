@@ -64,9 +64,30 @@ pub(crate) fn ipv6_first(addresses: &mut [SocketAddr]) {
     addresses.sort_by_key(|address| !address.is_ipv6());
 }
 
+/// The address that a host is, in whatever form: `169.254.169.254`, `0xa9fea9fe` and `2852039166` are
+/// one, and every resolver takes them for it.
+pub(crate) fn literal(host: &str) -> Option<IpAddr> {
+    host.parse().ok().or_else(|| match url::Host::parse(host) {
+        Ok(url::Host::Ipv4(address)) => Some(address.into()),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_known_in_every_form() {
+        let metadata = "169.254.169.254".parse().ok();
+        for text in ["169.254.169.254", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.254.43518"] {
+            assert_eq!(literal(text), metadata, "{text}");
+        }
+        assert_eq!(literal("fd00:ec2::254"), "fd00:ec2::254".parse().ok());
+        for text in ["registry.example", "a1", "localhost", "1.2.3.4.5x"] {
+            assert_eq!(literal(text), None, "{text}");
+        }
+    }
 
     fn class(text: &str) -> AddressClass {
         AddressClass::of(text.parse().expect("an address"))

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::address::ipv6_first;
+use crate::address::{ipv6_first, literal};
 use crate::client::Timeouts;
 use crate::outgoing::{Ourselves, Outgoing};
 use crate::upstream::Via;
@@ -75,7 +75,7 @@ pub(crate) async fn reach(
         let (stream, address) = way.tcp(authority, permitted).await?;
         return Ok(Reached { stream, address: Some(address), upstream: None });
     };
-    let address = authority.host.parse::<IpAddr>().ok();
+    let address = literal(&authority.host);
     if let Some(address) = address
         && !way.destinations.permits(authority, address, way.registry)
     {

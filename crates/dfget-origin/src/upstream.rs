@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 
 use dfget_core::{Authority, Scheme};
 use http::header::{HeaderMap, HeaderValue, VIA};
@@ -10,6 +9,7 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::ConnectError;
+use crate::address::literal;
 use crate::outgoing::Outgoing;
 
 /// The longest head of an answer to CONNECT.
@@ -80,7 +80,7 @@ impl Upstream {
 
     /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's.
     pub(crate) fn via(&self, authority: &Authority) -> Option<Via> {
-        let loopback = authority.host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let loopback = literal(&authority.host).is_some_and(|address| address.is_loopback());
         if loopback || authority.host == "localhost" {
             return None;
         }
@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(https("a.inside.example"), None);
         assert_eq!(https("10.1.2.3"), None);
         assert_eq!(https("127.0.0.1"), None);
+        assert_eq!(https("127.1"), None);
         assert_eq!(https("localhost"), None);
         assert_eq!(via(&upstream, Scheme::Http, "registry.example").as_deref(), Some("other.example:80"));
         let excluded =

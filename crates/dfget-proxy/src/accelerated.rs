@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use dfget_core::{
-    Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, TaskId, TaskParts,
-};
+use dfget_core::{Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, TaskId, TaskParts};
 use dfget_origin::headers::{for_content, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;

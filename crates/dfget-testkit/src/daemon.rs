@@ -192,7 +192,13 @@ impl Daemon {
     /// TLS settings of a client that trusts the hijack, and nobody else.
     #[must_use]
     pub fn client_tls(&self) -> Arc<ClientConfig> {
-        self.authority.client_config(&[])
+        self.client_tls_offering(&[])
+    }
+
+    /// The same, offering these protocols.
+    #[must_use]
+    pub fn client_tls_offering(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        self.authority.client_config(alpn)
     }
 
     /// Where the proxy listens.

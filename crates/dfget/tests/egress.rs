@@ -112,6 +112,23 @@ fn blind_tunnels_go_through_it_too() {
     assert_eq!(site.proxy.asked().len(), 1);
 }
 
+/// The proxy's own link is no more for clients than ours.
+#[test]
+fn an_address_that_is_refused_is_not_asked_of_the_proxy_either() {
+    let site = Site::new();
+    let proxy = site.address();
+    let daemon = site.options().environment("HTTPS_PROXY", &proxy).environment("HTTP_PROXY", &proxy).start();
+    for place in
+        ["169.254.169.254", "0xa9fea9fe", "2852039166", "[fd00:ec2::254]", "[::ffff:169.254.169.254]"]
+    {
+        let tunnel = daemon.client().connect(&format!("{place}:80")).expect("an answer");
+        assert_eq!(tunnel.expect_err("no tunnel there").status, 403, "{place}");
+        let answer = daemon.client().fetch(&Request::get(format!("http://{place}:80/latest/")));
+        assert_eq!(answer.expect("an answer").status, 403, "{place}");
+    }
+    assert_eq!(site.proxy.asked(), []);
+}
+
 /// A proxy that asks for another login, whatever it is asked for.
 fn refusing() -> Origin {
     Origin::plain(|_| {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 
 use dfget_testkit::ca::Leaf;
 use dfget_testkit::{
@@ -184,4 +185,30 @@ fn a_dead_origin_is_a_502_in_words() {
     assert!(answer.text().contains("refused"), "{}", answer.text());
     let told = alert(led.outsider().open_led(&led.url("localhost", "/")));
     assert!(told.contains("InternalError"), "{told}");
+}
+
+/// Clients would refuse a certificate that the authority may not sign.
+#[test]
+fn a_name_outside_of_the_authoritys_scope_gets_its_own_host_unopened() {
+    let ca = TestCa::new("authority of the test registry");
+    let registry = Registry::https_named(&ca, "registry.test");
+    let daemon = options(&ca, &registry.origin, "registry.test").try_start(|home| {
+        let mut create = Command::new(DFGET);
+        create.args(["ca", "create", "--host", "self.test", "--force", "--dir"]).arg(home);
+        assert!(create.output().expect("the binary is there").status.success());
+    });
+    let daemon = daemon.expect("it starts");
+    let url = format!("https://registry.test:{}/v2/", registry.origin.address().port());
+    let outsider = Client::new(listener(&registry.origin), ca.client_config(&[]));
+    let mut connection = outsider.open_led(&url).expect("the registry's own certificate");
+    assert_eq!(connection.fetch(&Request::get(&url)).expect("an answer").status, 200);
+    daemon.wait_for_log("lies outside of what our certificate authority is for");
+}
+
+#[test]
+fn http_2_is_spoken_where_the_client_offers_it_alone() {
+    let led = Led::new();
+    let client = Client::new(listener(&led.registry.origin), led.daemon.client_tls_offering(&["h2"]));
+    let connection = client.open_led(&led.url("registry.test", "/v2/")).expect("our certificate");
+    assert_eq!(connection.alpn().as_deref(), Some("h2"));
 }

@@ -93,7 +93,12 @@ fn listeners_for_tls_are_read_in_both_forms() {
     assert_eq!(shown, expected.map(|(listen, namespace)| (listen.to_owned(), namespace)));
     assert_eq!(sni[2].listen.ports, PortRange { start: 1000, end: 1001 });
     let told: Vec<_> = loaded.warnings.iter().filter_map(|warning| warning.key.as_deref()).collect();
-    assert_eq!(told, ["basicAuth"], "their clients cannot log in: {:?}", loaded.warnings);
+    assert_eq!(
+        told,
+        ["basicAuth", "hijackHTTPS"],
+        "an open way, and their clients cannot log in: {:?}",
+        loaded.warnings
+    );
 }
 
 #[test]
