@@ -29,6 +29,9 @@ pub struct Config {
     pub metrics: Option<Listen>,
     /// Log at debug level (`verbose`, default false).
     pub verbose: bool,
+    /// Pause between two looks at the file for changes, at least a second; `None` = only when told
+    /// (`reload.interval`, default 1 minute).
+    pub reload_interval: Option<Duration>,
     /// Where things lie on disk.
     pub paths: Paths,
     /// What stays in the cache, and for how long.
@@ -352,6 +355,7 @@ impl Config {
             keep_storage: true,
             metrics: None,
             verbose: false,
+            reload_interval: Some(Duration::from_secs(60)),
             paths,
             storage: Storage::default(),
             health: Health::default(),

@@ -36,7 +36,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`RunError`] if it cannot start, or cannot keep what was downloaded last.
 pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
-    let Loaded { config, warnings, source } = loaded;
+    let Loaded { config, warnings, source, .. } = loaded;
     let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,

@@ -44,6 +44,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
         metrics: metrics(section, report),
         verbose: section.boolean(report, "verbose", defaults.verbose),
+        reload_interval: reload(&section.section(report, "reload"), defaults.reload_interval, report),
         storage: storage(&section.section(report, "storage"), report),
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
@@ -56,6 +57,17 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         field.bad_value(context.report, expected, "the clean-up cannot run without a pause");
     }
     config
+}
+
+fn reload(section: &Section<'_>, default: Option<Duration>, report: &mut Report) -> Option<Duration> {
+    let interval = section.bound(report, "interval", default);
+    if let (Some(field), Some(pause)) = (section.get("interval"), interval)
+        && pause < Duration::from_secs(1)
+    {
+        let expected = Expected { what: "a duration from 1s, or 0 for never", example: "1m" };
+        field.bad_value(report, expected, "a file is looked at once in a second at most");
+    }
+    interval
 }
 
 fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {

@@ -192,14 +192,7 @@ pub(crate) const TOP: &[Opt] = &[
     cluster::OBJECT_STORAGE,
     cluster::SECURITY,
     cluster::ANNOUNCER,
-    Opt::later(
-        "reload",
-        Kind::Section(&[Opt::part("interval", Kind::Duration, "pause between two looks at the file")
-            .harmless(&["0", "0s"])]),
-        "reading a changed file while running",
-        "a changed file is read at the next start",
-    )
-    .remedy("restart the daemon after a change of the file"),
+    Opt::full("reload", Kind::Section(RELOAD), "", "reading a changed file while running"),
     Opt::later(
         "network",
         Kind::Section(
@@ -300,6 +293,13 @@ const ACCESS: &[Opt] = &[
         "while the registry does not answer, how long its last yes holds; 0 = not at all",
     ),
 ];
+
+const RELOAD: &[Opt] = &[Opt::full(
+    "interval",
+    Kind::Duration,
+    "1m",
+    "pause between two looks at the file, at least 1s; 0 = only when told by SIGHUP",
+)];
 
 /// In every `tcpListen`.
 const NAMESPACE: Opt = Opt::later(

@@ -45,7 +45,8 @@ fn every_key_of_dragonfly_is_known_and_none_is_an_error() {
     lines.sort();
     lines.dedup();
     assert_eq!(lines.len(), all, "a key was warned about twice");
-    for key in ["scheduler", "host", "upload", "objectStorage", "reload", "security", "proxy.registryMirror"]
+    for key in
+        ["scheduler", "host", "upload", "objectStorage", "announcer", "security", "proxy.registryMirror"]
     {
         assert!(lines.iter().any(|line| line == key), "no warning for {key}: {lines:?}");
     }

@@ -6,6 +6,7 @@ mod errors;
 mod every_key;
 mod hostile;
 mod page;
+mod settings;
 mod warnings;
 
 use crate::{
