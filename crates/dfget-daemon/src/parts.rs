@@ -1,7 +1,9 @@
 //! The parts of a daemon, whatever it was started for: made, drained, ended.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use dfget_config::Config;
 use dfget_origin::{OriginClient, OriginOptions, Upstream};
 use dfget_proxy::Proxy;
@@ -28,6 +30,10 @@ pub(crate) struct Parts {
     /// Where the store is, or why there is none.
     pub(crate) place: Result<String, String>,
     pub(crate) metrics: Metrics,
+    /// How origins are verified now.
+    trust: Arc<ArcSwap<TrustBook>>,
+    /// The key under which permissions are remembered.
+    secret: [u8; 32],
 }
 
 // === impl Parts ===
@@ -46,8 +52,10 @@ impl Parts {
         };
         metrics.set_store_open(store.is_some());
         let counted = metrics.clone();
+        let trust = Arc::new(ArcSwap::from_pointee(trust));
+        let judge = Arc::clone(&trust);
         let origin = OriginClient::new(OriginOptions {
-            trust: Box::new(move |authority| trust.of(authority)),
+            trust: Box::new(move |authority| judge.load().of(authority)),
             timeouts: settings::timeouts(config),
             upstream,
             observe: Box::new(move |insecure| counted.origin_request(insecure)),
@@ -56,7 +64,21 @@ impl Parts {
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
         let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret), tasks.clone());
-        Ok(Self { proxy, tasks, store, place, metrics })
+        Ok(Self { proxy, tasks, store, place, metrics, trust, secret })
+    }
+
+    /// Takes over what a running daemon can of another configuration: all but its entrances. What
+    /// is under way goes on as it began. A part that learns a new key gets its new value here.
+    pub(crate) fn apply(&self, config: &Config, trust: TrustBook) {
+        self.trust.store(Arc::new(trust));
+        let origin = self.tasks.origin();
+        origin.set_timeouts(settings::timeouts(config));
+        origin.forget_connections();
+        self.tasks.set_options(settings::tasks(config));
+        self.proxy.set_options(settings::proxy(config, &config.proxy, self.secret));
+        if let Some(store) = &self.store {
+            store.set_limits(&settings::store(config));
+        }
     }
 
     /// Lets what is under way end; a second signal cuts it short.

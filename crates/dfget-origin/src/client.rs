@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dfget_core::{Authority, Scheme};
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, WWW_AUTHENTICATE};
@@ -69,6 +70,7 @@ pub struct OriginClient {
 
 struct Inner {
     options: OriginOptions,
+    timeouts: ArcSwap<Timeouts>,
     pool: Pool,
     connections: TaskTracker,
 }
@@ -97,14 +99,26 @@ impl OriginClient {
     /// A client without connections.
     #[must_use]
     pub fn new(options: OriginOptions) -> Self {
-        let inner = Inner { options, pool: Pool::default(), connections: TaskTracker::new() };
+        let timeouts = ArcSwap::from_pointee(options.timeouts);
+        let inner = Inner { options, timeouts, pool: Pool::default(), connections: TaskTracker::new() };
         Self { inner: Arc::new(inner) }
     }
 
     /// The limits on waiting.
     #[must_use]
-    pub fn timeouts(&self) -> &Timeouts {
-        &self.inner.options.timeouts
+    pub fn timeouts(&self) -> Timeouts {
+        **self.inner.timeouts.load()
+    }
+
+    /// Changes the limits on waiting.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        self.inner.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Takes new connections from now on: the old ones were made with a trust that may not hold any
+    /// more. What is under way on them goes on.
+    pub fn forget_connections(&self) {
+        self.inner.pool.clear();
     }
 
     /// Makes sure that a verified connection to the authority stands, for a request to follow.
@@ -186,9 +200,10 @@ impl OriginClient {
         if self.inner.connections.is_closed() {
             return Err(ConnectError::Closing);
         }
+        let generation = self.inner.pool.generation();
         let trust = (self.inner.options.trust)(authority);
         let Reached { stream, class, upstream } = self.reach(authority, registry).await?;
-        let wire = secure(stream, authority, &trust, self.timeouts()).await?;
+        let wire = secure(stream, authority, &trust, &self.timeouts()).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) =
             http1::Builder::new().max_buf_size(512 << 10).handshake(TokioIo::new(wire)).await.map_err(
@@ -203,7 +218,7 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        let mut connection = Connection::new(sender, class, insecure);
+        let mut connection = Connection::new(sender, class, insecure, generation);
         connection.upstream = upstream.map(|via| via.login);
         Ok(connection)
     }
@@ -213,7 +228,7 @@ impl OriginClient {
         authority: &Authority,
         registry: Option<AddressClass>,
     ) -> Result<Reached, ConnectError> {
-        reach(authority, registry, self.timeouts(), self.inner.options.upstream.as_ref()).await
+        reach(authority, registry, &self.timeouts(), self.inner.options.upstream.as_ref()).await
     }
 
     async fn exchange(
@@ -260,7 +275,7 @@ impl OriginClient {
 
 impl fmt::Debug for OriginClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginClient").field("timeouts", self.timeouts()).finish_non_exhaustive()
+        f.debug_struct("OriginClient").field("timeouts", &self.timeouts()).finish_non_exhaustive()
     }
 }
 

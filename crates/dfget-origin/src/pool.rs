@@ -1,6 +1,7 @@
 //! Idle connections, kept for the next request to the same authority.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dfget_core::Authority;
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     pub(crate) used: bool,
     /// Whether the origin's certificate was left unverified.
     pub(crate) insecure: bool,
+    /// How often the pool had been cleared when it was begun.
+    generation: u64,
     since: Instant,
 }
 
@@ -40,13 +43,19 @@ pub(crate) struct Connection {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<Authority, Vec<Connection>>>,
+    generation: AtomicU64,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, class: AddressClass, insecure: bool) -> Self {
-        Self { sender, class, upstream: None, used: false, insecure, since: Instant::now() }
+    pub(crate) fn new(
+        sender: SendRequest<Body>,
+        class: AddressClass,
+        insecure: bool,
+        generation: u64,
+    ) -> Self {
+        Self { sender, class, upstream: None, used: false, insecure, generation, since: Instant::now() }
     }
 }
 
@@ -71,10 +80,18 @@ impl Pool {
         taken
     }
 
-    /// Keeps a connection for later.
+    /// Goes into every connection that is begun now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Keeps a connection for later, unless all were to be closed since it was begun.
     pub(crate) fn put(&self, authority: &Authority, mut connection: Connection) {
         connection.since = Instant::now();
         let mut idle = self.idle.lock();
+        if connection.generation != self.generation() {
+            return;
+        }
         if !idle.contains_key(authority) {
             // A new authority is the moment to forget the connections of those no longer asked.
             idle.retain(|_, connections| {
@@ -94,9 +111,11 @@ impl Pool {
         idle.get(authority).is_some_and(|all| all.iter().any(|one| alive(one) && one.sender.is_ready()))
     }
 
-    /// Closes every idle connection.
+    /// Closes every idle connection, and those in use when they have become idle.
     pub(crate) fn clear(&self) {
-        self.idle.lock().clear();
+        let mut idle = self.idle.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        idle.clear();
     }
 }
 

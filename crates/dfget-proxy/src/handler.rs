@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use dfget_core::{Authority, UrlFilter, decide};
 use dfget_origin::{ConnectError, OriginClient};
 use dfget_task::Tasks;
@@ -47,7 +48,7 @@ pub struct Proxy {
 }
 
 pub(crate) struct Inner {
-    pub(crate) options: ProxyOptions,
+    pub(crate) options: ArcSwap<ProxyOptions>,
     pub(crate) tasks: Tasks,
     pub(crate) access: Arc<Access>,
     /// Origins whose certificate was found good, and when.
@@ -68,7 +69,7 @@ impl Proxy {
         let tracker = TaskTracker::new();
         let access = Arc::new(Access::new(options.access, &tasks, &options.secret, tracker.clone()));
         let inner = Inner {
-            options,
+            options: ArcSwap::from_pointee(options),
             tasks,
             access,
             verified: Mutex::default(),
@@ -79,6 +80,15 @@ impl Proxy {
             closing: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Changes what the proxy is to do, for requests that come from now on. The secret stays the
+    /// first one. Origins are verified anew: they may be trusted by other roots now.
+    pub fn set_options(&self, options: ProxyOptions) {
+        self.inner.access.set_options(options.access);
+        self.inner.options.store(Arc::new(options));
+        self.inner.verified.lock().clear();
+        self.inner.tunnelled.lock().clear();
     }
 
     pub(crate) fn origin(&self) -> &OriginClient {
@@ -95,6 +105,7 @@ impl Proxy {
         entrance: &Arc<Entrance>,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let entrance = &entrance.current();
         let running = self.metrics().request(request.method().as_str());
         let response = self.dispatch(entrance, request).await;
         counted(response, running, self.metrics(), entrance)
@@ -136,6 +147,7 @@ impl Proxy {
         authority: &Authority,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let entrance = &entrance.current();
         let running = self.metrics().request(request.method().as_str());
         let response = self.dispatch_hijacked(entrance, authority, request).await;
         counted(response, running, self.metrics(), entrance)
@@ -153,6 +165,10 @@ impl Proxy {
         if named.is_some_and(|named| named.as_ref() != Ok(authority)) {
             let message = format!("this connection is to {authority} alone; open another for another host");
             return respond::text(StatusCode::MISDIRECTED_REQUEST, &message);
+        }
+        // Asked when the connection began; a reload may have changed the answer.
+        if !entrance.admission.admits_target(authority) {
+            return respond::target_refused(authority);
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         match Url::parse(&format!("{authority}{target}")) {
@@ -188,6 +204,6 @@ impl Proxy {
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("Proxy").field("options", &self.inner.options.load()).finish_non_exhaustive()
     }
 }

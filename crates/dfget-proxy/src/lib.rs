@@ -22,5 +22,5 @@ mod turns;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
-pub use entrance::{Distrust, Entrance, Hijack, Tallied, Tally};
+pub use entrance::{Distrust, Entrance, Hijack, Successor, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};

@@ -124,7 +124,7 @@ impl Lead {
             Ok((answer, None))
         };
         let spec = match request.range {
-            RangeHeader::One(spec) if !self.tasks.inner.options.prefetch => spec,
+            RangeHeader::One(spec) if !self.tasks.options().prefetch => spec,
             RangeHeader::One(_) => {
                 self.tasks.metrics().prefetch_started();
                 return whole_from_the_start().await;

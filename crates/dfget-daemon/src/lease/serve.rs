@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::signers::{Opened, Signers};
+use super::signers::{Configured, Opened, Signers};
 
 /// How long somebody who connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +85,13 @@ impl Leases {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Gives new leases by another configuration; those there are go on as they began.
+    pub(crate) fn reconfigure(&self, configured: Configured) {
+        if let Signers::Configured(current) = &self.inner.signers {
+            current.store(Arc::new(configured));
         }
     }
 
