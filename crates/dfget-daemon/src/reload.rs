@@ -7,6 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dfget_config::{ConfigErrors, Environment, LoadOptions, Loaded, Settings, load};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::run::Daemon;
+use crate::signals;
 
 /// A file of this size is none of ours.
 const LIMIT_BYTES: u64 = 4 << 20;
@@ -60,9 +62,24 @@ const HOSTS: &str = "proxy.hijackHTTPS.hosts";
 #[derive(Clone, Debug)]
 pub struct ConfigOrigin {
     /// What the command line says of it.
-    pub options: LoadOptions,
+    options: LoadOptions,
     /// Where names of files and variables are looked up.
-    pub environment: Environment,
+    environment: Environment,
+    /// A SIGHUP has come since this was made.
+    hung_up: Arc<AtomicBool>,
+}
+
+// === impl ConfigOrigin ===
+
+impl ConfigOrigin {
+    /// To be made before the configuration is read: from now on SIGHUP and SIGUSR1 do not end the
+    /// process.
+    ///
+    /// # Errors
+    /// The system takes no handlers of signals.
+    pub fn new(options: LoadOptions, environment: Environment) -> std::io::Result<Self> {
+        Ok(Self { options, environment, hung_up: signals::survive()? })
+    }
 }
 
 /// Follows the files of the configuration.
@@ -74,6 +91,7 @@ pub(crate) struct Reloader {
     rules: Vec<Rule>,
     interval: Option<Duration>,
     source: PathBuf,
+    source_is_file: bool,
     files: Vec<PathBuf>,
     /// The files as they were when they were read last.
     seen: Option<Fingerprint>,
@@ -95,6 +113,7 @@ impl Reloader {
             current: settings,
             rules: config.proxy.rules,
             interval: config.reload_interval,
+            source_is_file: files.first().is_some_and(|path| path.is_file()),
             source,
             files,
             seen: None,
@@ -103,9 +122,12 @@ impl Reloader {
 
     /// Reads the files again whenever they have changed or `hung_up` says so; never returns.
     pub(crate) async fn follow(&mut self, daemon: &Daemon, hung_up: &Arc<Notify>) {
+        if self.origin.hung_up.load(Ordering::Relaxed) {
+            hung_up.notify_one();
+        }
         loop {
             let pause = async {
-                match self.interval {
+                match self.interval.filter(|_| self.source_is_file) {
                     Some(interval) => tokio::time::sleep(interval).await,
                     None => std::future::pending().await,
                 }
@@ -114,54 +136,54 @@ impl Reloader {
                 () = pause => false,
                 () = hung_up.notified() => true,
             };
-            if !told && !self.has_changed().await {
-                continue;
+            if !self.source_is_file {
+                // A pipe gives its content once.
+                warn!("SIGHUP: {} is no regular file and cannot be read again", self.source.display());
+            } else if told || self.has_changed().await {
+                self.read(daemon, told).await;
             }
-            // Files are read and roots are loaded: other tasks of this thread move elsewhere.
-            tokio::task::block_in_place(|| self.read(daemon, told));
         }
     }
 
     /// Whether the files are others than those read last; waits until their writer is done.
     async fn has_changed(&self) -> bool {
-        let mut now = self.fingerprint();
+        let Some(mut now) = self.fingerprint().await else { return false };
         if self.seen.as_ref() == Some(&now) {
             return false;
         }
         for _ in 0..MOST_CHANGES {
             tokio::time::sleep(SETTLED).await;
-            let later = std::mem::replace(&mut now, self.fingerprint());
+            let Some(later) = self.fingerprint().await else { return false };
             if later == now {
                 break;
             }
+            now = later;
         }
         self.seen.as_ref() != Some(&now)
     }
 
-    fn fingerprint(&self) -> Fingerprint {
-        let of = |path: &PathBuf| {
-            let content = self.origin.environment.files.read(path, LIMIT_BYTES).ok()?;
-            let mut hasher = DefaultHasher::new();
-            content.hash(&mut hasher);
-            Some(hasher.finish())
-        };
-        self.files.iter().map(of).collect()
+    async fn fingerprint(&self) -> Option<Fingerprint> {
+        let (files, environment) = (self.files.clone(), self.origin.environment.clone());
+        // Where it hangs nothing else does: the file may lie on a disk of the network.
+        tokio::task::spawn_blocking(move || fingerprint(&files, &environment)).await.ok()
     }
 
-    fn read(&mut self, daemon: &Daemon, told: bool) {
-        // Before the files are read: a change in between is then seen at the next look.
-        let seen = self.fingerprint();
-        let outcome = load(&self.origin.options, &self.origin.environment);
-        let files = match &outcome {
-            Ok(loaded) => &loaded.files,
-            Err(failed) => &failed.files,
-        };
-        if *files == self.files {
-            self.seen = Some(seen);
-        } else {
-            self.files.clone_from(files);
-            self.seen = Some(self.fingerprint());
-        }
+    async fn read(&mut self, daemon: &Daemon, told: bool) {
+        let (origin, files) = (self.origin.clone(), self.files.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            // Before the files are read: a change in between is then seen at the next look.
+            let seen = fingerprint(&files, &origin.environment);
+            let outcome = load(&origin.options, &origin.environment);
+            let read = match &outcome {
+                Ok(loaded) => loaded.files.clone(),
+                Err(failed) => failed.files.clone(),
+            };
+            let seen = if read == files { seen } else { fingerprint(&read, &origin.environment) };
+            (outcome, read, seen)
+        });
+        let Ok((outcome, files, seen)) = read.await else { return };
+        self.files = files;
+        self.seen = Some(seen);
         match outcome {
             Ok(loaded) => self.take(loaded, daemon, told),
             Err(failed) => self.refuse(&failed, told),
@@ -233,6 +255,16 @@ impl Reloader {
         keys.retain(|key| !LIVE.contains(&key.as_str()) || (key == HOSTS && !can_hijack));
         keys
     }
+}
+
+fn fingerprint(files: &[PathBuf], environment: &Environment) -> Fingerprint {
+    let of = |path: &PathBuf| {
+        let content = environment.files.read(path, LIMIT_BYTES).ok()?;
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        Some(hasher.finish())
+    };
+    files.iter().map(of).collect()
 }
 
 const fn by_signal(told: bool) -> &'static str {

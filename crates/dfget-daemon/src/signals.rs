@@ -1,8 +1,10 @@
 //! Signals: which end the daemon, and what the others do.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use dfget_telemetry::logging;
+use signal_hook::consts::{SIGHUP, SIGUSR1};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tracing::info;
@@ -49,6 +51,15 @@ impl Signals {
             }
         }
     }
+}
+
+/// Makes SIGHUP and SIGUSR1 harmless from now on, which would end a process that does not know them
+/// yet. Returns what tells of a SIGHUP.
+pub(crate) fn survive() -> std::io::Result<Arc<AtomicBool>> {
+    let hung_up = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up))?;
+    signal_hook::flag::register(SIGUSR1, Arc::default())?;
+    Ok(hung_up)
 }
 
 /// From `info` to `debug` and back, which is said at either level.

@@ -88,6 +88,7 @@ impl Proxy {
         self.inner.access.set_options(options.access);
         self.inner.options.store(Arc::new(options));
         self.inner.verified.lock().clear();
+        self.inner.unverified.lock().clear();
         self.inner.tunnelled.lock().clear();
     }
 

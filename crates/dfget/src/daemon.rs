@@ -11,6 +11,13 @@ use crate::{arguments::DaemonArguments, message};
 pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> ExitCode {
     let DaemonArguments { config, console, verbose } = arguments;
     let options = LoadOptions { config, console, verbose };
+    let origin = match ConfigOrigin::new(options.clone(), environment.clone()) {
+        Ok(origin) => origin,
+        Err(error) => {
+            message::error(format_args!("signals cannot be handled: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let loaded = match load(&options, environment) {
         Ok(loaded) => loaded,
         Err(failed) => {
@@ -19,7 +26,6 @@ pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> Exit
         }
     };
     message::diagnostics(&loaded.warnings);
-    let origin = ConfigOrigin { options, environment: environment.clone() };
     match dfget_daemon::run(loaded, origin, &|line| message::note(line)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
