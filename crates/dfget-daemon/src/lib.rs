@@ -9,6 +9,7 @@
 mod allocator;
 mod certificates;
 mod error;
+mod explain;
 mod lease;
 mod leased;
 mod open_files;
@@ -22,6 +23,7 @@ mod signals;
 mod upkeep;
 
 pub use error::RunError;
+pub use explain::{Explained, Explanation, Outcome, Question, Step, Stored, explain};
 pub use leased::{LeasedOptions, run_leased};
 pub use pem_rules::PemRules;
 pub use reload::ConfigOrigin;
