@@ -22,6 +22,7 @@ mod settings;
 mod signals;
 mod upkeep;
 
+pub use dfget_telemetry::redact_url as shown_url;
 pub use error::RunError;
 pub use explain::{Explained, Explanation, Outcome, Question, Step, Stored, explain};
 pub use leased::{LeasedOptions, run_leased};

@@ -148,6 +148,7 @@ fn request(request: &Explained) -> Value {
         "content": request.is_content,
         "accelerated": request.accelerated,
         "taskId": content.map(|content| content.id.to_string()),
+        "canonicalUrl": content.map(|content| dfget_daemon::shown_url(&content.canonical)),
         "digest": content.and_then(|content| content.digest).map(|digest| digest.to_string()),
         "stored": request.stored.as_ref().map(stored),
         "steps": request.steps.iter().map(step).collect::<Vec<_>>(),

@@ -287,7 +287,7 @@ impl<'a> Explainer<'a> {
     fn authority(&mut self, hijack: &Hijack, target: &Authority) {
         let (scope, who) = match &hijack.authority {
             HijackAuthority::Own(own) if !own.exists => (
-                Scope::of_hosts(&own.hosts).map_err(|error| error.to_string()),
+                Scope::of_hosts(&own.hosts).map_err(|error| (true, error.to_string())),
                 "the one to be made".to_owned(),
             ),
             HijackAuthority::Own(own) => {
@@ -306,7 +306,10 @@ impl<'a> Explainer<'a> {
                     target.host
                 ),
             ),
-            Err(error) => (Outcome::Note, format!("{who}, of which is not known what it is for: {error}")),
+            Err((true, error)) => (Outcome::No, format!("the daemon does not start: {error}")),
+            Err((false, error)) => {
+                (Outcome::Note, format!("whether it may sign for this host is not known: {error}"))
+            }
         };
         self.say("authority", outcome, text, None);
     }
@@ -420,12 +423,15 @@ impl<'a> Explainer<'a> {
     }
 }
 
-fn scope_of(cert: &PemSource) -> Result<Scope, String> {
+/// For which hosts an authority is; an error says whether its certificate is not there or of no use.
+fn scope_of(cert: &PemSource) -> Result<Scope, (bool, String)> {
     let certificate = match cert {
-        PemSource::File(path) => AuthorityCertificate::read(path).map_err(|error| error.to_string())?,
-        PemSource::Inline(text) => {
-            AuthorityCertificate::from_pem(text.expose().as_bytes()).map_err(|error| error.to_string())?
-        }
+        PemSource::File(path) => AuthorityCertificate::read(path).map_err(|error| {
+            let hidden = std::fs::metadata(path).is_ok() && std::fs::File::open(path).is_err();
+            (!hidden, error.to_string())
+        })?,
+        PemSource::Inline(text) => AuthorityCertificate::from_pem(text.expose().as_bytes())
+            .map_err(|error| (true, error.to_string()))?,
     };
     Ok(certificate.scope().clone())
 }
