@@ -87,7 +87,8 @@ fn explain(home: &Path) -> Command {
 /// The words of the first step of this name.
 fn step(text: &str, name: &str) -> String {
     let mut lines = text.lines().skip_while(|line| line.get(2..14).is_none_or(|head| head.trim() != name));
-    let first = lines.next().unwrap_or_else(|| panic!("no step {name} in\n{text}"));
+    let first = lines.next().unwrap_or_default();
+    assert_ne!(first, "", "no step {name} in\n{text}");
     let rest = lines.take_while(|line| line.starts_with("              "));
     let words: Vec<_> = std::iter::once(&first[14..]).chain(rest.map(str::trim)).collect();
     words.join(" ")
