@@ -373,7 +373,7 @@ impl Walk<'_> {
                     let source = self.written(&name);
                     self.push(name.path.clone(), option, depth + 1, Content::Section, source);
                     if let Some(row) = self.rows.last_mut() {
-                        name.name.clone_into(&mut row.name);
+                        row.name = key_text(name.name);
                     }
                     self.section(children, &Section::of(entries, &name.path), &name.path, depth + 2);
                 }
@@ -616,7 +616,7 @@ fn write_node(text: &mut String, head: &str, node: &Node, depth: usize, comment:
         Data::Map(entries) => {
             line(text, head, comment);
             for entry in entries {
-                let head = format!("{indent}{}:", quoted(&entry.key, true));
+                let head = format!("{indent}{}:", key_text(&entry.key));
                 write_node(text, &head, &entry.value, depth + 1, "");
             }
         }
@@ -634,9 +634,18 @@ fn line(text: &mut String, line: &str, comment: &str) {
     text.push('\n');
 }
 
+/// A key, in quotes if it is no plain word.
+fn key_text(key: &str) -> String {
+    let is_word = key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    quoted(key, is_word && key.starts_with(|c: char| c.is_ascii_alphabetic()))
+}
+
 /// A scalar that is read as the same one.
 fn quoted(text: &str, plain: bool) -> String {
-    if plain && !text.is_empty() {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || "._-/:%*+=&^$@".contains(c);
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.'));
+    // What may stand bare in one place of a file need not in another.
+    if plain && starts_well && !text.ends_with(':') && text.chars().all(is_safe) {
         return text.to_owned();
     }
     if text.chars().any(|c| c.is_control() || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}')) {
@@ -656,4 +665,63 @@ fn quoted(text: &str, plain: bool) -> String {
         return escaped + "\"";
     }
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The value of the only key of a text.
+    fn value(text: &str) -> Option<Data> {
+        match yaml::parse(0, text.as_bytes()).ok()?.root.data {
+            Data::Map(entries) => entries.into_iter().next().map(|entry| entry.value.data),
+            _ => None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_written_so_that_it_is_read_as_itself(text in any::<String>()) {
+            let written = format!("k: {}\n", quoted(&text, false));
+            let read = value(&written);
+            prop_assert!(
+                matches!(&read, Some(Data::Scalar { text: read, .. }) if *read == text),
+                "{written:?} {read:?}"
+            );
+        }
+
+        #[test]
+        fn a_plain_text_is_read_as_itself_wherever_it_stood(text in "[ -~]{1,12}") {
+            let Some(Data::List(items)) = value(&format!("k: [{text}]\n")) else { return Ok(()) };
+            for item in items {
+                if let Data::Scalar { text, plain: true } = item.data {
+                    let read = value(&format!("k: {}  # comment\n", quoted(&text, true)));
+                    prop_assert!(
+                        matches!(&read, Some(Data::Scalar { text: read, .. }) if *read == text),
+                        "{text:?} {read:?}"
+                    );
+                }
+            }
+        }
+
+        #[test]
+        fn a_number_stays_plain(number in any::<i64>()) {
+            let read = value(&format!("k: {}\n", quoted(&number.unsigned_abs().to_string(), true)));
+            prop_assert!(matches!(&read, Some(Data::Scalar { plain: true, .. })), "{read:?}");
+        }
+
+        #[test]
+        fn any_key_is_written_so_that_it_is_read_as_itself(key in any::<String>()) {
+            let document = yaml::parse(0, format!("{}: v\n", key_text(&key)).as_bytes());
+            // The reader takes no key of a file apart from those that YAML has for itself.
+            if let Ok(document) = document
+                && let Data::Map(entries) = document.root.data
+                && let Some(entry) = entries.first()
+            {
+                prop_assert_eq!(&entry.key, &key);
+            }
+        }
+    }
 }

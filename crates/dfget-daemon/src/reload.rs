@@ -291,9 +291,56 @@ fn shown(rules: &[Rule]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use dfget_config::load_without_authority;
     use regex::Regex;
 
+    use crate::PemRules;
+
     use super::*;
+
+    /// Keys that hold from the start to the end of a daemon.
+    const FIXED: &[&str] = &[
+        "console",
+        "dataDir",
+        "health.path",
+        "health.tcpListen.listen",
+        "health.tcpListen.port",
+        "logDir",
+        "metrics",
+        "proxy.hijackHTTPS.cert",
+        "proxy.hijackHTTPS.key",
+        "proxy.tcpListen.listen",
+        "proxy.tcpListen.port",
+    ];
+
+    #[test]
+    fn of_each_key_it_is_decided_whether_a_running_daemon_takes_it_over() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("dfget.yaml");
+        std::fs::write(&file, "dataDir: /d\nlogDir: /l\nproxies: [{regx: a}]\n").expect("it can be written");
+        let options = LoadOptions { config: Some(file), ..LoadOptions::default() };
+        let environment = Environment::current(Arc::new(PemRules)).expect("a directory to work in");
+        let settings = load_without_authority(&options, &environment).expect("a good file").settings;
+        let mut keys: Vec<String> = settings
+            .iter()
+            .filter(|setting| !setting.is_section())
+            .map(|setting| setting.key.split('[').next().unwrap_or_default().to_owned())
+            .collect();
+        keys.sort();
+        keys.dedup();
+        // A section that is not set has no value of its own.
+        let has_children = |key: &str| keys.iter().any(|other| other.starts_with(&format!("{key}.")));
+        for key in keys.iter().filter(|key| !has_children(key)) {
+            let decided = (LIVE.contains(&key.as_str()), FIXED.contains(&key.as_str()));
+            assert!(
+                decided.0 != decided.1,
+                "{key}: put it into LIVE if `apply` hands it on, else into FIXED"
+            );
+        }
+        for key in LIVE.iter().chain(FIXED) {
+            assert!(keys.iter().any(|known| known == key), "{key} is no key");
+        }
+    }
 
     #[test]
     fn rules_are_shown_as_they_are_written() {

@@ -96,6 +96,9 @@ pub(crate) enum ConfigCommand {
 
     /// Print the whole configuration as it is in effect, and where it is from
     Show(ShowArguments),
+
+    /// Print every key there is, with its meaning and default (Markdown)
+    Reference,
 }
 
 /// Flags of `dfget config show`.

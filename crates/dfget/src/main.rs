@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
+        Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
     }
 }

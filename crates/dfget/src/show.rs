@@ -1,6 +1,6 @@
-//! `dfget config show`.
+//! `dfget config show` and `dfget config reference`.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use dfget_config::{
     ConfigErrors, Environment, LoadOptions, Plain, Setting, Settings, Source, load_without_authority,
@@ -28,6 +28,15 @@ pub(crate) fn run(arguments: ShowArguments, environment: &Environment) -> ExitCo
         Output::Text => message::output(loaded.settings.to_yaml(false).trim_end()),
         Output::Json => message::output(json_of(&loaded.settings, &loaded.source.display().to_string())),
     };
+    ended(printed)
+}
+
+/// Prints the table of all keys, as it stands in the documentation.
+pub(crate) fn reference() -> ExitCode {
+    ended(message::output(dfget_config::reference().trim_end()))
+}
+
+fn ended(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -143,3 +143,12 @@ fn a_configuration_that_cannot_be_used_is_not_shown() {
     let errors = String::from_utf8(output.stderr).expect("text");
     assert!(errors.starts_with("error: dfget.yaml:1:18: proxies[0].regx: "), "{errors}");
 }
+
+#[test]
+fn the_reference_is_that_of_the_documentation() {
+    let home = Home::new("");
+    let output = home.run(&["reference"]);
+    assert_eq!(output.status.code(), Some(0));
+    let table = String::from_utf8(output.stdout).expect("text");
+    assert!(include_str!("../../../docs/configuration.md").contains(table.trim_end()), "{table}");
+}

@@ -138,6 +138,38 @@ fn what_is_under_way_goes_on_as_it_began() {
 }
 
 #[test]
+fn no_connection_is_dropped_however_often_it_reloads() {
+    let lab = Lab::new(|options| options.rules(BLOBS));
+    let blob = Blob::random(300_000, 10);
+    let url = lab.stage.registry.put(IMAGE, &blob);
+    thread::scope(|scope| {
+        for alpn in [&[][..], &["h2"]] {
+            let (lab, url, blob) = (&lab, &url, &blob);
+            scope.spawn(move || {
+                let client = lab.stage.daemon.client_offering(alpn);
+                let mut kept = alpn.is_empty().then(|| lab.connection(url));
+                for _ in 0..100 {
+                    if let Some(kept) = &mut kept {
+                        fetch(kept, url, blob);
+                    }
+                    let Ok(Ok(mut new)) = client.open(url) else { unreachable!("a connection is refused") };
+                    if alpn.is_empty() {
+                        fetch(&mut new, url, blob);
+                    }
+                }
+            });
+        }
+        for _ in 0..10 {
+            lab.edit(BLOBS, NO_RULE);
+            lab.hang_up_until("update proxy rules");
+            lab.edit(NO_RULE, BLOBS);
+            lab.hang_up_until("update proxy rules");
+        }
+    });
+    assert_eq!(lab.said("update proxy rules"), 20);
+}
+
+#[test]
 fn a_changed_file_is_noticed_without_a_signal() {
     let lab = Lab::new(|options| options.rules(NO_RULE).extra("reload: {interval: 1s}"));
     lab.edit(NO_RULE, BLOBS);
