@@ -354,6 +354,16 @@ fn what_is_stored_is_asked_of_the_daemon_and_found_without_it() {
     let asked = stage.registry.origin.journal().len();
     let of_daemon = stored(&stage);
     assert_eq!((&of_daemon["state"], &of_daemon["bytes"]), (&"whole".into(), &300_000.into()));
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let mut unknowing = explain(stage.daemon.home());
+    unknowing
+        .env("XDG_RUNTIME_DIR", elsewhere.path())
+        .env("DFGET_SYSTEM_SOCKET", elsewhere.path().join("none"));
+    let unknown = unknowing.arg(&url).output().expect("the binary is there");
+    assert_eq!(
+        step(&String::from_utf8(unknown.stdout).expect("text"), "cached"),
+        format!("unknown: a daemon holds the store in {}", stage.daemon.data_dir().display())
+    );
     assert!(stage.daemon.stop().success());
     assert_eq!(stored(&stage), of_daemon, "the same without a daemon");
     stage.daemon.start_again();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use dfget_testkit::daemon::{DaemonOptions, Signal};
 use dfget_testkit::session::send;
-use dfget_testkit::{Blob, Connection, Gate, Registry, Request, Stage, TestCa};
+use dfget_testkit::{Blob, Connection, Gate, Registry, Request, Session, Stage, TestCa};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -369,4 +370,30 @@ fn a_sighup_while_it_starts_does_not_end_it() {
     send(daemon.id(), Signal::TERM);
     assert!(lines.any(|line| line.expect("text").contains("the daemon has ended")), "it does not end");
     assert!(daemon.wait().expect("it can be waited for").success());
+}
+
+#[test]
+fn the_next_lease_is_by_the_new_configuration() {
+    let session = Session::new(DFGET);
+    fs::create_dir(session.runtime()).expect("a directory");
+    fs::set_permissions(session.runtime(), fs::Permissions::from_mode(0o700)).expect("and closed");
+    let (system, run) = (session.path("system.sock"), session.path("run"));
+    let options = DaemonOptions::new(DFGET).trust(&session.ca).hosts("[{regx: '^other'}]");
+    let options = options.environment("XDG_RUNTIME_DIR", run.to_str().expect("text"));
+    let daemon = options.environment("DFGET_SYSTEM_SOCKET", system.to_str().expect("text")).start();
+    daemon.wait_for_log("serve leases for `dfget run` at");
+    let blob = Blob::random(1000, 11);
+    let url = session.registry.put(IMAGE, &blob);
+    let (ended, got) = session.fetch(&url);
+    assert!(ended.stderr.contains("matches no hijackHTTPS.hosts[].regx"), "{}", ended.stderr);
+    assert!(got == blob.bytes[..]);
+    let file = daemon.home().join("dfget.yaml");
+    let text = fs::read_to_string(&file).expect("the file");
+    fs::write(&file, text.replace("'^other'", "'^127\\.'")).expect("it can be written");
+    daemon.send(Signal::HUP);
+    daemon.wait_for_log("changed: proxy.hijackHTTPS.hosts");
+    let (ended, got) = session.fetch(&url);
+    assert!(ended.stderr.contains("using the daemon at "), "{}", ended.stderr);
+    assert!(got == blob.bytes[..]);
+    assert_eq!(daemon.done_lines().len(), 1);
 }
