@@ -35,11 +35,10 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 ///
 /// `announce` is given the few lines that whoever starts the daemon should read: where it
 /// listens, and which file clients must trust.
+/// `origin` is what `loaded` was made from; it is read again when the file changes.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start, or cannot keep what was downloaded last.
-///
-/// `origin` is what `loaded` was made from; it is read again when the file changes.
 pub fn run(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let config = &loaded.config;
     let logging = logging::init(&LogOptions {

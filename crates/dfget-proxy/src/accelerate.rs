@@ -30,9 +30,9 @@ enum Step {
 impl Proxy {
     /// Answers a GET that a rule makes a task.
     pub(crate) async fn accelerate(&self, url: Url, request: Request<Incoming>) -> Response<ResponseBody> {
-        let (options, permissions) = (self.inner.options.load(), self.inner.access.permissions());
-        let read =
-            Accelerated::read(&options, permissions, url.clone(), request.headers(), request.version());
+        let permissions = self.inner.access.permissions();
+        let (headers, version) = (request.headers(), request.version());
+        let read = Accelerated::read(&self.inner.options.load(), permissions, url.clone(), headers, version);
         let Some(accelerated) = read else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
         };

@@ -125,7 +125,8 @@ impl Access {
         let mut allowed = self.allowed.lock();
         allowed.insert(permission, now);
         if allowed.len().is_multiple_of(PRUNE_EVERY) {
-            allowed.retain(|_, at| now.duration_since(*at) < self.options.load().ttl);
+            let ttl = self.options.load().ttl;
+            allowed.retain(|_, at| now.duration_since(*at) < ttl);
         }
     }
 
