@@ -94,7 +94,7 @@ pub(crate) enum ConfigCommand {
     /// Say all that is wrong or odd with a configuration, without starting
     Check(CheckArguments),
 
-    /// Print the whole configuration in effect, and where each value is from
+    /// Print the configuration in effect, and where each value is from
     Show(ShowArguments),
 
     /// Print every key there is, with its meaning and default (Markdown)
