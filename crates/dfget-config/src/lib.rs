@@ -26,6 +26,7 @@ mod read;
 mod report;
 mod scalar;
 mod secret;
+mod settings;
 mod yaml;
 
 #[cfg(test)]
@@ -47,3 +48,4 @@ pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};
 pub use places::{config_directory, own_authority};
 pub use secret::Secret;
+pub use settings::{Plain, Setting, Settings, Source};

@@ -7,6 +7,7 @@ use crate::{
     host_pattern::HostPattern,
     read::{Field, Section},
     report::{Report, Subject},
+    settings::REDACTED,
     yaml::Data,
 };
 
@@ -14,6 +15,11 @@ use crate::{
 pub(crate) fn placeholders(section: &Section<'_>, report: &mut Report) {
     for field in &section.fields {
         visit_texts(field, &mut |field, text| {
+            if text == REDACTED {
+                let problem = "`***` is what `dfget config show` writes in place of a secret";
+                let remedy = "write the secret itself";
+                report.warn(field.value(), Code::Placeholder, problem, remedy);
+            }
             if is_placeholder(text) && !field.name.eq_ignore_ascii_case("password") {
                 let example = match field.path.to_ascii_lowercase().contains("hosts[") {
                     true => r"'^registry\.example\.com:443$'",

@@ -17,6 +17,7 @@ use crate::{
     options::{PROXY, TOP},
     places::{self, LIMIT_BYTES, Named},
     report::{Report, Subject},
+    settings::{self, Origins, Settings},
     yaml::{self, Node},
 };
 
@@ -40,6 +41,10 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The file it came from.
     pub source: PathBuf,
+    /// Every key with an effect, its value, and where that is from.
+    pub settings: Settings,
+    /// All files that were read for it, absolute; certificates are none of them.
+    pub files: Vec<PathBuf>,
 }
 
 /// Why a configuration cannot be used.
@@ -52,6 +57,8 @@ pub struct ConfigErrors {
     pub warnings: Vec<Diagnostic>,
     /// The file, when one was named or found.
     pub source: Option<PathBuf>,
+    /// All files that were read or should have been, absolute.
+    pub files: Vec<PathBuf>,
 }
 
 // === impl ConfigErrors ===
@@ -104,12 +111,15 @@ fn load_with(
     let mut report = Report::default();
     let file = places::config_file(options, environment);
     let source = file.as_ref().map(|(path, _)| path.clone());
-    let config = read(file, options, environment, needs_authority, &mut report);
+    let mut files = Vec::new();
+    let config = read(file, options, environment, needs_authority, &mut report, &mut files);
     let has_errors = report.has_errors();
     let (errors, warnings) = report.into_parts();
     match (config, source) {
-        (Some(config), Some(source)) if !has_errors => Ok(Loaded { config, warnings, source }),
-        (_, source) => Err(ConfigErrors { errors, warnings, source }),
+        (Some((config, settings)), Some(source)) if !has_errors => {
+            Ok(Loaded { config, warnings, source, settings, files })
+        }
+        (_, source) => Err(ConfigErrors { errors, warnings, source, files }),
     }
 }
 
@@ -120,8 +130,11 @@ fn read(
     environment: &Environment,
     needs_authority: bool,
     report: &mut Report,
-) -> Option<Config> {
+    watched: &mut Vec<PathBuf>,
+) -> Option<(Config, Settings)> {
     let source = file.as_ref().map(|(path, _)| path.clone()).unwrap_or_default();
+    let named = file.as_ref().map_or(Named::Default, |(_, named)| *named);
+    watched.extend(file.iter().map(|(path, _)| environment.working_directory.join(path)));
     let mut files = Files { environment, directories: Vec::new(), subjects: Vec::new() };
     let root = match file {
         Some((path, named)) => {
@@ -134,6 +147,7 @@ fn read(
     let top = layout::top(&root, report);
     let separate_root = layout::separate_file(&top).and_then(|(field, name)| {
         let path = files.directories.first()?.join(name);
+        watched.push(path.clone());
         match environment.files.read(&path, LIMIT_BYTES) {
             Ok(content) => files.parse(path, &content, report),
             Err(error) => {
@@ -157,7 +171,8 @@ fn read(
     let Files { directories, subjects, .. } = files;
     let console = options.console;
     let mut context = Context { report, environment, directories: &directories, console, needs_authority };
-    let paths = build::directories(&layout.daemon, &places::places(environment), &mut context);
+    let places = places::places(environment);
+    let paths = build::directories(&layout.daemon, &places, &mut context);
     let own = places::own_authority(&source, &paths.data_dir, environment);
     let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, own, &mut context));
     let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), paths, &mut context);
@@ -168,7 +183,9 @@ fn read(
     }
     lint::modes(&config, &subjects, environment, report);
     config.verbose |= options.verbose;
-    Some(config)
+    let (report, directories, places) = (&*report, &directories[..], &places);
+    let origins = Origins { options, environment, report, directories, places, file: source, named };
+    Some((config, settings::settings(&layout, &origins)))
 }
 
 /// The files read so far.

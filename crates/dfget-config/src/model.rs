@@ -36,6 +36,9 @@ pub struct Config {
     pub data_dir_mode: u32,
     /// Try the IPv6 addresses of an origin first (`network.enableIPv6`, default false).
     pub prefer_ipv6: bool,
+    /// Pause between two looks at the file for changes, at least a second; `None` = only when told
+    /// (`reload.interval`, default 1 minute).
+    pub reload_interval: Option<Duration>,
     /// Where things lie on disk.
     pub paths: Paths,
     /// What stays in the cache, and for how long.
@@ -575,6 +578,7 @@ impl Config {
             log_files: LogFiles::default(),
             data_dir_mode: 0o700,
             prefer_ipv6: false,
+            reload_interval: Some(Duration::from_secs(60)),
             paths,
             storage: Storage::default(),
             health: Health::default(),

@@ -61,7 +61,7 @@ pub(crate) fn authority(
     for weakness in authority.weaknesses(now) {
         warn!("{}: {weakness}", place(&cert));
     }
-    if let Some(warning) = outside(&authority, &cert, hijack) {
+    if let Some(warning) = outside(&authority, &place(&cert), hijack) {
         say(warning);
     }
     Ok(Some(HijackAuthority { authority: Arc::new(authority), cert }))
@@ -108,8 +108,15 @@ fn own_authority(
     Ok(opened.authority)
 }
 
+/// Says which hosts of a changed configuration lie outside of what the authority in use is for.
+pub(crate) fn warn_outside(authority: &CertificateAuthority, hijack: &Hijack) {
+    if let Some(warning) = outside(authority, &format!("\"{}\"", authority.subject()), hijack) {
+        warn!("{warning}");
+    }
+}
+
 /// What to say when clients will refuse what is signed for some of the hosts.
-fn outside(authority: &CertificateAuthority, cert: &PemSource, hijack: &Hijack) -> Option<String> {
+fn outside(authority: &CertificateAuthority, cert: &str, hijack: &Hijack) -> Option<String> {
     let literal: Vec<String> = hijack.hosts.iter().filter_map(HijackHost::literal).collect();
     let outside: Vec<&str> =
         literal.iter().map(String::as_str).filter(|host| !authority.scope().contains(host)).collect();
@@ -134,7 +141,7 @@ fn outside(authority: &CertificateAuthority, cert: &PemSource, hijack: &Hijack) 
     Some(format!(
         "the certificate authority {} is for {} only, so connections to {} are tunnelled, and nothing of them \
          is cached; {remedy}",
-        place(cert),
+        cert,
         authority.scope(),
         outside.join(", ")
     ))

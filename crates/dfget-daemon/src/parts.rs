@@ -3,8 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use dfget_config::Config;
 use dfget_origin::{Destinations, Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::{Proxy, Realms};
@@ -16,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::certificates::TrustBook;
 use crate::signals::Signals;
-use crate::{RunError, settings};
+use crate::{RunError, egress, settings};
 
 /// How long responses may go on after the daemon was told to end.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -33,6 +35,12 @@ pub(crate) struct Parts {
     /// Where the store is, or why there is none.
     pub(crate) place: Result<String, String>,
     pub(crate) metrics: Metrics,
+    /// How origins are verified now.
+    trust: Arc<ArcSwap<TrustBook>>,
+    /// The key under which permissions are remembered.
+    secret: [u8; 32],
+    /// Where registries have their tokens from.
+    realms: Realms,
 }
 
 // === impl Parts ===
@@ -58,8 +66,10 @@ impl Parts {
         let held_up = metrics.clone();
         let limits = config.download.rate_limits;
         let limiter = limits.is_any().then(|| Limiter::new(&limits, move || held_up.read_limited()));
+        let trust = Arc::new(ArcSwap::from_pointee(trust));
+        let judge = Arc::clone(&trust);
         let origin = OriginClient::new(OriginOptions {
-            trust: Box::new(move |authority| trust.of(authority, &named)),
+            trust: Box::new(move |authority| judge.load().of(authority, &named)),
             timeouts: settings::timeouts(config),
             budget: settings::budget(config),
             upstream,
@@ -72,8 +82,24 @@ impl Parts {
         // Without a store permissions live as long as the process, and so does their key.
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
-        let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms), tasks.clone());
-        Ok(Self { proxy, tasks, store, place, metrics })
+        let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms.clone()), tasks.clone());
+        Ok(Self { proxy, tasks, store, place, metrics, trust, secret, realms })
+    }
+
+    /// Takes over what a running daemon can of another configuration: all but its entrances. What
+    /// is under way goes on as it began. A part that learns a new key gets its new value here.
+    pub(crate) fn apply(&self, config: &Config, trust: TrustBook) {
+        self.trust.store(Arc::new(trust));
+        let origin = self.tasks.origin();
+        origin.set_timeouts(settings::timeouts(config));
+        origin.set_destinations(egress::destinations(config));
+        origin.set_budget(settings::budget(config));
+        origin.forget_connections();
+        self.tasks.set_options(settings::tasks(config));
+        self.proxy.set_options(settings::proxy(config, &config.proxy, self.secret, self.realms.clone()));
+        if let Some(store) = &self.store {
+            store.set_limits(&settings::store(config));
+        }
     }
 
     /// Lets what is under way end; a second signal cuts it short.

@@ -8,20 +8,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_config::{Config, Listen, Loaded, PemSource, SniListen};
+use arc_swap::ArcSwap;
+use dfget_config::{Config, Listen, Loaded, PemSource, Proxy, SniListen};
 use dfget_console::Console;
 use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
 use dfget_telemetry::logging::{self, LogOptions};
-use dfget_tls::LeafCache;
+use dfget_tls::{LeafCache, ServerConfig};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Builder;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
+use crate::reload::{ConfigOrigin, Reloader};
 use crate::signals::Signals;
 use crate::{RunError, allocator, certificates, egress, open_files, ports, settings, upkeep};
 
@@ -32,21 +35,22 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 ///
 /// `announce` is given the few lines that whoever starts the daemon should read: where it
 /// listens, and which file clients must trust.
+/// `origin` is what `loaded` was made from; it is read again when the file changes.
 ///
 /// # Errors
 /// [`RunError`] if it cannot start, or cannot keep what was downloaded last.
-pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
-    let Loaded { config, warnings, source } = loaded;
+pub fn run(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    let config = &loaded.config;
     let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
         rotation: settings::rotation(&config),
     })?;
-    info!("dfget {} starts with {}", version(), source.display());
-    for warning in &warnings {
+    info!("dfget {} starts with {}", version(), loaded.source.display());
+    for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let outcome = start(&config, announce);
+    let outcome = start(loaded, origin, announce);
     if let Err(error) = &outcome {
         error!("the daemon ends: {error}");
     }
@@ -54,7 +58,8 @@ pub fn run(loaded: Loaded, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     outcome
 }
 
-fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Result<(), RunError> {
+    let config = &loaded.config;
     allocator::keep_freed_memory();
     open_files::raise_limit();
     let proxy = &config.proxy;
@@ -68,37 +73,69 @@ fn start(config: &Config, announce: &dyn Fn(&str)) -> Result<(), RunError> {
     let trust = certificates::trust(hosts, &proxy.mirrors, insecure, own, announce)?;
     let certificate = authority.as_ref().map(|hijack| hijack.authority.certificate_pem());
     let (leaves, trusted) = match authority {
-        Some(hijack) => (Some(LeafCache::new(hijack.authority)?), Some(hijack.cert)),
+        Some(hijack) => (Some(Arc::new(LeafCache::new(hijack.authority)?)), Some(hijack.cert)),
         None => (None, None),
     };
+    let signing = leaves.zip(certificate).map(|(leaves, certificate)| Signing { leaves, certificate });
     let tls = proxy.tls.as_ref().map(certificates::listener).transpose()?;
     let listeners = Listeners::bind(config, &proxy.listen)?;
     let variable = |name: &str| std::env::var(name).ok();
     let upstream = egress::upstream(config, variable, listeners.proxy.local_addr()?, announce);
     let parts = Parts::build(config, trust, upstream, egress::destinations(config), announce)?;
-    let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
-    let token_hosts = proxy.hijack.as_ref().is_some_and(|hijack| hijack.token_hosts);
-    let hijack = leaves.map(|leaves| Arc::new(Hijack::matching(patterns.clone(), leaves, token_hosts)));
-    let entrance = Arc::new(settings::entrance(proxy, hijack.clone(), tls));
-    let leases = hijack.zip(certificate).map(|(hijack, authority)| {
-        let rules = entrance.rules.clone();
-        let targets = entrance.admission.targets.clone();
-        let signers = Signers::Configured(Configured { hijack, patterns, authority, rules, targets });
+    let (entrance, configured) = entrances(proxy, signing.as_ref(), tls);
+    let leases = configured.map(|configured| {
+        let signers = Signers::Configured(ArcSwap::from_pointee(configured));
         Leases::new(parts.proxy.clone(), parts.tasks.origin().clone(), signers, parts.place.clone())
     });
-    let daemon = Daemon { parts, entrance, leases };
+    let configuration = watch::Sender::new(Arc::new(config.clone()));
+    let daemon = Daemon { parts, entrance: Arc::new(entrance), leases, signing, configuration };
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     say(config, &listeners, trusted.as_ref(), announce);
-    let served = runtime.block_on(daemon.serve(config, listeners));
-    let kept = daemon.parts.end(runtime, config);
+    let served = runtime.block_on(daemon.serve(loaded, origin, listeners));
+    let config = Arc::clone(&daemon.configuration.borrow());
+    let kept = daemon.parts.end(runtime, &config);
     served.and(kept)
 }
 
 /// What lives while the daemon serves.
-struct Daemon {
+pub(crate) struct Daemon {
     parts: Parts,
     entrance: Arc<Entrance>,
     leases: Option<Leases>,
+    signing: Option<Signing>,
+    /// The newest one.
+    configuration: watch::Sender<Arc<Config>>,
+}
+
+/// Who signs for hijacked hosts, as long as the daemon runs.
+struct Signing {
+    leaves: Arc<LeafCache>,
+    /// The authority's certificate, PEM.
+    certificate: String,
+}
+
+/// The entrance by the port, and what a lease gets; the latter only where somebody signs.
+fn entrances(
+    proxy: &Proxy,
+    signing: Option<&Signing>,
+    tls: Option<Arc<ServerConfig>>,
+) -> (Entrance, Option<Configured>) {
+    let hosts = proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
+    let patterns: Vec<_> = hosts.iter().map(|host| host.regx.clone()).collect();
+    let token_hosts = proxy.hijack.as_ref().is_some_and(|hijack| hijack.token_hosts);
+    let matching = |signing: &Signing| {
+        Arc::new(Hijack::matching(patterns.clone(), Arc::clone(&signing.leaves), token_hosts))
+    };
+    let hijack = signing.map(matching);
+    let entrance = settings::entrance(proxy, hijack.clone(), tls);
+    let configured = hijack.zip(signing).map(|(hijack, signing)| Configured {
+        hijack,
+        patterns,
+        authority: signing.certificate.clone(),
+        rules: entrance.rules.clone(),
+        targets: entrance.admission.targets.clone(),
+    });
+    (entrance, configured)
 }
 
 /// Sockets that listen already: from here on clients wait instead of being refused.
@@ -114,7 +151,44 @@ struct Listeners {
 // === impl Daemon ===
 
 impl Daemon {
-    async fn serve(&self, config: &Config, listeners: Listeners) -> Result<(), RunError> {
+    /// Takes over what it can of another configuration, for requests that come from now on. If that
+    /// is not possible, nothing is changed.
+    pub(crate) fn apply(&self, config: Config) -> Result<(), RunError> {
+        let hosts = config.proxy.hijack.as_ref().map_or(&[][..], |hijack| &hijack.hosts);
+        let own = self.signing.as_ref().map(|signing| signing.leaves.authority());
+        let (mirrors, certificate) = (&config.proxy.mirrors, own.map(|own| own.certificate()));
+        let insecure = config.download.resource_clients.https.insecure_skip_verify;
+        let trust = certificates::trust(hosts, mirrors, insecure, certificate, &|_| {})?;
+        let tls = config.proxy.tls.as_ref().map(certificates::listener).transpose()?;
+        if let (Some(authority), Some(hijack)) = (own, &config.proxy.hijack) {
+            certificates::warn_outside(authority, hijack);
+        }
+        self.parts.apply(&config, trust);
+        let (entrance, configured) = entrances(&config.proxy, self.signing.as_ref(), tls);
+        self.entrance.replace(entrance);
+        if let (Some(leases), Some(configured)) = (&self.leases, configured) {
+            leases.reconfigure(configured);
+        }
+        let before = self.configuration.send_replace(Arc::new(config));
+        let verbose = self.configuration.borrow().verbose;
+        if verbose != before.verbose {
+            logging::set_verbose(verbose);
+        }
+        Ok(())
+    }
+
+    /// Whether there is somebody to sign for hijacked hosts.
+    pub(crate) const fn can_hijack(&self) -> bool {
+        self.signing.is_some()
+    }
+
+    async fn serve(
+        &self,
+        loaded: Loaded,
+        origin: ConfigOrigin,
+        listeners: Listeners,
+    ) -> Result<(), RunError> {
+        let config = &loaded.config;
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
         let console = Console::new(self.parts.metrics.clone(), config.health.path.clone());
         let admin = TcpListener::from_std(listeners.admin)?;
@@ -125,8 +199,8 @@ impl Daemon {
             servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
         }
         if let Some(store) = self.parts.store.clone() {
-            let grace = config.access.offline_grace;
-            let sweep = upkeep::sweep(store, config.gc_interval, grace, self.parts.metrics.clone());
+            let configuration = self.configuration.subscribe();
+            let sweep = upkeep::sweep_as_configured(store, configuration, self.parts.metrics.clone());
             servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
         }
         for (listener, foreign) in listeners.sni {
@@ -135,11 +209,19 @@ impl Daemon {
         }
         let listener = TcpListener::from_std(listeners.proxy)?;
         let mut signals = Signals::new()?;
+        let mut reloader = Reloader::new(loaded, origin);
+        let hung_up = signals.hung_up();
+        let idle = upkeep::idle_as_configured(
+            self.parts.proxy.clone(),
+            self.parts.tasks.clone(),
+            self.configuration.subscribe(),
+        );
         tokio::select! {
             () = self.parts.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
             () = self.serve_leases(listeners.leases) => {}
             () = signals.end() => {}
-            () = self.idle(config) => {}
+            () = reloader.follow(self, &hung_up) => {}
+            () = idle => {}
         }
         if let Some(leases) = &self.leases {
             within(&mut signals, "leases", leases.close()).await;
@@ -164,13 +246,6 @@ impl Daemon {
             let _ = fs::remove_file(path);
         }
         std::future::pending().await
-    }
-
-    async fn idle(&self, config: &Config) {
-        match config.alive_time {
-            Some(limit) => upkeep::idle(self.parts.proxy.clone(), self.parts.tasks.clone(), limit).await,
-            None => std::future::pending().await,
-        }
     }
 }
 

@@ -1,16 +1,37 @@
 //! What is done from time to time: evict, count, notice idleness.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use dfget_config::Config;
 use dfget_proxy::Proxy;
 use dfget_storage::{Store, SweepReport};
 use dfget_task::Tasks;
 use dfget_telemetry::Metrics;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 /// How often the daemon looks whether anybody still uses it.
 const IDLE_CHECK: Duration = Duration::from_millis(500);
+
+/// Keeps the store within its limits, for ever, as the newest configuration asks for.
+pub(crate) async fn sweep_as_configured(
+    store: Store,
+    mut configuration: watch::Receiver<Arc<Config>>,
+    metrics: Metrics,
+) {
+    loop {
+        let config = Arc::clone(&configuration.borrow_and_update());
+        let sweep = sweep(store.clone(), config.gc_interval, config.access.offline_grace, metrics.clone());
+        tokio::select! {
+            () = sweep => {}
+            changed = configuration.changed() => if changed.is_err() {
+                return;
+            },
+        }
+    }
+}
 
 /// Keeps the store within its limits, for ever; `grace` is how long permissions are of use.
 pub(crate) async fn sweep(store: Store, every: Duration, grace: Option<Duration>, metrics: Metrics) {
@@ -45,8 +66,31 @@ fn tell(report: &SweepReport, metrics: &Metrics) {
     }
 }
 
+/// Returns when nobody has used the proxy for as long as the newest configuration says.
+pub(crate) async fn idle_as_configured(
+    proxy: Proxy,
+    tasks: Tasks,
+    mut configuration: watch::Receiver<Arc<Config>>,
+) {
+    loop {
+        let limit = configuration.borrow_and_update().alive_time;
+        let idle = async {
+            match limit {
+                Some(limit) => idle(proxy.clone(), tasks.clone(), limit).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = idle => return,
+            changed = configuration.changed() => if changed.is_err() {
+                return std::future::pending().await;
+            },
+        }
+    }
+}
+
 /// Returns when nobody has used the proxy for `limit`.
-pub(crate) async fn idle(proxy: Proxy, tasks: Tasks, limit: Duration) {
+async fn idle(proxy: Proxy, tasks: Tasks, limit: Duration) {
     let mut used = Instant::now();
     while used.elapsed() < limit {
         tokio::time::sleep(IDLE_CHECK.min(limit)).await;

@@ -19,7 +19,7 @@ mod runtime;
 
 pub use channel::{Channel, Inbox, next, send};
 pub use lock::{Lock, try_lock};
-pub use message::{FromDaemon, Grant, LeaseRequest, PROTOCOL, Spared, ToDaemon};
+pub use message::{FromDaemon, Grant, LeaseRequest, Look, PROTOCOL, Seen, SeenContent, Spared, ToDaemon};
 pub use peer::{Peer, Untrusted};
 pub use runtime::{
     Runtime, RuntimeError, SYSTEM_SOCKET_VARIABLE, could_be_private, make_private, system_socket,

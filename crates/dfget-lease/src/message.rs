@@ -25,6 +25,16 @@ pub enum ToDaemon {
     Child,
     /// The command has ended; asks what was spared.
     Done,
+    /// The first message of somebody who wants to know what is stored, and no lease.
+    Look(Look),
+}
+
+/// Contents that are asked about.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Look {
+    /// Their names in the store.
+    pub names: Vec<String>,
 }
 
 /// What a lease is asked for.
@@ -66,6 +76,36 @@ pub enum FromDaemon {
     },
     /// The answer to [`ToDaemon::Done`].
     Spared(Spared),
+    /// The answer to [`ToDaemon::Look`].
+    Seen(Seen),
+}
+
+/// What a daemon has stored.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seen {
+    /// Version of the daemon's program.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where its store is, if there is one.
+    pub store: Option<String>,
+    /// One for each name asked about; `None` = it is not there.
+    pub contents: Vec<Option<SeenContent>>,
+}
+
+/// One stored content.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenContent {
+    /// Whether all of it is there.
+    pub complete: bool,
+    /// Its length, if known.
+    pub total: Option<u64>,
+    /// Bytes it takes on disk.
+    pub bytes: u64,
+    /// When it was last used, in seconds since 1970.
+    pub accessed: u64,
 }
 
 /// A lease.

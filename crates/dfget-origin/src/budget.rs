@@ -59,7 +59,7 @@ pub(crate) struct Rest {
 /// What is known of all origins.
 #[derive(Debug, Default)]
 pub(crate) struct Budgets {
-    budget: Option<Budget>,
+    budget: Mutex<Option<Budget>>,
     places: Mutex<HashMap<Authority, Place>>,
     hasher: RandomState,
 }
@@ -84,7 +84,12 @@ struct Pause {
 
 impl Budgets {
     pub(crate) fn new(budget: Option<Budget>) -> Self {
-        Self { budget, ..Self::default() }
+        Self { budget: Mutex::new(budget), ..Self::default() }
+    }
+
+    /// Takes another budget; what was sent before counts.
+    pub(crate) fn set(&self, budget: Option<Budget>) {
+        *self.budget.lock() = budget;
     }
 
     /// How long a request must wait before it is sent, in its turn.
@@ -106,7 +111,7 @@ impl Budgets {
         {
             return Err(Rest { wait, reason: Reason::Asked });
         }
-        let Some(budget) = self.budget else { return Ok(Duration::ZERO) };
+        let Some(budget) = *self.budget.lock() else { return Ok(Duration::ZERO) };
         if places.len() > MANY {
             places.retain(|_, place| !place.is_idle(budget, now));
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use dfget_core::{Authority, Backoff, READ, Scheme};
 use http::header::{
@@ -115,6 +116,7 @@ pub struct OriginClient {
 
 struct Inner {
     options: OriginOptions,
+    timeouts: ArcSwap<PerScheme<Timeouts>>,
     destinations: RwLock<Arc<Destinations>>,
     ourselves: Ourselves,
     pool: Pool,
@@ -177,18 +179,35 @@ impl OriginClient {
     #[must_use]
     pub fn new(mut options: OriginOptions) -> Self {
         let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
+        let timeouts = ArcSwap::from_pointee(options.timeouts);
         let pool = Pool::new(options.timeouts);
         let ourselves = Ourselves::new();
         let budgets = Budgets::new(options.budget);
         let connections = TaskTracker::new();
-        let inner = Inner { options, destinations, ourselves, pool, budgets, connections };
+        let inner = Inner { options, timeouts, destinations, ourselves, pool, budgets, connections };
         Self { inner: Arc::new(inner) }
     }
 
     /// The limits on waiting that do not depend on the scheme.
     #[must_use]
-    pub fn timeouts(&self) -> &Timeouts {
-        &self.inner.options.timeouts.https
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts_of(Scheme::Https)
+    }
+
+    /// Changes the limits on waiting; those of idle connections stay.
+    pub fn set_timeouts(&self, timeouts: PerScheme<Timeouts>) {
+        self.inner.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Changes how many requests an origin is sent at most.
+    pub fn set_budget(&self, budget: Option<Budget>) {
+        self.inner.budgets.set(budget);
+    }
+
+    /// Takes new connections from now on: the old ones were made with a trust that may not hold any
+    /// more. What is under way on them goes on.
+    pub fn forget_connections(&self) {
+        self.inner.pool.clear();
     }
 
     pub(crate) fn retries(&self) -> Retries {
@@ -350,9 +369,10 @@ impl OriginClient {
         if self.inner.connections.is_closed() {
             return Err(ConnectError::Closing);
         }
+        let generation = self.inner.pool.generation();
         let trust = (self.inner.options.trust)(authority);
         let Reached { stream, address, upstream } = self.reach(authority, registry, asked).await?;
-        let wire = secure(stream, authority, &trust, self.timeouts_of(authority.scheme)).await?;
+        let wire = secure(stream, authority, &trust, &self.timeouts_of(authority.scheme)).await?;
         let insecure = trust.insecure && authority.scheme == Scheme::Https;
         let (sender, driver) = http1::Builder::new()
             .max_buf_size(self.read_at_once())
@@ -368,7 +388,7 @@ impl OriginClient {
                 debug!(origin = host_port, "connection ended: {}", cause(&error));
             }
         });
-        let mut connection = Connection::new(sender, address, insecure);
+        let mut connection = Connection::new(sender, address, insecure, generation);
         connection.upstream = upstream;
         Ok(connection)
     }
@@ -380,8 +400,9 @@ impl OriginClient {
         asked: &HeaderMap,
     ) -> Result<Reached, ConnectError> {
         let destinations = self.destinations();
+        let timeouts = self.timeouts_of(authority.scheme);
         let way = Way {
-            timeouts: self.timeouts_of(authority.scheme),
+            timeouts: &timeouts,
             upstream: self.inner.options.upstream.as_ref(),
             destinations: &destinations,
             ourselves: &self.inner.ourselves,
@@ -393,8 +414,8 @@ impl OriginClient {
         reach(authority, way, &trail).await
     }
 
-    fn timeouts_of(&self, scheme: Scheme) -> &Timeouts {
-        self.inner.options.timeouts.of(scheme)
+    fn timeouts_of(&self, scheme: Scheme) -> Timeouts {
+        *self.inner.timeouts.load().of(scheme)
     }
 
     /// Notes whether the origin asks to be left alone.
@@ -470,7 +491,7 @@ impl OriginClient {
 
 impl fmt::Debug for OriginClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OriginClient").field("timeouts", self.timeouts()).finish_non_exhaustive()
+        f.debug_struct("OriginClient").field("timeouts", &self.timeouts()).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use dfget_core::{Authority, Scheme};
@@ -27,6 +28,8 @@ pub(crate) struct Connection {
     pub(crate) used: bool,
     /// Whether the origin's certificate was left unverified.
     pub(crate) insecure: bool,
+    /// How often the pool had been cleared when it was begun.
+    generation: u64,
     since: Instant,
 }
 
@@ -38,13 +41,19 @@ pub(crate) struct Connection {
 pub(crate) struct Pool {
     keep: PerScheme<Timeouts>,
     idle: Mutex<HashMap<Authority, Vec<Connection>>>,
+    generation: AtomicU64,
 }
 
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(sender: SendRequest<Body>, address: Option<IpAddr>, insecure: bool) -> Self {
-        Self { sender, address, upstream: None, used: false, insecure, since: Instant::now() }
+    pub(crate) fn new(
+        sender: SendRequest<Body>,
+        address: Option<IpAddr>,
+        insecure: bool,
+        generation: u64,
+    ) -> Self {
+        Self { sender, address, upstream: None, used: false, insecure, generation, since: Instant::now() }
     }
 
     /// The class of the origin's address; what a proxy resolves counts as the network's.
@@ -57,7 +66,7 @@ impl Connection {
 
 impl Pool {
     pub(crate) fn new(keep: PerScheme<Timeouts>) -> Self {
-        Self { keep, idle: Mutex::default() }
+        Self { keep, idle: Mutex::default(), generation: AtomicU64::default() }
     }
 
     /// Takes an idle connection to an address that is permitted, the most recently used one first.
@@ -81,10 +90,18 @@ impl Pool {
         taken
     }
 
-    /// Keeps a connection for later.
+    /// Goes into every connection that is begun now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Keeps a connection for later, unless all were to be closed since it was begun.
     pub(crate) fn put(&self, authority: &Authority, mut connection: Connection) {
         connection.since = Instant::now();
         let mut idle = self.idle.lock();
+        if connection.generation != self.generation() {
+            return;
+        }
         if !idle.contains_key(authority) {
             // A new authority is the moment to forget the connections of those no longer asked.
             idle.retain(|authority, connections| {
@@ -110,9 +127,11 @@ impl Pool {
             .is_some_and(|all| all.iter().any(|one| alive(one, limit) && one.sender.is_ready()))
     }
 
-    /// Closes every idle connection.
+    /// Closes every idle connection, and those in use when they have become idle.
     pub(crate) fn clear(&self) {
-        self.idle.lock().clear();
+        let mut idle = self.idle.lock();
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        idle.clear();
     }
 }
 

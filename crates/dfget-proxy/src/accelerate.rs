@@ -50,8 +50,8 @@ impl Proxy {
         wishes: Wishes,
         request: &Request<Incoming>,
     ) -> Result<Accelerated, &'static str> {
-        let (options, permissions) = (&self.inner.options, self.inner.access.permissions());
-        Accelerated::read(options, permissions, url, wishes, request)
+        let permissions = self.inner.access.permissions();
+        Accelerated::read(&self.inner.options.load(), permissions, url, wishes, request)
     }
 
     /// Answers a GET that becomes a task: a rule says so, or the client.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use dfget_core::{Authority, ContentRange, Digest};
 use dfget_origin::headers::{content_length, text};
 use dfget_origin::{Answer, Identity, OriginClient, OriginError};
@@ -68,7 +69,7 @@ pub(crate) enum Verdict {
 
 /// The memory of permissions, and the way to get them.
 pub(crate) struct Access {
-    options: AccessOptions,
+    options: ArcSwap<AccessOptions>,
     origin: OriginClient,
     store: Option<Store>,
     metrics: Metrics,
@@ -97,7 +98,7 @@ pub(crate) enum Word {
 impl Access {
     pub(crate) fn new(options: AccessOptions, tasks: &Tasks, secret: &[u8], tracker: TaskTracker) -> Self {
         Self {
-            options,
+            options: ArcSwap::from_pointee(options),
             origin: tasks.origin().clone(),
             store: tasks.store().cloned(),
             metrics: tasks.metrics().clone(),
@@ -107,6 +108,10 @@ impl Access {
             tracker,
             silent: Mutex::default(),
         }
+    }
+
+    pub(crate) fn set_options(&self, options: AccessOptions) {
+        self.options.store(Arc::new(options));
     }
 
     pub(crate) const fn permissions(&self) -> &Permissions {
@@ -120,7 +125,8 @@ impl Access {
         let mut allowed = self.allowed.lock();
         allowed.insert(permission, now);
         if allowed.len().is_multiple_of(PRUNE_EVERY) {
-            allowed.retain(|_, at| now.duration_since(*at) < self.options.ttl);
+            let ttl = self.options.load().ttl;
+            allowed.retain(|_, at| now.duration_since(*at) < ttl);
         }
     }
 
@@ -128,7 +134,7 @@ impl Access {
     pub(crate) fn grant(&self, permission: Permission, authority: &Authority) {
         self.remember(permission);
         self.silent.lock().remove(authority);
-        if let Some(store) = self.store.as_ref().filter(|_| self.options.offline_grace.is_some()) {
+        if let Some(store) = self.store.as_ref().filter(|_| self.options.load().offline_grace.is_some()) {
             let now = SystemTime::now();
             store.grant(permission.0, now);
             store.grant(self.permissions.any_at(authority).0, now);
@@ -139,7 +145,9 @@ impl Access {
     /// the origin has withdrawn the right since.
     pub(crate) fn confirm(&self, permission: Permission, authority: &Authority, accepted: SystemTime) {
         let stands = self.allowed.lock().contains_key(&permission);
-        if let Some(store) = self.store.as_ref().filter(|_| stands && self.options.offline_grace.is_some()) {
+        if let Some(store) =
+            self.store.as_ref().filter(|_| stands && self.options.load().offline_grace.is_some())
+        {
             store.grant(permission.0, accepted);
             store.grant(self.permissions.any_at(authority).0, accepted);
         }
@@ -322,11 +330,13 @@ impl Access {
 
     fn is_remembered(&self, permission: &Permission) -> bool {
         let allowed = self.allowed.lock();
-        allowed.get(permission).is_some_and(|at| at.elapsed() < self.options.ttl)
+        allowed.get(permission).is_some_and(|at| at.elapsed() < self.options.load().ttl)
     }
 
     fn is_granted(&self, permission: &Permission) -> bool {
-        let (Some(store), Some(grace)) = (&self.store, self.options.offline_grace) else { return false };
+        let (Some(store), Some(grace)) = (&self.store, self.options.load().offline_grace) else {
+            return false;
+        };
         // A time in the future means that the clock was set back: nobody knows how old it is.
         let age = |at: SystemTime| SystemTime::now().duration_since(at).ok();
         store.granted(&permission.0).and_then(age).is_some_and(|age| age <= grace)

@@ -72,13 +72,19 @@ impl Admission {
     /// Whether the target may be reached: the first entry that names its host decides.
     #[must_use]
     pub fn admits_target(&self, target: &Authority) -> bool {
+        let decides = self.deciding(target).map(|index| &self.targets[index]);
+        self.targets.is_empty()
+            || decides.is_some_and(|entry| entry.ports.is_empty() || entry.ports.contains(&target.port))
+    }
+
+    /// The first entry that names the target's host.
+    #[must_use]
+    pub fn deciding(&self, target: &Authority) -> Option<usize> {
         let names = |entry: &&AllowedTarget| {
             entry.host.as_ref().is_some_and(|host| host.eq_ignore_ascii_case(&target.host))
                 || entry.regx.as_ref().is_some_and(|regx| regx.is_match(&target.host))
         };
-        let decides = self.targets.iter().find(names);
-        self.targets.is_empty()
-            || decides.is_some_and(|entry| entry.ports.is_empty() || entry.ports.contains(&target.port))
+        self.targets.iter().position(|entry| names(&entry))
     }
 }
 

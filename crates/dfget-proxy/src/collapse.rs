@@ -135,7 +135,7 @@ impl Proxy {
     /// Asks for all who wait.
     async fn lead_question(&self, question: Question) -> Response<ResponseBody> {
         debug!("{}{} is asked for all who wait", question.authority, question.fetch.url.path());
-        let (grace, now) = (self.inner.options.access.offline_grace, Instant::now());
+        let (grace, now) = (self.inner.options.load().access.offline_grace, Instant::now());
         let good = self.inner.answers.good(question.name);
         let Some(good) = good.filter(|kept| grace.is_some_and(|grace| kept.age(now) <= grace)) else {
             return match self.ask(&question, None).await {
@@ -302,7 +302,7 @@ impl Proxy {
             (true, None) => None,
             (false, _) => shared.insert(CONTENT_LENGTH, HeaderValue::from(whole.body().len())),
         };
-        let freshness = self.inner.options.freshness;
+        let freshness = self.inner.options.load().freshness;
         let (repository, digest, fresh) = match &question.asked {
             Asked::Ping if freshness.is_zero() => (String::new(), None, freshness),
             Asked::Ping => (String::new(), None, freshness.max(PING_HOLDS)),

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use dfget_core::{Authority, Rule};
 use dfget_tls::LeafCache;
 use parking_lot::Mutex;
@@ -37,12 +38,18 @@ pub struct Entrance {
     /// refused: the client then judges its certificate itself.
     pub lenient: bool,
     /// What was handed out to the clients.
-    pub tally: Tally,
+    pub tally: Arc<Tally>,
     /// Cancelled when no connection is to be taken any more.
     pub closing: CancellationToken,
     /// Hosts whose clients refused our certificate; told by a lenient entrance alone.
-    pub distrust: Distrust,
+    pub distrust: Arc<Distrust>,
+    /// What has taken its place, for those who have held it since before.
+    pub latest: Arc<Successor>,
 }
+
+/// What has taken the place of an entrance, if something has.
+#[derive(Default)]
+pub struct Successor(ArcSwapOption<Entrance>);
 
 /// Which hosts are hijacked, and who signs for them.
 pub struct Hijack {
@@ -88,6 +95,25 @@ pub(crate) struct Spared;
 // === impl Entrance ===
 
 impl Entrance {
+    /// Puts `next` in its place: requests that come from now on, on old connections too, are
+    /// answered by that. The listener, the counts and the end stay what they are.
+    pub fn replace(&self, next: Self) {
+        let next = Self {
+            lenient: self.lenient,
+            tally: Arc::clone(&self.tally),
+            closing: self.closing.clone(),
+            distrust: Arc::clone(&self.distrust),
+            latest: Arc::clone(&self.latest),
+            ..next
+        };
+        self.latest.0.store(Some(Arc::new(next)));
+    }
+
+    /// What holds now: the entrance itself, or what has taken its place.
+    pub(crate) fn current(self: &Arc<Self>) -> Arc<Self> {
+        self.latest.0.load_full().unwrap_or_else(|| Arc::clone(self))
+    }
+
     /// A client broke the handshake off. One that does not know our authority never will, so its
     /// host is tunnelled from now on where that is allowed.
     pub(crate) fn handshake_refused(&self, target: &Authority, error: &std::io::Error, lenient: bool) {
@@ -101,6 +127,13 @@ impl Entrance {
                  (SSL_CERT_FILE)?"
             );
         }
+    }
+}
+
+impl fmt::Debug for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Itself is within.
+        f.debug_tuple("Successor").field(&self.0.load().is_some()).finish()
     }
 }
 
@@ -131,8 +164,8 @@ impl Hijack {
     /// Hijacks the hosts in whose `host:port` one of the patterns is found (`hosts[].regx`), and with
     /// `token_hosts` those too that these name in their challenges.
     #[must_use]
-    pub fn matching(hosts: Vec<Regex>, leaves: LeafCache, token_hosts: bool) -> Self {
-        let leaves = Arc::new(leaves);
+    pub fn matching(hosts: Vec<Regex>, leaves: impl Into<Arc<LeafCache>>, token_hosts: bool) -> Self {
+        let leaves = leaves.into();
         let for_tokens = token_hosts.then(|| Arc::clone(&leaves));
         let hijack = Self::new(move |authority| {
             let name = authority.host_port();

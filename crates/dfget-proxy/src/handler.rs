@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use dfget_core::{Authority, Decision, UrlFilter, decide};
 use dfget_origin::{Arrival, ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
@@ -71,7 +72,7 @@ pub struct Proxy {
 }
 
 pub(crate) struct Inner {
-    pub(crate) options: ProxyOptions,
+    pub(crate) options: ArcSwap<ProxyOptions>,
     pub(crate) tasks: Tasks,
     pub(crate) slots: Slots,
     pub(crate) access: Arc<Access>,
@@ -101,7 +102,7 @@ impl Proxy {
             realms: options.realms.clone(),
             answers: Answers::default(),
             collapsing: Turns::default(),
-            options,
+            options: ArcSwap::from_pointee(options),
             slots,
             tasks,
             access,
@@ -115,13 +116,19 @@ impl Proxy {
         Self { inner: Arc::new(inner) }
     }
 
-    pub(crate) fn origin(&self) -> &OriginClient {
-        self.inner.tasks.origin()
+    /// Changes what the proxy is to do, for requests that come from now on. The secret stays the
+    /// first one. Origins are verified anew: they may be trusted by other roots now.
+    pub fn set_options(&self, options: ProxyOptions) {
+        self.inner.access.set_options(options.access);
+        self.inner.slots.set_most(options.max_concurrency);
+        self.inner.options.store(Arc::new(options));
+        self.inner.verified.lock().clear();
+        self.inner.unverified.lock().clear();
+        self.inner.said.lock().clear();
     }
 
-    /// Changes `maxConcurrency`, for requests that come from now on; `None` = without bound.
-    pub fn set_max_concurrency(&self, most: Option<usize>) {
-        self.inner.slots.set_most(most);
+    pub(crate) fn origin(&self) -> &OriginClient {
+        self.inner.tasks.origin()
     }
 
     /// Whether this has not been said yet; it has from now on.
@@ -144,8 +151,9 @@ impl Proxy {
         arrival: Arrival,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let entrance = &entrance.current();
         let running = self.metrics().request(request.method().as_str());
-        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
+        let dump = self.inner.options.load().dump_headers.then(|| Dump::request(&request));
         let connect = request.method() == Method::CONNECT;
         let mut response = if self.origin().is_own_request(arrival, request.headers()) {
             self.say_loop(&request);
@@ -215,8 +223,9 @@ impl Proxy {
         authority: &Authority,
         request: Request<Incoming>,
     ) -> Response<ResponseBody> {
+        let entrance = &entrance.current();
         let running = self.metrics().request(request.method().as_str());
-        let dump = self.inner.options.dump_headers.then(|| Dump::request(&request));
+        let dump = self.inner.options.load().dump_headers.then(|| Dump::request(&request));
         let response = self.dispatch_hijacked(entrance, authority, request).await;
         dump.inspect(|dump| dump.answer(&response));
         counted(response, running, self.metrics(), entrance)
@@ -237,6 +246,10 @@ impl Proxy {
         if named.is_some_and(|named| named.as_ref() != Ok(authority)) {
             let message = format!("this connection is to {authority} alone; open another for another host");
             return respond::text(StatusCode::MISDIRECTED_REQUEST, &message);
+        }
+        // Asked when the connection began; a reload may have changed the answer.
+        if !entrance.admission.admits_target(authority) {
+            return respond::target_refused(authority);
         }
         let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let server_wide = target == "*" && request.method() == Method::OPTIONS;
@@ -340,6 +353,6 @@ fn refused_rewriting(entrance: &Entrance, url: &Url, decision: &Decision) -> Opt
 
 impl std::fmt::Debug for Proxy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Proxy").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("Proxy").field("options", &self.inner.options.load()).finish_non_exhaustive()
     }
 }

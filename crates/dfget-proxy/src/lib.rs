@@ -20,6 +20,7 @@ mod entrance;
 mod forward;
 mod guard;
 mod handler;
+mod identify;
 mod listener;
 mod message;
 mod mirror;
@@ -36,7 +37,8 @@ mod wishes;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
-pub use entrance::{Distrust, Entrance, Hijack, Tallied, Tally};
+pub use entrance::{Distrust, Entrance, Hijack, Successor, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};
+pub use identify::{Identified, identify};
 pub use mirror::{Mirror, MirrorTasks, Mirrors};
 pub use realms::Realms;

@@ -95,7 +95,9 @@ impl Proxy {
     /// Serves a connection of the listener, over TLS if that is asked for there.
     async fn accept_client(&self, entrance: &Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
         let arrival = Arrival::of(&stream, peer);
-        let Some(config) = &entrance.tls else { return self.serve_client(entrance, arrival, stream).await };
+        let Some(config) = &entrance.current().tls else {
+            return self.serve_client(entrance, arrival, stream).await;
+        };
         let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
         let accepted = tokio::select! {
             accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,

@@ -76,6 +76,7 @@ impl Proxy {
     }
 
     async fn serve_named(&self, entrance: &Arc<Entrance>, stream: TcpStream, came: Came) {
+        let entrance = &entrance.current();
         keep_alive(&stream);
         let recorded = Recorded { stream, read: Some(Vec::new()) };
         // rustls bounds the length of a hello, and sends the alert where it is none.

@@ -98,6 +98,30 @@ impl Index {
         }
     }
 
+    /// The rows of these names in the index at `path`, which nobody else has open; nothing is written.
+    ///
+    /// # Errors
+    /// It cannot be read as it is.
+    pub(crate) fn look(path: &Path, keys: &[EntryKey]) -> Result<Vec<Option<EntryRow>>, StoreError> {
+        let looked = guarded(|| {
+            let database = Database::builder().set_cache_size(CACHE_BYTES).open_read_only(path)?;
+            let mut found = vec![None; keys.len()];
+            for item in database.begin_read()?.open_table(ENTRIES)?.iter()? {
+                let (id, value) = item?;
+                let (key, meta, total, complete, created, accessed) = value.value();
+                if let Some(at) = keys.iter().position(|wanted| wanted.as_str() == key) {
+                    let (id, key, meta) = (FileId(id.value()), EntryKey::from(key), meta.into());
+                    found[at] = Some(EntryRow { id, key, meta, total, complete, created, accessed });
+                }
+            }
+            Ok(found)
+        });
+        looked.map_err(|failure| match failure {
+            Failure::Index(error) => failed(path, error),
+            Failure::Newer(found) => StoreError::Newer { path: path.to_owned(), found, known: SCHEMA },
+        })
+    }
+
     /// Writes `batch`, all or nothing, and waits until it is durable.
     ///
     /// # Errors

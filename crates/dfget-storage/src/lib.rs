@@ -32,6 +32,7 @@ mod home;
 mod index;
 mod key;
 mod open;
+mod peek;
 mod queue;
 mod send;
 mod shared;
@@ -48,6 +49,7 @@ pub use self::{
     home::{OpenWarning, network_file_system},
     key::EntryKey,
     open::{OpenReport, Rebuilt},
+    peek::{PeekError, Peeked, peek},
     send::FilePart,
     space::Evicted,
     store::{Options, Store, SweepReport, Usage},

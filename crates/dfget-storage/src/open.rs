@@ -79,7 +79,7 @@ pub(crate) fn open(options: Options, now: SystemTime) -> Result<(Arc<Shared>, Op
         queue: Queue::default(),
         entries: Mutex::default(),
         grants: Mutex::new(loaded.grants),
-        limits: Limits { quota_bytes, disk_percent, expire },
+        limits: Mutex::new(Limits { quota_bytes, disk_percent, expire }),
         secret: loaded.secret,
         eviction: Mutex::default(),
         commit_turn: Mutex::default(),

@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     pub(crate) entries: Mutex<HashMap<EntryKey, Arc<Entry>>>,
     pub(crate) grants: Mutex<HashMap<[u8; 32], u64>>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: Mutex<Limits>,
     pub(crate) secret: [u8; 32],
     /// One eviction at a time, and what the last ones saw.
     pub(crate) eviction: Mutex<Peak>,

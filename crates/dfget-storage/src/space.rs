@@ -36,7 +36,7 @@ impl Shared {
         let freeing = self.files.freeing_bytes();
         let disk = disk.map(|disk| Disk { free: disk.free.saturating_add(freeing), ..disk });
         let (names, candidates) = self.candidates();
-        let plan = evict::sweep_plan(&candidates, self.limits, disk, &mut peak, now);
+        let plan = evict::sweep_plan(&candidates, *self.limits.lock(), disk, &mut peak, now);
         self.evict(&names, &candidates, plan)
     }
 
@@ -71,7 +71,7 @@ impl Shared {
     /// # Errors
     /// [`StoreError::TooLarge`]
     pub(crate) fn check_room(&self, total: u64, now: u64, free: Option<u64>) -> Result<(), StoreError> {
-        let quota = self.limits.quota_bytes.unwrap_or(u64::MAX);
+        let quota = self.limits.lock().quota_bytes.unwrap_or(u64::MAX);
         if total > quota {
             return Err(StoreError::TooLarge { total, room: quota });
         }

@@ -14,6 +14,7 @@ use crate::{
     commit,
     entry::Entry,
     error::StoreError,
+    evict::Limits,
     home,
     index::EntryRow,
     key::EntryKey,
@@ -244,10 +245,16 @@ impl Store {
         self.shared().remove(entry);
     }
 
+    /// Changes what the store may take, from the next sweep on; its directory stays.
+    pub fn set_limits(&self, options: &Options) {
+        let Options { quota_bytes, disk_percent, expire, .. } = *options;
+        *self.shared().limits.lock() = Limits { quota_bytes, disk_percent, expire };
+    }
+
     /// Evicts what is expired or too much: see [`Options`]. To be called every minute or so.
     pub fn sweep(&self, now: SystemTime) -> SweepReport {
         let shared = self.shared();
-        let limits = shared.limits;
+        let limits = *shared.limits.lock();
         let disk = limits.disk_percent.and_then(|_| match home::disk(&shared.dir) {
             Ok(disk) => Some(disk),
             Err(error) => {

@@ -35,7 +35,7 @@ pub use error::{ContentError, Mismatch};
 pub use lead::{Begun, Lead};
 pub use meta::TaskMeta;
 pub use reader::{Part, Reader};
-pub use request::TaskRequest;
+pub use request::{TaskRequest, entry_names};
 pub use split::SplitOptions;
 pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};

@@ -43,6 +43,13 @@ pub(crate) struct RunKey {
     pub(crate) authority: Authority,
 }
 
+/// The names of a content in the store: whole and verified, and as it is fetched from `authority`.
+#[must_use]
+pub fn entry_names(key: &ContentKey, authority: &Authority) -> [EntryKey; 2] {
+    let run = RunKey { key: key.clone(), authority: authority.clone() };
+    [final_key(key), partial_key(&run)]
+}
+
 /// The key of a verified content.
 pub(crate) fn final_key(key: &ContentKey) -> EntryKey {
     EntryKey::new(key.as_str())

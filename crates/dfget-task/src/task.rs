@@ -331,7 +331,7 @@ impl Task {
     pub(crate) fn reserve_in(&self, state: &mut State, stream: &ContentStream) -> u64 {
         let range = stream.position()..stream.end().unwrap_or(u64::MAX);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        if self.tasks.inner.options.finish_abandoned {
+        if self.tasks.options().finish_abandoned {
             merge(&mut state.kept, range.clone());
         }
         state.flying.insert(id, Flight::over(range));
@@ -390,7 +390,7 @@ impl Task {
     /// Lets several ranges be fetched at once where `stream`, the only one under way, shows that
     /// this is worth it.
     pub(crate) fn split_if_slow(self: &Arc<Self>, id: u64, stream: &ContentStream) {
-        let options = self.tasks.inner.options.split;
+        let options = self.tasks.options().split;
         let streams: Vec<_> = {
             let mut state = self.state.lock();
             let free = !stream.is_limited();
@@ -441,7 +441,7 @@ impl Task {
         let situation = Situation {
             wanted: &wanted,
             flying: &flying,
-            most: if state.split == Split::Failed { 1 } else { self.tasks.inner.options.most_fetches },
+            most: if state.split == Split::Failed { 1 } else { self.tasks.options().most_fetches },
             whole_only: state.whole_only,
         };
         fetches(&situation, |range| state.entry.gaps(range))
@@ -451,7 +451,7 @@ impl Task {
     pub(crate) fn leave(self: &Arc<Self>, id: u64) {
         {
             let mut state = self.state.lock();
-            let wanted = state.wanted.remove(&id).filter(|_| self.tasks.inner.options.finish_abandoned);
+            let wanted = state.wanted.remove(&id).filter(|_| self.tasks.options().finish_abandoned);
             if let Some(wanted) = wanted
                 && !state.entry.gaps(wanted.clone()).is_empty()
             {
@@ -477,7 +477,7 @@ impl Task {
         {
             let state = self.state.lock();
             let alone = state.wanted.is_empty() && state.seats == 0 && state.outcome.is_none();
-            if alone && !self.tasks.inner.options.finish_abandoned {
+            if alone && !self.tasks.options().finish_abandoned {
                 // What is under way sees it and ends the task; if nothing is, that is done below.
                 self.cancel.cancel();
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dfget_core::{Authority, ContentKey};
 use dfget_origin::OriginClient;
 use dfget_storage::Store;
@@ -43,7 +44,7 @@ pub struct Tasks {
 pub(crate) struct Inner {
     pub(crate) store: Option<Store>,
     pub(crate) origin: OriginClient,
-    pub(crate) options: TaskOptions,
+    options: ArcSwap<TaskOptions>,
     pub(crate) metrics: Metrics,
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
@@ -84,7 +85,7 @@ impl Tasks {
         let inner = Inner {
             store,
             origin,
-            options,
+            options: ArcSwap::from_pointee(options),
             metrics,
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -101,13 +102,24 @@ impl Tasks {
 
     /// Whether a request for a part of a content starts the download of the whole.
     pub(crate) fn prefetches(&self, request: &TaskRequest) -> bool {
-        request.prefetch.unwrap_or(self.inner.options.prefetch)
+        request.prefetch.unwrap_or(self.options().prefetch)
     }
 
     /// Where things are counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    /// How downloads are done now.
+    #[must_use]
+    pub fn options(&self) -> TaskOptions {
+        **self.inner.options.load()
+    }
+
+    /// Changes how downloads are done; running ones look at it too where they decide something.
+    pub fn set_options(&self, options: TaskOptions) {
+        self.inner.options.store(Arc::new(options));
     }
 
     /// The store, if there is one.
@@ -203,14 +215,14 @@ impl Tasks {
     /// The content of a request, if it is whole in the store; waits for nothing.
     #[must_use]
     pub fn stored(&self, request: &TaskRequest) -> Option<Stored> {
-        let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
+        let store = self.inner.store.as_ref().filter(|_| self.options().reuse)?;
         let entry = store.get(&final_key(&request.key)).filter(|entry| entry.is_complete())?;
         Stored::new(self.clone(), entry)
     }
 
     /// A download that an earlier run of the daemon, or an earlier client, left unfinished.
     fn resumed(&self, key: &RunKey, request: &TaskRequest) -> Option<Arc<Task>> {
-        let store = self.inner.store.as_ref().filter(|_| self.inner.options.reuse)?;
+        let store = self.inner.store.as_ref().filter(|_| self.options().reuse)?;
         let entry = store.get(&partial_key(key)).filter(|entry| entry.total().is_some())?;
         let meta = TaskMeta::from_bytes(&entry.meta())?;
         Some(Task::new(self.clone(), key.clone(), request, entry, meta))

@@ -10,7 +10,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use jiff::Zoned;
@@ -103,8 +104,10 @@ pub fn init(options: &LogOptions) -> Result<Logging, LogError> {
         Output::Console(console) => Some(console.clone()),
         Output::File(_) => None,
     };
-    tracing::subscriber::set_global_default(subscriber(output, options.verbose))
+    let verbose = Arc::new(AtomicBool::new(options.verbose));
+    tracing::subscriber::set_global_default(subscriber(output, Arc::clone(&verbose)))
         .map_err(|_| LogError::AlreadyStarted)?;
+    let _ = VERBOSE.set(verbose);
     Ok(Logging { console })
 }
 
@@ -118,15 +121,29 @@ impl Logging {
     }
 }
 
+/// Whether `debug` events are logged, from now on; without [`init`] nothing is.
+pub fn set_verbose(verbose: bool) {
+    if let Some(level) = VERBOSE.get() {
+        level.store(verbose, Ordering::Relaxed);
+        // Each place in the code that logs remembers whether anybody listens.
+        tracing_core::callsite::rebuild_interest_cache();
+    }
+}
+
+/// Whether `debug` events are logged.
+#[must_use]
+pub fn is_verbose() -> bool {
+    VERBOSE.get().is_some_and(|level| level.load(Ordering::Relaxed))
+}
+
 /// How many lines could not be written since the process began.
 pub fn write_failures() -> u64 {
     WRITE_FAILURES.load(Ordering::Relaxed)
 }
 
 /// What [`init`] installs, for a test to use in one thread.
-fn subscriber(output: Output, verbose: bool) -> impl Subscriber + Send + Sync + use<> {
-    let own_level = if verbose { Level::DEBUG } else { Level::INFO };
-    Registry::default().with(LogLayer { own_level, output: Mutex::new(output) })
+fn subscriber(output: Output, verbose: Arc<AtomicBool>) -> impl Subscriber + Send + Sync + use<> {
+    Registry::default().with(LogLayer { verbose, output: Mutex::new(output) })
 }
 
 fn open(directory: &Path, rotation: &Rotation) -> Result<LogFile, LogError> {
@@ -154,14 +171,16 @@ impl Output {
 
 /// Turns events into lines.
 struct LogLayer {
-    own_level: Level,
+    /// Also the `debug` events of dfget's own crates.
+    verbose: Arc<AtomicBool>,
     output: Mutex<Output>,
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn enabled(&self, metadata: &Metadata<'_>, _context: Context<'_, S>) -> bool {
         let own = metadata.target().starts_with("dfget");
-        *metadata.level() <= if own { self.own_level } else { Level::WARN }
+        let own_level = if self.verbose.load(Ordering::Relaxed) { Level::DEBUG } else { Level::INFO };
+        *metadata.level() <= if own { own_level } else { Level::WARN }
     }
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
@@ -184,6 +203,9 @@ fn count_failure() {
     WRITE_FAILURES.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The level of the process's log.
+static VERBOSE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
 static WRITE_FAILURES: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
@@ -201,7 +223,8 @@ mod tests {
         let directory = TempDir::new().expect("a directory");
         let options =
             LogOptions { dir: Some(directory.path().join("daemon")), verbose, ..LogOptions::default() };
-        let subscriber = subscriber(Output::of(&options).expect("an output"), options.verbose);
+        let subscriber =
+            subscriber(Output::of(&options).expect("an output"), Arc::new(AtomicBool::new(options.verbose)));
         tracing::subscriber::with_default(subscriber, || {
             log();
             // Read before logging ends: a line must be there when the event is over.
@@ -320,8 +343,10 @@ mod tests {
     fn lines_of_many_threads_stay_whole() {
         let directory = TempDir::new().expect("a directory");
         let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
-        let dispatch =
-            tracing::Dispatch::new(subscriber(Output::of(&options).expect("an output"), options.verbose));
+        let dispatch = tracing::Dispatch::new(subscriber(
+            Output::of(&options).expect("an output"),
+            Arc::new(AtomicBool::new(options.verbose)),
+        ));
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let dispatch = dispatch.clone();
@@ -343,7 +368,8 @@ mod tests {
         let directory = TempDir::new().expect("a directory");
         std::os::unix::fs::symlink("/dev/full", directory.path().join("core.log")).expect("a link");
         let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
-        let subscriber = subscriber(Output::of(&options).expect("an output"), options.verbose);
+        let subscriber =
+            subscriber(Output::of(&options).expect("an output"), Arc::new(AtomicBool::new(options.verbose)));
         let before = write_failures();
         tracing::subscriber::with_default(subscriber, || info!("lost"));
         assert_eq!(write_failures(), before + 1);

@@ -33,6 +33,9 @@ pub(crate) enum Command {
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+
+    /// Say what would become of a URL or an image, and why
+    Explain(ExplainArguments),
 }
 
 /// Flags of `dfget daemon`; they override the file.
@@ -90,6 +93,58 @@ pub(crate) struct RunArguments {
 pub(crate) enum ConfigCommand {
     /// Say all that is wrong or odd with a configuration, without starting
     Check(CheckArguments),
+
+    /// Print the configuration in effect, and where each value is from
+    Show(ShowArguments),
+
+    /// Print every key there is, with its meaning and default (Markdown)
+    Reference,
+}
+
+/// Flags of `dfget config show`.
+#[derive(Args, Debug)]
+#[command(after_help = SHOW_EXAMPLES)]
+pub(crate) struct ShowArguments {
+    /// The file to look at [default: the one the daemon would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// As `dfget daemon --console` would have it
+    #[arg(long)]
+    pub(crate) console: bool,
+
+    /// As `dfget daemon --verbose` would have it
+    #[arg(long)]
+    pub(crate) verbose: bool,
+
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+}
+
+/// Flags of `dfget explain`.
+#[derive(Args, Debug)]
+#[command(after_help = EXPLAIN_EXAMPLES)]
+pub(crate) struct ExplainArguments {
+    /// A URL (https://…) or an image (oras://…, docker://…, library://…, HOST/…)
+    #[arg(value_name = "URL|IMAGE")]
+    pub(crate) reference: String,
+
+    /// The configuration file [default: the one the daemon would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How it is asked for
+    #[arg(long, default_value = "GET")]
+    pub(crate) method: String,
+
+    /// A header that the client sends; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// Flags of `dfget config check`.
@@ -121,6 +176,9 @@ Examples:
   dfget ca show                       look at the authority clients must trust
   dfget config check                  look at the file the daemon would read
   dfget config check my.yaml          look at this one
+  dfget config show                   print all of it, defaults too
+  dfget explain oras://registry.example.org/project/image:1
+                                      say whether it is cached, and why not
 
 Configuration: --config FILE, else $DFGET_CONFIG, else
 /etc/dragonfly/dfget.yaml, else ~/.config/dragonfly/dfget.yaml.";
@@ -158,3 +216,26 @@ Examples:
   dfget config check my.yaml --output json
 
 Exit status: 0 it can be used, 78 it cannot, 2 wrong command line.";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  dfget config show
+  dfget config show --config my.yaml --output json
+
+What is printed is a configuration file itself and means the same; secrets
+are left out of it.
+
+Exit status: 0 printed, 78 the configuration cannot be used, 2 wrong command
+line.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  dfget explain oras://registry.example.org/project/image:1
+  dfget explain https://files.example.org/x.sif --method HEAD
+  HTTPS_PROXY=127.0.0.1:65001 dfget explain docker://alpine --output json
+
+It looks at the proxy variables of its environment as a client would. No
+registry is asked anything.
+
+Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
+cannot be used, 2 wrong command line.";

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> Exit
 impl Findings {
     fn of(result: Result<Loaded, ConfigErrors>) -> Self {
         match result {
-            Ok(Loaded { config, warnings, source }) => {
+            Ok(Loaded { config, warnings, source, .. }) => {
                 Self { diagnostics: warnings, source: Some(source), proxy: Some(config.proxy) }
             }
             Err(failed) => {

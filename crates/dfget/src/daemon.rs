@@ -3,13 +3,22 @@
 use std::process::ExitCode;
 
 use dfget_config::{ConfigErrors, Environment, LoadOptions, load};
+use dfget_daemon::ConfigOrigin;
 
 use crate::{arguments::DaemonArguments, message};
 
 /// Loads the configuration, says what is to be said about it, and runs the daemon to its end.
 pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> ExitCode {
     let DaemonArguments { config, console, verbose } = arguments;
-    let loaded = match load(&LoadOptions { config, console, verbose }, environment) {
+    let options = LoadOptions { config, console, verbose };
+    let origin = match ConfigOrigin::new(options.clone(), environment.clone()) {
+        Ok(origin) => origin,
+        Err(error) => {
+            message::error(format_args!("signals cannot be handled: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let loaded = match load(&options, environment) {
         Ok(loaded) => loaded,
         Err(failed) => {
             message::diagnostics(failed.errors.iter().chain(&failed.warnings));
@@ -17,7 +26,7 @@ pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> Exit
         }
     };
     message::diagnostics(&loaded.warnings);
-    match dfget_daemon::run(loaded, &|line| message::note(line)) {
+    match dfget_daemon::run(loaded, origin, &|line| message::note(line)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             message::error(&error);

@@ -1,16 +1,19 @@
 //! The `dfget` command.
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
-//! other crates. Exit statuses: 0 done, 1 failed, 2 a wrong command line, 77 not allowed
+//! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
+//! answer is no), 2 a wrong command line, 77 not allowed
 //! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
 
 mod arguments;
 mod ca;
 mod check;
 mod daemon;
+mod explain;
 mod leased;
 mod message;
 mod run;
+mod show;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -35,5 +38,8 @@ fn main() -> ExitCode {
         Command::LeasedDaemon => leased::run(),
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
+        Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
+        Command::Config(ConfigCommand::Reference) => show::reference(),
+        Command::Explain(arguments) => explain::run(arguments, &environment),
     }
 }

@@ -40,9 +40,9 @@ fn signals_that_do_not_mean_the_end_are_answered_in_the_log() {
     let mut stage = Stage::new(DFGET);
     let url = stage.registry.put(IMAGE, &Blob::random(1000, 3));
     stage.daemon.send(Signal::HUP);
-    stage.daemon.wait_for_log("SIGHUP: reloading is not supported yet; restart");
+    stage.daemon.wait_for_log("SIGHUP: config file ");
     stage.daemon.send(Signal::USR1);
-    stage.daemon.wait_for_log("SIGUSR1: the log level cannot be changed while running; restart");
+    stage.daemon.wait_for_log("SIGUSR1: the log level is debug now");
     assert_eq!(stage.get(&url).status, 200);
     assert!(stage.daemon.stop().success());
 }

@@ -52,6 +52,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         log_files: node::log_files(section, report),
         data_dir_mode: node::data_dir_mode(section, defaults.data_dir_mode, report),
         prefer_ipv6: section.section(report, "network").boolean(report, "enableIPv6", defaults.prefer_ipv6),
+        reload_interval: reload(&section.section(report, "reload"), defaults.reload_interval, report),
         storage: storage(&section.section(report, "storage"), report),
         health: health(&section.section(report, "health"), report),
         download: download(&section.section(report, "download"), report),
@@ -65,6 +66,17 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         field.bad_value(context.report, expected, "the clean-up cannot run without a pause");
     }
     config
+}
+
+fn reload(section: &Section<'_>, default: Option<Duration>, report: &mut Report) -> Option<Duration> {
+    let interval = section.bound(report, "interval", default);
+    if let (Some(field), Some(pause)) = (section.get("interval"), interval)
+        && pause < Duration::from_secs(1)
+    {
+        let expected = Expected { what: "a duration from 1s, or 0 for never", example: "1m" };
+        field.bad_value(report, expected, "a file is looked at once in a second at most");
+    }
+    interval
 }
 
 fn metrics(section: &Section<'_>, report: &mut Report) -> Option<Listen> {

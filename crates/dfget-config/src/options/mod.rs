@@ -193,14 +193,7 @@ pub(crate) const TOP: &[Opt] = &[
     cluster::OBJECT_STORAGE,
     cluster::SECURITY,
     cluster::ANNOUNCER,
-    Opt::later(
-        "reload",
-        Kind::Section(&[Opt::part("interval", Kind::Duration, "pause between two looks at the file")
-            .harmless(&["0", "0s"])]),
-        "reading a changed file while running",
-        "a changed file is read at the next start",
-    )
-    .remedy("restart the daemon after a change of the file"),
+    Opt::full("reload", Kind::Section(RELOAD), "", "reading a changed file while running"),
     Opt::full(
         "network",
         Kind::Section(&[Opt::full(
@@ -326,6 +319,13 @@ const MANIFESTS: &[Opt] = &[Opt::full(
     Kind::Duration,
     "10s",
     "how long a tag's manifest is given to the same credential without asking; 0 = asked each time",
+)];
+
+const RELOAD: &[Opt] = &[Opt::full(
+    "interval",
+    Kind::Duration,
+    "1m",
+    "pause between two looks at the file, at least 1s; 0 = only when told by SIGHUP",
 )];
 
 /// In every `tcpListen`.

@@ -8,6 +8,7 @@ mod every_key;
 mod hostile;
 mod mirror;
 mod page;
+mod settings;
 mod values;
 mod warnings;
 

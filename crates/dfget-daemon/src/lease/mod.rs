@@ -6,6 +6,7 @@
 //! left over.
 
 mod challenge;
+mod look;
 mod serve;
 mod signers;
 

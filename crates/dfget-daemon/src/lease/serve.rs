@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::signers::{Opened, Signers};
+use super::look;
+use super::signers::{Configured, Opened, Signers};
 
 /// How long somebody who connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +86,13 @@ impl Leases {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Gives new leases by another configuration; those there are go on as they began.
+    pub(crate) fn reconfigure(&self, configured: Configured) {
+        if let Signers::Configured(current) = &self.inner.signers {
+            current.store(Arc::new(configured));
         }
     }
 
@@ -182,6 +190,12 @@ impl Held {
         let first = tokio::time::timeout(PATIENCE, dfget_lease::next(&stream, &mut inbox)).await;
         let (request, descriptors) = match first {
             Ok(Ok(Some((ToDaemon::Lease(request), descriptors)))) => (request, descriptors),
+            Ok(Ok(Some((ToDaemon::Look(wanted), _)))) => {
+                let Inner { proxy, store, .. } = &*self.0.inner;
+                let answer = look::answer(&wanted, Peer::of(&stream).ok(), proxy.store(), store);
+                let _ = dfget_lease::send(&stream, &answer, &[]);
+                return;
+            }
             // Somebody looked whether anybody is here.
             Ok(Ok(None)) => return,
             _ => {
@@ -243,7 +257,7 @@ async fn hold(stream: &UnixStream, inbox: &mut Inbox, entrance: &Entrance) {
                     break;
                 }
             }
-            Ok(Some((ToDaemon::Lease(_), _)) | None) | Err(_) => break,
+            Ok(Some((ToDaemon::Lease(_) | ToDaemon::Look(_), _)) | None) | Err(_) => break,
         }
     }
     // Whoever held the lease is gone without a word, but its command may still pull.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use dfget_core::{Authority, Rule, Scheme};
 use dfget_lease::LeaseRequest;
 use dfget_origin::OriginClient;
@@ -33,7 +34,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) enum Signers {
     /// The configuration's authority, for the configuration's hosts.
-    Configured(Configured),
+    Configured(ArcSwap<Configured>),
     /// Authorities of our own, one for each host.
     Own(Own),
 }
@@ -76,7 +77,7 @@ impl Signers {
     /// Why it gets nothing, for its user.
     pub(crate) async fn open(&self, request: &LeaseRequest, origin: &OriginClient) -> Result<Opened, String> {
         match self {
-            Self::Configured(configured) => configured.open(request),
+            Self::Configured(configured) => configured.load().open(request),
             Self::Own(own) if request.all_hosts => own.open_all(request),
             Self::Own(own) => own.open(request, origin).await,
         }
