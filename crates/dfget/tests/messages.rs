@@ -457,6 +457,27 @@ fn trailer_fields_of_an_answer_go_on_to_who_takes_them() {
 }
 
 #[test]
+fn trailer_fields_of_a_content_disturb_nothing() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(100_000, 1);
+    let mut answer =
+        b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n186a0\r\n".to_vec();
+    answer.extend_from_slice(&blob.bytes);
+    answer.extend_from_slice(b"\r\n0\r\nX-Sum: 17\r\n\r\n");
+    let bytes = blob.bytes.clone();
+    let origin = Origin::https(&stage.ca, move |request| match request.method.as_str() {
+        "HEAD" => Answer::new(200).body(bytes.clone()).into(),
+        _ => Reply::Raw(answer.clone()),
+    });
+    let url = origin.url(&format!("/v2/{IMAGE}/blobs/{}", blob.digest));
+    for turn in ["cold", "warm"] {
+        let response = stage.fetch(&Request::get(&url).header("TE", "trailers").header("Connection", "te"));
+        assert!(response.is_complete() && response.body == blob.bytes[..], "{turn}");
+    }
+    assert_eq!(origin.asked("GET", &blob.digest).len(), 1);
+}
+
+#[test]
 fn options_and_trace_end_where_max_forwards_says() {
     let stage = Stage::new(DFGET);
     let origin = Origin::https(&stage.ca, |request| {
