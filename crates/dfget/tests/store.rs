@@ -97,6 +97,26 @@ fn many_rotten_places_at_once_cost_no_pull() {
 }
 
 #[test]
+fn rotten_places_in_several_ranges_are_fetched_again() {
+    let stage = Stage::new(DFGET);
+    let blob = Blob::random(9 * MIB, 12);
+    let url = stage.registry.put(IMAGE, &blob);
+    assert!(stage.get(&url).body == blob.bytes[..]);
+    for place in [10, 8 * MIB] {
+        flip_stored_byte(&stage.daemon.data_dir(), &blob, place);
+    }
+    let before = stage.registry.downloads(&blob.digest);
+    let response = stage.fetch(&Request::get(&url).range("bytes=0-999,4000000-4000999,8388600-8389599"));
+    assert_eq!(response.status, 206);
+    assert!(response.is_complete(), "{:?}", response.end);
+    for start in [0, 4_000_000, 8_388_600] {
+        let part = &blob.bytes[start..start + 1000];
+        assert!(response.body.windows(1000).any(|window| window == part), "the part at {start}");
+    }
+    assert!(stage.registry.downloads(&blob.digest) > before);
+}
+
+#[test]
 fn the_store_is_for_its_owner_only() {
     let stage = Stage::new(DFGET);
     let url = stage.registry.put(IMAGE, &Blob::random(MIB, 9));

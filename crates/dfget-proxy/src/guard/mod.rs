@@ -12,17 +12,22 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use crate::body::ResponseBody;
 use crate::message::Fault;
 use crate::respond;
 
 use scan::{Scanned, Scanner};
+
+/// How long a client may go on sending that was answered already.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The method that stands for a request which was refused. A client that uses it itself is no worse off than with any
 /// other method that nobody knows.
@@ -46,6 +51,8 @@ pub(crate) struct Guarded<S> {
     ready: Vec<u8>,
     ended: End,
     refusals: Refusals,
+    /// Set once this side has ended the connection before the client has sent all.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 /// How the reading ends.
@@ -78,7 +85,8 @@ impl Refusals {
 impl<S> Guarded<S> {
     pub(crate) fn new(stream: S, refusals: Refusals) -> Self {
         let scanner = Scanner::new();
-        Self { stream, scanner, held: Vec::new(), ready: Vec::new(), ended: End::NotYet, refusals }
+        let (held, ready, ended, lingering) = (Vec::new(), Vec::new(), End::NotYet, None);
+        Self { stream, scanner, held, ready, ended, refusals, lingering }
     }
 
     /// Looks at what has come behind the first `before` bytes of `buf`, and leaves in it what may go on.
@@ -171,7 +179,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
@@ -192,7 +200,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
+    /// Ends this side. A client that is still sending is listened to for a moment: what comes for a
+    /// closed socket is answered by a reset, which can take the answer away that says why.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if this.ended == End::NotYet && this.scanner.is_between_requests() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let limit = this.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        let mut scratch = [0; 4096];
+        while limit.as_mut().poll(cx).is_pending() {
+            let mut buf = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

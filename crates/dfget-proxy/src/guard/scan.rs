@@ -68,6 +68,11 @@ impl Scanner {
         Self(State::Head { seen: 0 })
     }
 
+    /// Whether no request is under way.
+    pub(super) const fn is_between_requests(&self) -> bool {
+        matches!(self.0, State::Head { seen: 0 } | State::Tunnel)
+    }
+
     /// Whether nothing more has to be looked at.
     pub(super) const fn is_tunnel(&self) -> bool {
         matches!(self.0, State::Tunnel)
