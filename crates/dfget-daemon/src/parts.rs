@@ -63,9 +63,7 @@ impl Parts {
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
-        let held_up = metrics.clone();
-        let limits = config.download.rate_limits;
-        let limiter = limits.is_any().then(|| Limiter::new(&limits, move || held_up.read_limited()));
+        let limiter = limiter(config, &metrics);
         let trust = Arc::new(ArcSwap::from_pointee(trust));
         let judge = Arc::clone(&trust);
         let origin = OriginClient::new(OriginOptions {
@@ -94,6 +92,7 @@ impl Parts {
         origin.set_timeouts(settings::timeouts(config));
         origin.set_destinations(egress::destinations(config));
         origin.set_budget(settings::budget(config));
+        origin.set_limiter(limiter(config, &self.metrics));
         origin.forget_connections();
         self.tasks.set_options(settings::tasks(config));
         self.proxy.set_options(settings::proxy(config, &config.proxy, self.secret, self.realms.clone()));
@@ -129,6 +128,12 @@ impl Parts {
         info!("the daemon has ended");
         Ok(())
     }
+}
+
+/// What bounds how fast contents are read, if anything does.
+fn limiter(config: &Config, metrics: &Metrics) -> Option<Limiter> {
+    let (limits, held_up) = (config.download.rate_limits, metrics.clone());
+    limits.is_any().then(|| Limiter::new(&limits, move || held_up.read_limited()))
 }
 
 /// Waits for `work` a while, and no longer than until the next signal.

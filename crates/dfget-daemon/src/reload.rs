@@ -36,17 +36,42 @@ const LIVE: &[&str] = &[
     "download.concurrent.thresholdSize",
     "download.concurrent.thresholdSpeed",
     "download.finishAbandoned",
+    "download.originBudget.per",
+    "download.originBudget.requests",
+    "download.perTaskRateLimit",
     "download.prefetch",
+    "download.redirects.allow",
+    "download.redirects.downgrade",
+    "download.resolve",
     "download.stallTimeout",
+    "download.totalRateLimit",
+    "download.trafficShaperType",
     "gcInterval",
     "keepStorage",
+    "manifests.freshness",
     "proxy.basicAuth.password",
     "proxy.basicAuth.username",
     "proxy.defaultApplication",
     "proxy.defaultFilter",
+    "proxy.defaultPriority",
     "proxy.defaultTag",
+    "proxy.dumpHTTPContent",
+    "proxy.extraRegistryMirrors",
     HOSTS,
+    "proxy.hijackHTTPS.tokenHosts",
+    "proxy.maxConcurrency",
     "proxy.proxies",
+    "proxy.registryMirror.certs",
+    "proxy.registryMirror.direct",
+    "proxy.registryMirror.dynamic",
+    "proxy.registryMirror.insecure",
+    "proxy.registryMirror.url",
+    "proxy.registryMirror.useProxies",
+    "proxy.security.caCert",
+    "proxy.security.cert",
+    "proxy.security.insecure",
+    "proxy.security.key",
+    "proxy.security.tlsVerify",
     "proxy.whiteList",
     "reload.interval",
     "storage.diskGCThreshold",
@@ -302,15 +327,27 @@ mod tests {
     const FIXED: &[&str] = &[
         "console",
         "dataDir",
+        "dataDirMode",
+        "download.concurrent.initBackoff",
+        "download.concurrent.maxAttempts",
+        "download.concurrent.maxBackoff",
+        "download.resourceClients",
         "health.path",
         "health.tcpListen.listen",
         "health.tcpListen.port",
         "logDir",
+        "logMaxAge",
+        "logMaxBackups",
+        "logMaxSize",
         "metrics",
+        "network.enableIPv6",
         "proxy.hijackHTTPS.cert",
         "proxy.hijackHTTPS.key",
+        "proxy.hijackHTTPS.sni",
         "proxy.tcpListen.listen",
+        "proxy.tcpListen.namespace",
         "proxy.tcpListen.port",
+        "storage.strategy",
     ];
 
     #[test]
@@ -324,7 +361,9 @@ mod tests {
         let mut keys: Vec<String> = settings
             .iter()
             .filter(|setting| !setting.is_section())
-            .map(|setting| setting.key.split('[').next().unwrap_or_default().to_owned())
+            // What stands below an item of a list, or a free name, is decided with it.
+            .map(|setting| setting.key.split('[').next().unwrap_or_default().replace(".NAME", "\0"))
+            .map(|key| key.split('\0').next().unwrap_or_default().to_owned())
             .collect();
         keys.sort();
         keys.dedup();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use dfget_core::{Authority, Backoff, READ, Scheme};
 use http::header::{
@@ -117,6 +117,7 @@ pub struct OriginClient {
 struct Inner {
     options: OriginOptions,
     timeouts: ArcSwap<PerScheme<Timeouts>>,
+    limiter: ArcSwapOption<Limiter>,
     destinations: RwLock<Arc<Destinations>>,
     ourselves: Ourselves,
     pool: Pool,
@@ -180,11 +181,12 @@ impl OriginClient {
     pub fn new(mut options: OriginOptions) -> Self {
         let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
         let timeouts = ArcSwap::from_pointee(options.timeouts);
+        let limiter = ArcSwapOption::new(options.limiter.take().map(Arc::new));
         let pool = Pool::new(options.timeouts);
         let ourselves = Ourselves::new();
         let budgets = Budgets::new(options.budget);
         let connections = TaskTracker::new();
-        let inner = Inner { options, timeouts, destinations, ourselves, pool, budgets, connections };
+        let inner = Inner { options, timeouts, limiter, destinations, ourselves, pool, budgets, connections };
         Self { inner: Arc::new(inner) }
     }
 
@@ -197,6 +199,11 @@ impl OriginClient {
     /// Changes the limits on waiting; those of idle connections stay.
     pub fn set_timeouts(&self, timeouts: PerScheme<Timeouts>) {
         self.inner.timeouts.store(Arc::new(timeouts));
+    }
+
+    /// Changes how fast contents are read, for downloads that begin from now on.
+    pub fn set_limiter(&self, limiter: Option<Limiter>) {
+        self.inner.limiter.store(limiter.map(Arc::new));
     }
 
     /// Changes how many requests an origin is sent at most.
@@ -217,14 +224,14 @@ impl OriginClient {
     /// A task for the rate limits, if there are any; see [`crate::ContentStream::count_for`].
     #[must_use]
     pub fn flow(&self) -> Option<Flow> {
-        self.inner.options.limiter.as_ref().map(Limiter::flow)
+        self.inner.limiter.load().as_deref().map(Limiter::flow)
     }
 
     /// Bytes read from a connection at once, at the most.
     fn read_at_once(&self) -> usize {
         // What is read is read: under a limit it must not be more than what is granted at once.
         let granted = usize::try_from(READ).unwrap_or(READ_AT_ONCE);
-        if self.inner.options.limiter.is_some() { granted } else { READ_AT_ONCE }
+        if self.inner.limiter.load().is_some() { granted } else { READ_AT_ONCE }
     }
 
     /// Where connections may lead.
@@ -353,7 +360,7 @@ impl OriginClient {
     /// Closes idle connections and waits for those in use.
     pub async fn close(&self) {
         self.inner.pool.clear();
-        if let Some(limiter) = &self.inner.options.limiter {
+        if let Some(limiter) = self.inner.limiter.load_full() {
             limiter.close().await;
         }
         self.inner.connections.close();

@@ -112,8 +112,8 @@ const HIJACK: &[Opt] = &[
     Opt::full(
         "tokenHosts",
         Kind::Boolean,
-        "true",
-        "open the connections to the hosts too that these registries name for tokens",
+        "",
+        "open the connections to the hosts too that these registries name for tokens; absent = yes",
     ),
     Opt::full(
         "sni",

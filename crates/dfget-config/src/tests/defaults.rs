@@ -10,9 +10,7 @@ use crate::{
 /// Lines that set every key with an effect and a default to this default.
 fn defaults(options: &[Opt], indent: &str) -> String {
     let mut lines = String::new();
-    // A hijack is nothing without its hosts.
-    let counts = |option: &&Opt| matches!(option.support, Support::Full) && option.name != "hijackHTTPS";
-    for option in options.iter().filter(counts) {
+    for option in options.iter().filter(|option| matches!(option.support, Support::Full)) {
         if let Kind::Section(children) = option.kind {
             let below = defaults(children, &format!("{indent}  "));
             if !below.is_empty() {
