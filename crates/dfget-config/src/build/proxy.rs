@@ -18,7 +18,7 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
     let defaults = Proxy::default();
     let report = &mut *context.report;
     let text = |name: &str, report: &mut Report| section.text(report, name, "some-text").map(str::to_owned);
-    Proxy {
+    let proxy = Proxy {
         listen: listen(&section.section(report, "tcpListen"), defaults.listen, report),
         default_filter: match section.get("defaultFilter") {
             Some(field) => field.text(report, FILTER).map(UrlFilter::parse).unwrap_or_default(),
@@ -37,7 +37,9 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .collect(),
         hijack: section.get("hijackHTTPS").and_then(|field| hijack(field, own, context)),
         mirrors: mirror::mirrors(section, context),
-    }
+    };
+    mirror::refuse_own_port(section, &proxy, context.report);
+    proxy
 }
 
 pub(super) fn sections<'a>(items: Vec<Field<'a>>, report: &mut Report) -> Vec<(Field<'a>, Section<'a>)> {

@@ -6,9 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use super::support::{
-    Client, Daemon, Finished, Registries, User, clients_dir, in_namespace, left_out_without_root, run, until,
-};
+use super::support::{Client, Daemon, Finished, Registries, User, clients_dir, in_namespace, run, until};
 
 /// A program that pulls container images.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -141,7 +139,7 @@ fn configure_containers(registries: &str) {
     fs::create_dir_all(directory).expect("/etc is ours");
     let root = clients_dir().join("root");
     let engine = format!(
-        "[engine]\ncgroup_manager = \"cgroupfs\"\nconmon_path = [\"{0}/bin/conmon\"]\n\
+        "[engine]\ncgroup_manager = \"cgroupfs\"\nlock_type = \"file\"\nconmon_path = [\"{0}/bin/conmon\"]\n\
          helper_binaries_dir = [\"{0}/lib/podman\"]\nruntime = \"crun\"\n\
          [engine.runtimes]\ncrun = [\"{0}/bin/crun\"]\n",
         root.display()
@@ -203,24 +201,12 @@ fn assert_layers(directory: &Path) {
 }
 
 fn by_mirror(tool: Tool, registry: &str) {
-    if tool != Tool::Skopeo
-        && tool != Tool::Apptainer
-        && left_out_without_root("a container tool with a store")
-    {
-        return;
-    }
     configure_tools(&Registries::host(registry));
     let _daemon = Daemon::start_as(&format!("registryMirror:\n  url: {}\n", Registries::url(registry)));
     cold_then_warm(tool, registry, Client::direct);
 }
 
 fn by_proxy(tool: Tool, registry: &str) {
-    if tool != Tool::Skopeo
-        && tool != Tool::Apptainer
-        && left_out_without_root("a container tool with a store")
-    {
-        return;
-    }
     configure_containers("");
     let _daemon = Daemon::start();
     cold_then_warm(tool, registry, Client::proxied);
@@ -268,9 +254,6 @@ scenarios! {
 #[test]
 fn containerd_by_its_own_proxy_variables() {
     in_namespace(|| {
-        if left_out_without_root("a container tool with a store") {
-            return;
-        }
         configure_containers("");
         let _daemon = Daemon::start();
         cold_then_warm(Tool::Containerd, "open", Client::proxied);
@@ -279,9 +262,6 @@ fn containerd_by_its_own_proxy_variables() {
 
 /// Each registry has its own place in containerd's configuration; all lead to the same port.
 fn several_registries(configuration: &str) {
-    if left_out_without_root("a container tool with a store") {
-        return;
-    }
     let registries = Registries::start(&["open", "token", "plain"]);
     let _daemon = Daemon::start_as(configuration);
     let default = "[host.\"http://127.0.0.1:65001\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
@@ -349,9 +329,6 @@ fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
 #[test]
 fn a_mirror_that_is_gone_leaves_the_registry_to_the_clients() {
     in_namespace(|| {
-        if left_out_without_root("a container tool with a store") {
-            return;
-        }
         let registries = Registries::start(&["open"]);
         configure_tools(&Registries::host("open"));
         let mut daemon = Daemon::start_as("registryMirror:\n  url: https://registry.test\n");
