@@ -9,7 +9,6 @@ use dfget_core::{
     Authority, ContentReference, Decision, PathError, RegistryUrl, RegistryUrlError, RewriteError, Rule,
     Scheme, check_path, decide,
 };
-use dfget_origin::AddressClass;
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{Extensions, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -93,11 +92,6 @@ enum Refusal {
     NoneNamed,
     #[error("{by} names no registry: {reason}; send {example}")]
     BadName { by: &'static str, reason: RegistryUrlError, example: &'static str },
-    #[error(
-        "{0} is not for a client to name: loopback, link-local and metadata addresses are served only where the \
-         configuration names them (`registryMirror.url`, `extraRegistryMirrors`)"
-    )]
-    NotForClients(String),
     #[error("the request names a registry twice by {by}; send it once")]
     NamedTwice { by: &'static str },
     #[error("the request's path is not sent on: {0}")]
@@ -123,6 +117,12 @@ impl Proxy {
         };
         if !entrance.admission.admits_target(&target.authority) {
             return respond::target_refused(&target.authority);
+        }
+        // Before anything that was kept is looked at: it may have come from there by another way.
+        if target.mirrored.clients_choice
+            && let Some(refused) = self.origin().refuses_clients_choice(&target.authority).await
+        {
+            return respond::text(StatusCode::FORBIDDEN, &refused.to_string());
         }
         request.extensions_mut().insert(target.mirrored);
         self.exchange(entrance, target.url, request).await
@@ -171,13 +171,7 @@ impl Mirrors {
         let configured = named.as_ref().and_then(|named| self.configured(named));
         match (configured, named, self.dynamic) {
             (Some(mirror), _, _) => Ok((mirror.clone(), false)),
-            (None, Some(named), Some(tasks)) => {
-                let authority = named.url.authority();
-                if is_inside(authority) {
-                    return Err(Refusal::NotForClients(authority.host_port()));
-                }
-                Ok((Mirror { url: named.url, tasks }, true))
-            }
+            (None, Some(named), Some(tasks)) => Ok((Mirror { url: named.url, tasks }, true)),
             (None, _, _) => self.main.clone().map(|main| (main, false)).ok_or(Refusal::NoneNamed),
         }
     }
@@ -226,13 +220,6 @@ fn named(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Named>, Refu
     Authority::parse(Scheme::Https, &text).map_err(|reason| bad(reason.into()))?;
     let bare = !text.trim_start_matches('[').contains("]:") && (text.starts_with('[') || !text.contains(':'));
     Ok(Some(Named { url: RegistryUrl::parse(&text).map_err(bad)?, bare }))
-}
-
-/// Whether the name alone tells that it is not in the network. What others lead to is seen when they are
-/// connected to; this one needs no connection, so what was kept of it for others stays closed too.
-fn is_inside(authority: &Authority) -> bool {
-    let local = authority.host == "localhost" || authority.host.ends_with(".localhost");
-    local || authority.ip().is_some_and(|ip| AddressClass::of(ip) != AddressClass::Network)
 }
 
 /// The query without what was said to the mirror alone; the rest as it is.
@@ -296,7 +283,6 @@ impl Refusal {
     const fn status(&self) -> StatusCode {
         match self {
             Self::Disabled | Self::NoneNamed => StatusCode::NOT_FOUND,
-            Self::NotForClients(_) => StatusCode::FORBIDDEN,
             Self::BadName { .. } | Self::NamedTwice { .. } | Self::Path(_) | Self::Host => {
                 StatusCode::BAD_REQUEST
             }

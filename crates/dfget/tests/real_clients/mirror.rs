@@ -6,7 +6,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use super::support::{Client, Daemon, Finished, Registries, User, clients_dir, in_namespace, run, until};
+use super::support::{
+    Client, Daemon, Finished, Image, Registries, User, clients_dir, in_namespace, run, until,
+};
 
 /// A program that pulls container images.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -303,7 +305,8 @@ fn containerd_names_one_of_those_that_are_configured() {
 fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
     in_namespace(|| {
         let _registries = Registries::start(&["open", "plain"]);
-        let _daemon = Daemon::start_as("registryMirror:\n  dynamic: true\n");
+        let _daemon =
+            Daemon::start_as("registryMirror:\n  dynamic: true\nproxies: [{regx: 'blobs/sha256.*'}]\n");
         // A name may lead anywhere; what counts is the address behind it.
         let hosts =
             fs::read_to_string("/etc/hosts").unwrap() + "127.0.0.1 inside.test\n198.51.100.16 outside.test\n";
@@ -316,6 +319,26 @@ fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
             let (body, status) = said.rsplit_once('\n').unwrap();
             (status.to_owned(), body.to_owned())
         };
+        // What a proxy's client was given from there, and is kept, is not for one of the mirror.
+        let blob = fs::read(clients_dir().join("images/4.sif")).unwrap();
+        fs::create_dir_all("/tmp/www/v2/x/blobs").unwrap();
+        let path = format!("/v2/x/blobs/sha256:{}", Image::of_mib(4).digest);
+        fs::write(format!("/tmp/www{path}"), blob).unwrap();
+        let mut server = Command::new("python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory", "/tmp/www", "40777"])
+            .spawn()
+            .unwrap();
+        let url = format!("http://inside.test:40777{path}");
+        until("the server inside to answer, by the proxy", || {
+            let mut command = Client::direct(User::Nobody).command("curl");
+            let fetched =
+                command.args(["--silent", "--fail", "--proxy", "127.0.0.1:65001", "--output", "x", &url]);
+            run(fetched).success.then_some(())
+        });
+        assert_eq!(Daemon::tasks_done().len(), 1, "it is kept");
+        assert_eq!(ask("http://inside.test:40777", &path).0, "403");
+        server.kill().unwrap();
+        server.wait().unwrap();
         assert_eq!(ask("https://registry.test", "/v2/").0, "200");
         assert_eq!(ask("http://outside.test:5080", "/v2/").0, "200");
         for registry in ["http://inside.test:40901", "http://127.0.0.1:40901", "http://localhost:40901"] {
