@@ -33,6 +33,9 @@ use crate::{AddressClass, ConnectError, Destinations, Flow, Limiter, OriginError
 /// Bytes read from a connection at once, where nothing bounds the rate.
 const READ_AT_ONCE: usize = 512 << 10;
 
+/// How long the addresses of a name are waited for where nothing is to be connected to.
+const RESOLVED_IN: Duration = Duration::from_secs(1);
+
 /// Any error that a body may end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -309,6 +312,20 @@ impl OriginClient {
     ) -> Result<Response<Incoming>, OriginError> {
         let sent = self.send_hop(request, Some(AddressClass::Network)).await;
         sent.map(|(response, _)| response).map_err(OriginError::of_clients_choice)
+    }
+
+    /// Why a host must not be a client's choice: by all its addresses it is this machine, a host of the link,
+    /// or a metadata service. For what is answered without a connection; one is refused to such an address
+    /// anyway. A name whose addresses cannot be told in a moment is let be.
+    pub async fn refuses_clients_choice(&self, authority: &Authority) -> Option<ConnectError> {
+        if self.inner.options.upstream.as_ref().is_some_and(|upstream| upstream.via(authority).is_some()) {
+            return None;
+        }
+        let lookup = tokio::net::lookup_host((authority.host.as_str(), authority.port));
+        let mut found = timeout(RESOLVED_IN, lookup).await.ok()?.ok()?.peekable();
+        let address = found.peek()?.ip();
+        let inside = found.all(|address| AddressClass::of(address.ip()) != AddressClass::Network);
+        inside.then(|| ConnectError::NotForClients { host_port: authority.host_port(), address })
     }
 
     /// As [`Self::send`]; `registry` restricts the addresses (see [`crate::connect::reach`]).

@@ -118,6 +118,12 @@ impl Proxy {
         if !entrance.admission.admits_target(&target.authority) {
             return respond::target_refused(&target.authority);
         }
+        // Before anything that was kept is looked at: it may have come from there by another way.
+        if target.mirrored.clients_choice
+            && let Some(refused) = self.origin().refuses_clients_choice(&target.authority).await
+        {
+            return respond::text(StatusCode::FORBIDDEN, &refused.to_string());
+        }
         request.extensions_mut().insert(target.mirrored);
         self.exchange(entrance, target.url, request).await
     }
@@ -374,6 +380,37 @@ mod tests {
             assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
             assert!(!refused.to_string().contains("secret"), "{refused}");
             assert!(led(&mirrors(false), target, registries).is_ok(), "{target}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_request_leads_elsewhere_than_it_says(
+            path in "/[a-z0-9/.%\\\\@:2fF5cC?&=;~-]{0,40}",
+            ns in "[a-z0-9.:@/%\\[\\]-]{0,20}",
+            registry in "(https?://)?[a-z0-9.:@/%?#\\[\\]-]{0,20}",
+            dynamic in proptest::bool::ANY,
+            by_header in proptest::bool::ANY,
+        ) {
+            let mark = if path.contains('?') { '&' } else { '?' };
+            let target = format!("{path}{mark}ns={ns}");
+            let Ok(uri) = target.parse::<Uri>() else { return Ok(()) };
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "127.0.0.1:65001".parse().expect("a value"));
+            if let (true, Ok(value)) = (by_header, registry.parse()) {
+                headers.insert(REGISTRY, value);
+            }
+            let mirrors = mirrors(dynamic);
+            if let Ok(found) = mirrors.target(&uri, &headers, Version::HTTP_11) {
+                let at = Authority::of_url(&found.url).expect("an authority");
+                proptest::prop_assert_eq!(&at, &found.authority);
+                let configured = mirrors.main.iter().chain(&mirrors.extra).any(|mirror| *mirror.url.authority() == at);
+                proptest::prop_assert!(configured || (dynamic && found.mirrored.clients_choice));
+                let expected = format!("{}{}", found.mirrored.prefix, uri.path());
+                proptest::prop_assert_eq!(found.url.path(), expected);
+                proptest::prop_assert!(!found.url.query_pairs().any(|(key, _)| key == NAMESPACE));
+                proptest::prop_assert!(found.url.username().is_empty() && found.url.password().is_none());
+            }
         }
     }
 

@@ -20,13 +20,16 @@ struct Site {
 impl Site {
     /// `keys` go beside `url` into `registryMirror`.
     fn new(keys: &str) -> Self {
-        Self::with(|options, url| options.proxy(&format!("registryMirror: {{url: '{url}', {keys}}}")))
+        Self::with(|options, url| {
+            let options = options.extra("access: {ttl: 0s}");
+            options.proxy(&format!("registryMirror: {{url: '{url}', {keys}}}"))
+        })
     }
 
     fn with(change: impl FnOnce(DaemonOptions, &str) -> DaemonOptions) -> Self {
         let ca = TestCa::new("authority of the test registry");
         let registry = Registry::https(&ca);
-        let options = DaemonOptions::new(DFGET).trust(&ca).rules("[]").extra("access: {ttl: 0s}");
+        let options = DaemonOptions::new(DFGET).trust(&ca).rules("[]");
         let daemon = change(options, &registry.origin.url("")).start();
         Self { registry, daemon }
     }
@@ -395,11 +398,18 @@ fn certificates_that_cannot_be_used_refuse_the_start() {
 
 #[test]
 fn a_name_of_the_clients_own_does_not_lead_to_this_machine_or_link() {
-    let site = Site::new("dynamic: true");
+    let site = Site::with(|options, url| {
+        let options = options.rules("[{regx: 'blobs/sha256.*'}]");
+        options.proxy(&format!("registryMirror: {{url: '{url}', dynamic: true}}"))
+    });
     let inner = Registry::plain();
     let blob = Blob::random(100_000, 14);
     site.registry.put(IMAGE, &blob);
     inner.put(IMAGE, &blob);
+    // Even what a proxy's client was given a moment ago, from there, is not for one of the mirror.
+    let proxied = Request::get(inner.blob_url(IMAGE, &blob.digest));
+    assert_is(&site.daemon.client().fetch(&proxied).expect("an answer"), &blob);
+    let asked = inner.origin.journal().len();
     // What is configured is no choice of the client, wherever it stands.
     assert_is(
         &site.fetch(site.request(&blob_path(&blob)).header(REGISTRY, site.registry.origin.url(""))),
@@ -428,7 +438,7 @@ fn a_name_of_the_clients_own_does_not_lead_to_this_machine_or_link() {
     }
     let by_query = format!("{}?ns={}", blob_path(&blob), inner.origin.authority());
     assert_eq!(site.get(&by_query).status, 403);
-    assert!(inner.origin.journal().is_empty());
+    assert_eq!(inner.origin.journal().len(), asked);
     // As a proxy it goes on to serve what is asked for by its full name.
     assert_eq!(
         site.daemon.client().fetch(&Request::get(inner.origin.url("/v2/"))).expect("an answer").status,
@@ -487,10 +497,8 @@ fn a_path_that_may_be_read_in_two_ways_is_a_400() {
         "//evil.test/v2/",
         "/v2//lab/image/manifests/1",
         "/./v2/",
-        "*",
     ] {
-        let method = if target == "*" { "OPTIONS" } else { "GET" };
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         assert_eq!(status_of(&site.daemon, &request), "400", "{target}");
     }
     assert!(site.registry.origin.journal().is_empty());

@@ -1,13 +1,13 @@
 //! Keys to types: the registries that are served to clients which take the port for one.
 
-use dfget_core::RegistryUrl;
+use dfget_core::{Authority, RegistryUrl};
 
 use super::{
     Context, pem,
     proxy::{missing, sections},
 };
 use crate::{
-    Code, MirrorTasks, RegistryMirror, RegistryMirrors, lint,
+    Code, MirrorTasks, Proxy, RegistryMirror, RegistryMirrors, lint,
     read::{Expected, Field, Section},
     report::Report,
 };
@@ -38,6 +38,32 @@ pub(super) fn mirrors(section: &Section<'_>, context: &mut Context<'_>) -> Regis
         mirrors.extra.extend(mirror);
     }
     mirrors
+}
+
+/// Refuses a mirror of the proxy's own port: each request to it would come back for ever.
+pub(super) fn refuse_own_port(section: &Section<'_>, proxy: &Proxy, report: &mut Report) {
+    let (listen, quiet) = (proxy.listen, &mut Report::default());
+    let own = |url: &RegistryUrl| {
+        let Authority { host, port, .. } = url.authority();
+        let same = match url.authority().ip() {
+            Some(ip) => ip == listen.ip || (listen.ip.is_unspecified() && ip.is_loopback()),
+            None => host == "localhost" && (listen.ip.is_unspecified() || listen.ip.is_loopback()),
+        };
+        same && (listen.ports.start..=listen.ports.end).contains(port)
+    };
+    let main = section.section(quiet, "registryMirror");
+    let extra = sections(section.items(quiet, "extraRegistryMirrors"), quiet);
+    for field in
+        [&main].into_iter().chain(extra.iter().map(|(_, section)| section)).filter_map(|keys| keys.get("url"))
+    {
+        if url(field, quiet).is_some_and(|url| own(&url)) {
+            field.bad_value(
+                report,
+                URL,
+                "it is this proxy's own port, so each request would come back for ever",
+            );
+        }
+    }
 }
 
 /// One registry, if its `url` is there, and how its requests are handled.

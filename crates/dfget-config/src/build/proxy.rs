@@ -22,7 +22,7 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
     let tls = tls::proxy_tls(section, context);
     let report = &mut *context.report;
     let text = |name: &str, report: &mut Report| section.text(report, name, "some-text").map(str::to_owned);
-    Proxy {
+    let proxy = Proxy {
         listen: listen(&section.section(report, "tcpListen"), defaults.listen, report),
         namespace: namespace(&section.section(report, "tcpListen"), report),
         default_filter: match section.get("defaultFilter") {
@@ -54,7 +54,9 @@ pub(crate) fn proxy(section: &Section<'_>, own: OwnAuthority, context: &mut Cont
             .collect(),
         hijack: section.get("hijackHTTPS").and_then(|field| hijack(field, own, context)),
         mirrors: mirror::mirrors(section, context),
-    }
+    };
+    mirror::refuse_own_port(section, &proxy, context.report);
+    proxy
 }
 
 pub(super) fn sections<'a>(items: Vec<Field<'a>>, report: &mut Report) -> Vec<(Field<'a>, Section<'a>)> {

@@ -75,6 +75,11 @@ fn what_is_no_mirror_is_told_with_its_place() {
     for (lines, message) in table {
         assert_eq!(good_and(lines), [message], "{lines}");
     }
+    for own in ["http://127.0.0.1:65001", "http://localhost:65001/x"] {
+        let said = good_and(&format!("registryMirror: {{url: '{own}'}}"));
+        assert!(said[0].starts_with("3:23: registryMirror.url: it is this proxy's own port"), "{said:?}");
+    }
+    assert_eq!(good_and("registryMirror: {url: 'http://127.0.0.1:5000'}"), [""; 0]);
     let secret = good_and("registryMirror: {url: 'https://u:canary@r.example'}");
     assert!(secret.len() == 1 && !secret[0].contains("canary"), "{secret:?}");
 }

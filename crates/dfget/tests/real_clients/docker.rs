@@ -4,9 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use super::support::{
-    Client, Daemon, Finished, Registries, User, in_namespace, left_out_without_root, run, until,
-};
+use super::support::{Client, Daemon, Finished, Registries, User, in_namespace, run, until};
 
 /// Docker's own daemon, with nothing of its own yet; ended when dropped.
 #[derive(Debug)]
@@ -69,9 +67,6 @@ fn trust(registry: &str) {
 }
 
 fn through_the_proxy(registry: &str, repository: &str) {
-    if left_out_without_root("Docker's daemon") {
-        return;
-    }
     let registries = Registries::start(&[registry]);
     let _daemon = Daemon::start();
     trust(registry);
@@ -107,9 +102,6 @@ fn docker_through_the_proxy_from_the_token_registry() {
 #[test]
 fn docker_by_the_mirror_of_docker_hub() {
     in_namespace(|| {
-        if left_out_without_root("Docker's daemon") {
-            return;
-        }
         let registries = Registries::start(&["open"]);
         // What Docker takes for the hub is another registry here.
         let _daemon = Daemon::start_as("registryMirror:\n  url: https://registry.test\n");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use super::support::{
-    Client, Daemon, Finished, Registries, User, clients_dir, in_namespace, left_out_without_root, run, until,
+    Client, Daemon, Finished, Image, Registries, User, clients_dir, in_namespace, run, until,
 };
 
 /// A program that pulls container images.
@@ -141,7 +141,7 @@ fn configure_containers(registries: &str) {
     fs::create_dir_all(directory).expect("/etc is ours");
     let root = clients_dir().join("root");
     let engine = format!(
-        "[engine]\ncgroup_manager = \"cgroupfs\"\nconmon_path = [\"{0}/bin/conmon\"]\n\
+        "[engine]\ncgroup_manager = \"cgroupfs\"\nlock_type = \"file\"\nconmon_path = [\"{0}/bin/conmon\"]\n\
          helper_binaries_dir = [\"{0}/lib/podman\"]\nruntime = \"crun\"\n\
          [engine.runtimes]\ncrun = [\"{0}/bin/crun\"]\n",
         root.display()
@@ -203,24 +203,12 @@ fn assert_layers(directory: &Path) {
 }
 
 fn by_mirror(tool: Tool, registry: &str) {
-    if tool != Tool::Skopeo
-        && tool != Tool::Apptainer
-        && left_out_without_root("a container tool with a store")
-    {
-        return;
-    }
     configure_tools(&Registries::host(registry));
     let _daemon = Daemon::start_as(&format!("registryMirror:\n  url: {}\n", Registries::url(registry)));
     cold_then_warm(tool, registry, Client::direct);
 }
 
 fn by_proxy(tool: Tool, registry: &str) {
-    if tool != Tool::Skopeo
-        && tool != Tool::Apptainer
-        && left_out_without_root("a container tool with a store")
-    {
-        return;
-    }
     configure_containers("");
     let _daemon = Daemon::start();
     cold_then_warm(tool, registry, Client::proxied);
@@ -268,9 +256,6 @@ scenarios! {
 #[test]
 fn containerd_by_its_own_proxy_variables() {
     in_namespace(|| {
-        if left_out_without_root("a container tool with a store") {
-            return;
-        }
         configure_containers("");
         let _daemon = Daemon::start();
         cold_then_warm(Tool::Containerd, "open", Client::proxied);
@@ -279,9 +264,6 @@ fn containerd_by_its_own_proxy_variables() {
 
 /// Each registry has its own place in containerd's configuration; all lead to the same port.
 fn several_registries(configuration: &str) {
-    if left_out_without_root("a container tool with a store") {
-        return;
-    }
     let registries = Registries::start(&["open", "token", "plain"]);
     let _daemon = Daemon::start_as(configuration);
     let default = "[host.\"http://127.0.0.1:65001\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
@@ -323,7 +305,8 @@ fn containerd_names_one_of_those_that_are_configured() {
 fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
     in_namespace(|| {
         let _registries = Registries::start(&["open", "plain"]);
-        let _daemon = Daemon::start_as("registryMirror:\n  dynamic: true\n");
+        let _daemon =
+            Daemon::start_as("registryMirror:\n  dynamic: true\nproxies: [{regx: 'blobs/sha256.*'}]\n");
         // A name may lead anywhere; what counts is the address behind it.
         let hosts =
             fs::read_to_string("/etc/hosts").unwrap() + "127.0.0.1 inside.test\n198.51.100.16 outside.test\n";
@@ -336,6 +319,26 @@ fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
             let (body, status) = said.rsplit_once('\n').unwrap();
             (status.to_owned(), body.to_owned())
         };
+        // What a proxy's client was given from there, and is kept, is not for one of the mirror.
+        let blob = fs::read(clients_dir().join("images/4.sif")).unwrap();
+        fs::create_dir_all("/tmp/www/v2/x/blobs").unwrap();
+        let path = format!("/v2/x/blobs/sha256:{}", Image::of_mib(4).digest);
+        fs::write(format!("/tmp/www{path}"), blob).unwrap();
+        let mut server = Command::new("python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1", "--directory", "/tmp/www", "40777"])
+            .spawn()
+            .unwrap();
+        let url = format!("http://inside.test:40777{path}");
+        until("the server inside to answer, by the proxy", || {
+            let mut command = Client::direct(User::Nobody).command("curl");
+            let fetched =
+                command.args(["--silent", "--fail", "--proxy", "127.0.0.1:65001", "--output", "x", &url]);
+            run(fetched).success.then_some(())
+        });
+        assert_eq!(Daemon::tasks_done().len(), 1, "it is kept");
+        assert_eq!(ask("http://inside.test:40777", &path).0, "403");
+        server.kill().unwrap();
+        server.wait().unwrap();
         assert_eq!(ask("https://registry.test", "/v2/").0, "200");
         assert_eq!(ask("http://outside.test:5080", "/v2/").0, "200");
         for registry in ["http://inside.test:40901", "http://127.0.0.1:40901", "http://localhost:40901"] {
@@ -349,9 +352,6 @@ fn a_header_names_any_registry_of_the_network_and_none_of_this_machine() {
 #[test]
 fn a_mirror_that_is_gone_leaves_the_registry_to_the_clients() {
     in_namespace(|| {
-        if left_out_without_root("a container tool with a store") {
-            return;
-        }
         let registries = Registries::start(&["open"]);
         configure_tools(&Registries::host("open"));
         let mut daemon = Daemon::start_as("registryMirror:\n  url: https://registry.test\n");
