@@ -56,10 +56,10 @@ fn no_more_idle_connections_are_kept_than_told() {
         let stage = Stage::with(DFGET, |options| options.extra(extra));
         let (one, other) = (Registry::plain(), Registry::plain());
         for registry in [&one, &other, &one] {
-            assert_eq!(stage.get(&registry.origin.url("/v2/")).status, 200);
+            assert_eq!(stage.get(&registry.origin.url("/elsewhere")).status, 404);
         }
         assert_eq!(one.origin.connections(), connections, "{extra}: the older one makes room");
-        assert_eq!(stage.get(&one.origin.url("/v2/")).status, 200);
+        assert_eq!(stage.get(&one.origin.url("/elsewhere")).status, 404);
         assert_eq!(one.origin.connections(), connections, "{extra}: the newer one is kept");
     }
 }
