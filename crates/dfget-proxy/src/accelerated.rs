@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::condition::{Conditions, range_counts};
 use crate::handler::ProxyOptions;
+use crate::in_clear::FilesToSend;
 use crate::mirror::Mirrored;
 use crate::permission::{self, Permissions};
 use crate::wishes::Wishes;
@@ -35,6 +36,8 @@ pub(crate) struct Accelerated {
     /// Nothing is to be fetched for this client.
     pub(crate) stored_only: bool,
     pub(crate) server_ip: IpAddr,
+    /// What the kernel is to send on the client's connection, where that is without TLS.
+    pub(crate) files: Option<FilesToSend>,
     pub(crate) started: Instant,
 }
 
@@ -127,6 +130,7 @@ impl Accelerated {
             http_1_0,
             stored_only,
             server_ip,
+            files: request.extensions().get::<FilesToSend>().cloned(),
             started,
         })
     }

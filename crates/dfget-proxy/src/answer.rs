@@ -254,7 +254,8 @@ fn head(
     describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
     let (source, spared) = (content.source(), content.is_spared());
-    let report = Report { task, peer, started: request.started, length };
+    let files = request.files.clone();
+    let report = Report { task, peer, started: request.started, length, files };
     let mut response = Response::new(serving(content, report));
     response.extensions_mut().insert(source);
     if spared {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use dfget_core::TaskId;
 use dfget_origin::BoxError;
-use dfget_task::{ContentError, Direct, Reader};
+use dfget_task::{ContentError, Direct, Part, Reader};
 use dfget_telemetry::{Metrics, RunningRequest, Source};
 use futures_util::stream;
 use http::Response;
@@ -18,6 +18,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
 use crate::entrance::{Entrance, Spared};
+use crate::in_clear::{FilesToSend, LONGEST};
 use crate::multipart::Multipart;
 use crate::slots::Slot;
 
@@ -40,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) started: Instant,
     /// Bytes that the response will have, if known.
     pub(crate) length: Option<u64>,
+    /// Where parts of files are put for the kernel to send, if it can.
+    pub(crate) files: Option<FilesToSend>,
 }
 
 /// After so many bytes in one go a response lets the others of its thread go on. The kernel takes
@@ -149,7 +152,15 @@ impl Serving {
             tokio::task::yield_now().await;
         }
         let next = match &mut self.content {
-            Content::Reader(reader) => reader.next().await,
+            Content::Reader(reader) => match &self.report.files {
+                Some(files) => reader.next_part(LONGEST as u64).await.map(|part| {
+                    Some(match part? {
+                        Part::Bytes(bytes) => bytes,
+                        Part::File(part) => files.push(part),
+                    })
+                }),
+                None => reader.next().await,
+            },
             Content::Direct(direct) => direct.next().await,
             Content::Parts(parts) => parts.next().await,
         };

@@ -21,6 +21,7 @@ mod forward;
 mod guard;
 mod handler;
 mod identify;
+mod in_clear;
 mod listener;
 mod message;
 mod mirror;

@@ -26,6 +26,7 @@ use crate::connect::HANDSHAKE;
 use crate::entrance::Entrance;
 use crate::guard::{Guarded, Refusals};
 use crate::handler::Proxy;
+use crate::in_clear::{FilesToSend, InClear};
 use crate::respond;
 
 /// A connection on which no request comes for so long is closed.
@@ -96,7 +97,8 @@ impl Proxy {
     async fn accept_client(&self, entrance: &Arc<Entrance>, stream: TcpStream, peer: SocketAddr) {
         let arrival = Arrival::of(&stream, peer);
         let Some(config) = &entrance.current().tls else {
-            return self.serve_client(entrance, arrival, stream).await;
+            let (stream, files) = InClear::new(stream);
+            return self.serve_client(entrance, arrival, stream, Some(files)).await;
         };
         let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
         let accepted = tokio::select! {
@@ -105,7 +107,7 @@ impl Proxy {
             () = entrance.closing.cancelled() => return,
         };
         match accepted {
-            Ok(Ok(stream)) => Box::pin(self.serve_client(entrance, arrival, stream)).await,
+            Ok(Ok(stream)) => Box::pin(self.serve_client(entrance, arrival, stream, None)).await,
             Ok(Err(error)) => info!(
                 "a client could not begin TLS with the proxy's port (proxy.security): {error}; its proxy must be \
                  set as https://, and it must trust the port's certificate"
@@ -114,12 +116,21 @@ impl Proxy {
         }
     }
 
-    async fn serve_client<S>(&self, entrance: &Arc<Entrance>, arrival: Arrival, stream: S)
-    where
+    /// Answers what comes on a connection; `files`: what the kernel is to send on it.
+    async fn serve_client<S>(
+        &self,
+        entrance: &Arc<Entrance>,
+        arrival: Arrival,
+        stream: S,
+        files: Option<FilesToSend>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let answer = |request| {
+        let answer = |mut request: Request<Incoming>| {
             let (proxy, entrance) = (self.clone(), Arc::clone(entrance));
+            if let Some(files) = &files {
+                request.extensions_mut().insert(files.clone());
+            }
             // What hyper keeps for the next request, and moves for each, is a pointer then.
             Box::pin(async move { proxy.answer(&entrance, arrival, request).await })
         };

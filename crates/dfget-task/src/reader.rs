@@ -275,6 +275,7 @@ impl Reader {
             && let Some(part) = entry.sendable(self.next, left.min(most), Instant::now())
         {
             self.next += part.len();
+            self.tasks.metrics().sent_by_kernel(part.len());
             return Ok(Some(Part::File(part)));
         }
         Ok(self.next().await?.map(Part::Bytes))

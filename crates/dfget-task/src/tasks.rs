@@ -102,7 +102,7 @@ impl Tasks {
 
     /// Whether a request for a part of a content starts the download of the whole.
     pub(crate) fn prefetches(&self, request: &TaskRequest) -> bool {
-        request.prefetch.unwrap_or(self.options().prefetch)
+        request.prefetch.unwrap_or_else(|| self.options().prefetch)
     }
 
     /// Where things are counted.

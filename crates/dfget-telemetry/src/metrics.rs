@@ -56,6 +56,7 @@ struct Shared {
     store_open: Gauge,
     evicted_bytes: Counter,
     rotten_blocks: Counter,
+    sendfile_bytes: Counter,
     limited_reads: Counter,
     access_checks: Counters,
 }
@@ -106,6 +107,11 @@ impl Metrics {
             gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
         let evicted_bytes = counter(own, "evicted_bytes", "Bytes removed to stay within the quota");
         let rotten_blocks = counter(own, "rotten_blocks", "Blocks found changed on disk and fetched again");
+        let sendfile_bytes = counter(
+            own,
+            "sendfile_bytes",
+            "Bytes of response bodies that the kernel took from files by itself",
+        );
         let limited_reads = counter(own, "limited_reads", "Reads from origins that a rate limit held up");
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
         show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
@@ -134,6 +140,7 @@ impl Metrics {
             store_open,
             evicted_bytes,
             rotten_blocks,
+            sendfile_bytes,
             limited_reads,
             access_checks,
         });
@@ -193,6 +200,11 @@ impl Metrics {
     /// A piece was stored.
     pub fn piece_stored(&self) {
         self.shared.pieces.inc();
+    }
+
+    /// The kernel is to send so many bytes of a response from a file.
+    pub fn sent_by_kernel(&self, bytes: u64) {
+        self.shared.sendfile_bytes.inc_by(bytes);
     }
 
     /// A read from an origin had to wait for a rate limit.
@@ -393,6 +405,7 @@ mod tests {
                 "dfget_store_open gauge",
                 "dfget_evicted_bytes counter",
                 "dfget_rotten_blocks counter",
+                "dfget_sendfile_bytes counter",
                 "dfget_limited_reads counter",
                 "dfget_access_checks counter",
                 "dfget_log_write_failures counter",
