@@ -50,7 +50,7 @@ pub(super) fn pull(bench: &mut Bench) -> io::Result<()> {
 pub(super) fn array(bench: &mut Bench) -> io::Result<()> {
     let pulls = bench.plan.count(100);
     let ids = ["array-requests".to_owned(), "array-time".to_owned()];
-    let row = Row::new(&ids[0], format!("{pulls} × apptainer pull, 4 MiB: requests"));
+    let row = Row::new(&ids[0], format!("{pulls} apptainer pulls: requests"));
     bench.table.add(row.against("direct").goal(Goal::AtMost(12.0)));
     bench.table.add(Row::new(&ids[1], "  until the last has it, s").against("direct"));
     bench.places.registry("start")?;

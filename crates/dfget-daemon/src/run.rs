@@ -44,7 +44,7 @@ pub fn run(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Res
     let logging = logging::init(&LogOptions {
         dir: config.paths.log_dir.as_ref().map(|dir| dir.join("daemon")),
         verbose: config.verbose,
-        rotation: settings::rotation(&config),
+        rotation: settings::rotation(config),
     })?;
     info!("dfget {} starts with {}", version(), loaded.source.display());
     for warning in &loaded.warnings {
