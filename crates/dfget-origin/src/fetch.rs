@@ -58,6 +58,19 @@ impl fmt::Debug for FetchRequest {
     }
 }
 
+// === impl FetchRequest ===
+
+impl FetchRequest {
+    /// Its headers, with `extra` ones for this once.
+    fn with(&self, extra: &[(HeaderName, HeaderValue)]) -> HeaderMap {
+        let mut headers = self.headers.clone();
+        for (name, value) in extra {
+            headers.insert(name, value.clone());
+        }
+        headers
+    }
+}
+
 // === impl OriginClient ===
 
 impl OriginClient {
@@ -74,10 +87,7 @@ impl OriginClient {
         extra: &[(HeaderName, HeaderValue)],
     ) -> Result<Answer, OriginError> {
         let mut visited = vec![request.url.clone()];
-        let mut headers = request.headers.clone();
-        for (name, value) in extra {
-            headers.insert(name, value.clone());
-        }
+        let mut headers = request.with(extra);
         let mut registry = request.clients_choice.then_some(AddressClass::Network);
         let mut target = request.url.clone();
         loop {
@@ -166,10 +176,7 @@ impl OriginClient {
         request: &FetchRequest,
         extra: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, OriginError> {
-        let mut headers = request.headers.clone();
-        for (name, value) in extra {
-            headers.insert(name, value.clone());
-        }
+        let headers = request.with(extra);
         let hop = hop_request(method, &request.url, &headers)?;
         if request.clients_choice { self.send_to_clients_choice(hop).await } else { self.send(hop).await }
     }
@@ -184,10 +191,7 @@ impl OriginClient {
         request: &FetchRequest,
         extra: &[(HeaderName, HeaderValue)],
     ) -> Result<Response<Incoming>, OriginError> {
-        let mut headers = request.headers.clone();
-        for (name, value) in extra {
-            headers.insert(name, value.clone());
-        }
+        let headers = request.with(extra);
         let mut patience = Patience::new(&request.url, self.timeouts().stall);
         loop {
             let registry = request.clients_choice.then_some(AddressClass::Network);

@@ -157,8 +157,11 @@ impl<'a> Explainer<'a> {
                 stored = self.content(content);
             }
             if self.asked.by_tag {
-                let text = "the registry is asked for each pull, since a tag may move; blobs are asked for \
-                            by their digests";
+                let fresh = self.config().manifests.freshness;
+                let text = format!(
+                    "a tag may move: what it means is asked again after {fresh:?} (manifests.freshness), once for all \
+                     clients with the same login; blobs are asked for by their digests"
+                );
                 self.say("tag", Outcome::Note, text, None);
             }
         }
@@ -317,8 +320,8 @@ impl<'a> Explainer<'a> {
     /// The names of the content, if a rule makes the request a task.
     fn rule(&mut self) -> Option<Identified> {
         let (rules, asked) = (&self.config().proxy.rules, self.asked);
-        let get = self.question.method == Method::GET;
-        let decision = match decide(rules, get, &asked.url) {
+        let head = self.question.method == Method::HEAD;
+        let decision = match decide(rules, head || self.question.method == Method::GET, &asked.url) {
             Ok(decision) => decision,
             Err(error) => {
                 self.say("rule", Outcome::No, format!("answered with 502: {error}"), None);
@@ -352,6 +355,9 @@ impl<'a> Explainer<'a> {
             };
             self.say("task", Outcome::No, why, None);
             return None;
+        }
+        if head {
+            self.say("head", Outcome::Note, "answered from the store if the content is there, else forwarded", None);
         }
         let options = settings::proxy(self.config(), &self.config().proxy, [0; 32], Realms::default());
         let content = identify(&options, &decision.url, &self.question.headers)?;
