@@ -36,7 +36,7 @@ pub(crate) fn upstream(
                     say(format!("{name} names this daemon itself; origins are reached without it"));
                 }
                 Ok(place) => {
-                    info!("{key}: origins are reached through {}, by {name}", place.host_port());
+                    info!("origins are reached through {}, by {name}", place.host_port());
                     return value;
                 }
             }

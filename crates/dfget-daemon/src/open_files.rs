@@ -13,7 +13,11 @@ pub(crate) fn raise_limit() {
         warn!("the limit of open files cannot be raised: {error}");
     }
     let now = getrlimit(Resource::Nofile).current;
-    info!("open files: at most {}, raised from {}", shown(now), shown(before.current));
+    if now == before.current {
+        info!("open files: at most {}", shown(now));
+    } else {
+        info!("open files: at most {}, raised from {}", shown(now), shown(before.current));
+    }
     if let Some(remedy) = too_few(now) {
         warn!("{remedy}");
     }

@@ -216,12 +216,16 @@ impl Daemon {
             self.parts.tasks.clone(),
             self.configuration.subscribe(),
         );
+        let lease_path = listeners.leases.as_ref().map(|(_, path)| path.clone());
         tokio::select! {
             () = self.parts.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
             () = self.serve_leases(listeners.leases) => {}
             () = signals.end() => {}
             () = reloader.follow(self, &hung_up) => {}
             () = idle => {}
+        }
+        if let Some(path) = lease_path {
+            let _ = fs::remove_file(path);
         }
         if let Some(leases) = &self.leases {
             within(&mut signals, "leases", leases.close()).await;
@@ -243,7 +247,6 @@ impl Daemon {
                 }
                 Err(error) => warn!("no leases for `dfget run`: {error}"),
             }
-            let _ = fs::remove_file(path);
         }
         std::future::pending().await
     }

@@ -80,7 +80,15 @@ impl Proxy {
             Some(signer) => self.hijack(entrance, signer, target, asked, upgrade).await,
             None => self.tunnel(entrance, target, &asked, upgrade).await,
         };
-        answered.map_or_else(|error| respond::connect_failed(&error), |()| Response::new(empty()))
+        answered.map_or_else(
+            |error| {
+                if self.is_new(format!("no way {error}")) {
+                    info!("a CONNECT is refused: {error}");
+                }
+                respond::connect_failed(&error)
+            },
+            |()| Response::new(empty()),
+        )
     }
 
     /// Who signs for the target, if its connections are opened; else says once why they are not.

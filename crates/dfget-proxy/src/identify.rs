@@ -47,6 +47,18 @@ pub fn identify(options: &ProxyOptions, url: &Url, headers: &HeaderMap) -> Optio
     })
 }
 
+/// Why a request with these headers is answered `400`, if it is (`X-Dragonfly-*`).
+#[must_use]
+pub fn refused_headers(headers: &HeaderMap) -> Option<String> {
+    Wishes::read(headers).err().map(|refused| refused.to_string())
+}
+
+/// Whether a client with these headers makes a task of a GET that no rule matches.
+#[must_use]
+pub fn asks_for_a_task(headers: &HeaderMap) -> bool {
+    Wishes::read(headers).is_ok_and(|wishes| wishes.use_p2p || wishes.stored_only)
+}
+
 impl Proxy {
     /// Where contents are stored, if anywhere.
     #[must_use]

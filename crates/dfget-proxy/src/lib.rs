@@ -40,6 +40,6 @@ pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};
 pub use entrance::{Distrust, Entrance, Hijack, Successor, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};
-pub use identify::{Identified, identify};
+pub use identify::{Identified, asks_for_a_task, identify, refused_headers};
 pub use mirror::{Mirror, MirrorTasks, Mirrors};
 pub use realms::Realms;

@@ -81,7 +81,7 @@ struct Target {
 enum Refusal {
     #[error(
         "this is a proxy (HTTPS_PROXY, HTTP_PROXY); to serve as a mirror of a registry as well it needs \
-         `registryMirror: {{url: https://registry.example.com}}` in dfget.yaml, and a restart"
+         `registryMirror: {{url: https://registry.example.com}}` in dfget.yaml, and SIGHUP"
     )]
     Disabled,
     #[error(

@@ -101,8 +101,8 @@ impl Metrics {
         let origin_requests = counter(own, "origin_requests", "Requests sent to origins");
         let insecure_origin_requests =
             counter(own, "origin_insecure", "Requests sent to origins whose certificate is not verified");
-        let store_bytes = gauge(own, "store_bytes", "Bytes of stored pieces");
-        let store_tasks = gauge(own, "store_tasks", "Tasks in the store");
+        let store_bytes = gauge(own, "store_bytes", "Bytes of stored pieces, at the last clean-up");
+        let store_tasks = gauge(own, "store_tasks", "Tasks in the store, at the last clean-up");
         let store_open =
             gauge(own, "store_open", "Whether there is a store: 1, or 0 when pulls stream through");
         let evicted_bytes = counter(own, "evicted_bytes", "Bytes removed to stay within the quota");

@@ -8,7 +8,13 @@ use crate::ca::CaCommand;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
-#[command(name = "dfget", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(
+    name = "dfget",
+    version,
+    arg_required_else_help = true,
+    next_line_help = true,
+    after_help = EXAMPLES
+)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -63,8 +69,7 @@ pub(crate) struct RunArguments {
     #[arg(long = "host", value_name = "HOST")]
     pub(crate) hosts: Vec<String>,
 
-    /// Go through the daemon to every host, for commands that pull images which
-    /// their command line does not name (nextflow, snakemake)
+    /// Go through the daemon to every host (for nextflow, snakemake, …)
     #[arg(long)]
     pub(crate) all_hosts: bool,
 
@@ -126,7 +131,7 @@ pub(crate) struct ShowArguments {
 #[derive(Args, Debug)]
 #[command(after_help = EXPLAIN_EXAMPLES)]
 pub(crate) struct ExplainArguments {
-    /// A URL (https://…) or an image (oras://…, docker://…, library://…, HOST/…)
+    /// A URL, or an image (oras://…, docker://…, library://…, HOST/…)
     #[arg(value_name = "URL|IMAGE")]
     pub(crate) reference: String,
 
@@ -153,6 +158,10 @@ pub(crate) struct ExplainArguments {
 pub(crate) struct CheckArguments {
     /// The file to look at [default: the one the daemon would read]
     pub(crate) file: Option<PathBuf>,
+
+    /// The same, as other commands take it
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub(crate) config: Option<PathBuf>,
 
     /// How to say it
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -239,3 +248,30 @@ registry is asked anything.
 
 Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
 cannot be used, 2 wrong command line.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn too_wide(command: &clap::Command, wide: &mut Vec<String>) {
+        let mut one = command.clone();
+        let short = one.render_help().to_string();
+        for line in short.lines().chain(one.render_long_help().to_string().lines()) {
+            if line.chars().count() > 80 {
+                wide.push(format!("{}: {line}", command.get_name()));
+            }
+        }
+        command.get_subcommands().for_each(|command| too_wide(command, wide));
+    }
+
+    #[test]
+    fn every_help_fits_a_terminal() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut wide = Vec::new();
+        too_wide(&command, &mut wide);
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
+}

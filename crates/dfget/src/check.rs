@@ -28,7 +28,10 @@ struct Findings {
 
 /// Looks at the configuration and says what is found.
 pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> ExitCode {
-    let options = LoadOptions { config: arguments.file.clone(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        config: arguments.file.clone().or_else(|| arguments.config.clone()),
+        ..LoadOptions::default()
+    };
     let findings = Findings::of(load(&options, environment));
     match findings.print(arguments.output) {
         Ok(()) if findings.proxy.is_some() => ExitCode::SUCCESS,
@@ -88,7 +91,14 @@ impl Findings {
                     }
                     few => format!("hijack {}", few.join(", ")),
                 };
-                format!("the proxy would listen on {} and {hijack}{}", proxy.listen, authority(proxy))
+                let mirrors: Vec<_> = mirrors(proxy).collect();
+                let mirror = match mirrors.as_slice() {
+                    [] => String::new(),
+                    urls => format!("serve as a mirror of {}, ", urls.join(", ")),
+                };
+                let and = if mirror.is_empty() { " " } else { ", " };
+                let (listen, authority) = (proxy.listen, authority(proxy));
+                format!("the proxy would listen on {listen}{and}{mirror}and {hijack}{authority}")
             }
         };
         format!("{}: {errors}, {warnings}; {outcome}", self.file())
@@ -105,6 +115,7 @@ impl Findings {
             "proxy": self.proxy.as_ref().map(|proxy| json!({
                 "listen": proxy.listen.to_string(),
                 "hijack": patterns(proxy).collect::<Vec<_>>(),
+                "mirrors": mirrors(proxy).collect::<Vec<_>>(),
                 "authority": own(proxy).map(|own| json!({
                     "cert": own.cert.display().to_string(),
                     "exists": own.exists,
@@ -116,6 +127,10 @@ impl Findings {
 
 fn patterns(proxy: &Proxy) -> impl Iterator<Item = &str> {
     proxy.hijack.iter().flat_map(|hijack| &hijack.hosts).map(|host| host.regx.as_str())
+}
+
+fn mirrors(proxy: &Proxy) -> impl Iterator<Item = String> {
+    proxy.mirrors.configured().map(|mirror| mirror.url.to_string())
 }
 
 /// The authority that the configuration does not name, where there is something to sign for.

@@ -73,7 +73,11 @@ impl Home {
 }
 
 fn explain(home: &Path) -> Command {
-    let mut command = Command::new(DFGET);
+    explain_by(Path::new(DFGET), home)
+}
+
+fn explain_by(binary: &Path, home: &Path) -> Command {
+    let mut command = Command::new(binary);
     command
         .args(["explain", "--config", "dfget.yaml"])
         .current_dir(home)
@@ -113,8 +117,9 @@ GET https://r.test/v2/lab/image/manifests/1
   authority   HOME/ca.crt, which is for any host
   rule        none of 5 rules of `proxies` matches: forwarded, nothing is stored
               (dfget.yaml:2)
-  tag         the registry is asked for each pull, since a tag may move; blobs
-              are asked for by their digests
+  tag         a tag may move: what it means is asked again after 10s
+              (manifests.freshness), once for all clients with the same login;
+              blobs are asked for by their digests
 
 GET https://r.test/v2/lab/image/blobs/sha256:…
               each blob, by its digest
@@ -261,6 +266,10 @@ fn each_way_not_to_be_accelerated_is_named() {
         said("task", &["https://r.test/files/x", "--method", "POST"]),
         "forwarded: only a GET becomes a task, not a POST"
     );
+    let refused = said("headers", &["https://r.test/files/x", "-H", "X-Dragonfly-Output-Path: /x"]);
+    assert!(refused.starts_with("answered with 400: "), "{refused}");
+    let wanted = said("rule", &["https://r.test/elsewhere", "-H", "X-Dragonfly-Use-P2P: true"]);
+    assert_eq!(wanted, "no rule matches, but a header makes it a task");
     assert_eq!(
         said("task", &["https://r.test/files/x", "-H", "If-None-Match: \"1\""]),
         "forwarded: what `if-none-match` means is for the origin to say"
@@ -387,7 +396,11 @@ fn other_users_are_not_told_what_is_stored() {
     for path in [home.to_owned(), home.join("dfget.yaml")] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("root may");
     }
-    let output = explain(home).arg(&url).uid(65_534).gid(65_534).output().expect("the binary is there");
+    // The one under test may lie where that user cannot go.
+    let binary = home.join("dfget");
+    fs::copy(DFGET, &binary).expect("there is room for it");
+    let output =
+        explain_by(&binary, home).arg(&url).uid(65_534).gid(65_534).output().expect("it can be started");
     let text = String::from_utf8(output.stdout).expect("text");
     let cached = step(&text, "cached");
     assert!(cached.starts_with("unknown: "), "{cached}");

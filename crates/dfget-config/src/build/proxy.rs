@@ -96,7 +96,14 @@ fn white_list_entry(item: &Field<'_>, section: &Section<'_>, report: &mut Report
     let host = section.text(report, "host", "registry.example.com").map(str::to_owned);
     let regx = section.get("regx").filter(|_| section.text(report, "regx", PATTERN.example).is_some());
     let has_regx = regx.is_some();
-    let regx = regx.and_then(|field| field.parse(report, HOSTS, scalar::pattern));
+    let regx = regx.and_then(|field| field.parse(report, ADMITTED, scalar::pattern));
+    if let Some(host) = host.as_deref().filter(|host| {
+        Authority::parse(Scheme::Https, host).map(|it| it.host) != Ok(host.to_ascii_lowercase())
+    }) && let Some(field) = section.get("host")
+    {
+        let remedy = "write the host alone; ports that may be reached go into `ports`";
+        report.warn(field.value(), Code::Suspicious, format!("no host is called so (got `{host}`)"), remedy);
+    }
     let mut ports = Vec::new();
     for field in section.items(report, "ports") {
         let expected = Expected { what: "a port", example: "443" };
@@ -141,6 +148,17 @@ fn pattern(
 fn redirect(section: &Section<'_>, regx: Option<&Regex>, report: &mut Report) -> Option<Redirect> {
     let text = section.text(report, "redirect", REDIRECT.example)?;
     let field = section.get("redirect")?;
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next();
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        let remedy = "leave user and password out: what a client sends of its own goes on to the new place";
+        report.error(
+            field.value(),
+            Code::BadValue,
+            "it holds a login, which would be sent to nobody",
+            remedy,
+        );
+        return None;
+    }
     if text.contains('/') {
         if let Some(group) = regx.and_then(|regx| unknown_group(regx, text)) {
             let remedy =
@@ -234,6 +252,8 @@ fn hijack_host(item: &Field<'_>, section: &Section<'_>, context: &mut Context<'_
 const NAMESPACE: Expected = Expected { what: "the path of a network namespace", example: "/run/netns/site" };
 
 const FILTER: Expected = Expected { what: "query keys, split by `&`", example: "Expires&Signature&ns" };
+
+const ADMITTED: Expected = Expected { what: "a pattern for a host", example: r"'\.example\.com$'" };
 
 const HOSTS: Expected =
     Expected { what: "a pattern for `host:port`", example: r"'^registry\.example\.com:443$'" };

@@ -57,10 +57,12 @@ const RULE: &[Opt] = &[
     ),
 ];
 
+const PORT: Kind = Kind::Integer(1, 65_535);
+
 const WHITE_LIST: &[Opt] = &[
     Opt::full("host", Kind::Text, "", "this host exactly"),
     Opt::full("regx", Kind::Pattern, "", "hosts in which this is found"),
-    Opt::full("ports", Kind::List(&Kind::Ports), "", "ports that may be reached; none = all"),
+    Opt::full("ports", Kind::List(&PORT), "", "ports that may be reached; none = all"),
 ];
 
 const HOST: &[Opt] = &[
@@ -87,9 +89,10 @@ const HERE: Opt = Opt::full(
     "network namespace to listen in, such as `/run/netns/NAME` or `/proc/PID/ns/net`",
 );
 
+/// They have no defaults of their own: without `tcpListen` those beside it count.
 const SNI_LISTEN: &[Opt] = &[
-    Opt::full("listen", Kind::Ip, "127.0.0.1", "IP address to listen on"),
-    Opt::full("port", Kind::Ports, "443", "a port, the origins' too; of a range, the first free one"),
+    Opt::full("listen", Kind::Ip, "", "IP address to listen on"),
+    Opt::full("port", Kind::Ports, "", "a port, the origins' too; of a range, the first free one"),
     HERE,
 ];
 
@@ -127,8 +130,8 @@ const SECURITY: &[Opt] = &[
     Opt::full(
         "insecure",
         Kind::Boolean,
-        "true",
-        "plain HTTP; false, or absent beside `cert` and `key` = clients speak TLS to the proxy (`HTTPS_PROXY=https://…`)",
+        "",
+        "true, or absent without `cert` and `key` = plain HTTP; false, or absent beside `cert` and `key` = clients speak TLS to the proxy (`HTTPS_PROXY=https://…`)",
     ),
     Opt::full("cert", Kind::Pem, "", "certificate of the port, then those that lead to a root"),
     Opt::full("key", Kind::Pem, "", "its private key"),

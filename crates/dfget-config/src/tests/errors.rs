@@ -103,6 +103,11 @@ fn rules_that_cannot_work_are_refused() {
              write what is meant, or `.*` for everything, for example `regx: blobs/sha256.*`",
         ),
         (
+            "proxies: [{regx: a, redirect: ' http://user:canary@host/x'}]",
+            "1:31: proxies[0].redirect: it holds a login, which would be sent to nobody; \
+             leave user and password out: what a client sends of its own goes on to the new place",
+        ),
+        (
             "proxies: [{regx: a, redirect: 'host:99999'}]",
             "1:31: proxies[0].redirect: not a TCP port (1 to 65535) (got `host:99999`); \
              write a host, or a replacement with a `/` in it, for example `redirect: mirror.example.com:5000`",
@@ -149,7 +154,7 @@ fn white_lists_that_cannot_work_are_refused() {
         ),
         (
             "whiteList: [{regx: '('}]",
-            r"3:20: whiteList[0].regx: not a valid regular expression: unclosed group (got `(`); write a pattern for `host:port`, for example `regx: '^registry\.example\.com:443$'`",
+            r"3:20: whiteList[0].regx: not a valid regular expression: unclosed group (got `(`); write a pattern for a host, for example `regx: '\.example\.com$'`",
         ),
     ];
     for (text, message) in table {

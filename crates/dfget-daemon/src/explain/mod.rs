@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use dfget_config::{Config, Hijack, HijackAuthority, Loaded, Location, PemSource};
 use dfget_core::{Authority, Scheme, decide};
-use dfget_proxy::{Identified, Realms, identify};
+use dfget_proxy::{Identified, Realms, asks_for_a_task, identify, refused_headers};
 use dfget_telemetry::redact_url;
 use dfget_tls::{AuthorityCertificate, Scope};
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
@@ -320,6 +320,10 @@ impl<'a> Explainer<'a> {
     /// The names of the content, if a rule makes the request a task.
     fn rule(&mut self) -> Option<Identified> {
         let (rules, asked) = (&self.config().proxy.rules, self.asked);
+        if let Some(reason) = refused_headers(&self.question.headers) {
+            self.say("headers", Outcome::No, format!("answered with 400: {reason}"), None);
+            return None;
+        }
         let head = self.question.method == Method::HEAD;
         let decision = match decide(rules, head || self.question.method == Method::GET, &asked.url) {
             Ok(decision) => decision,
@@ -328,6 +332,11 @@ impl<'a> Explainer<'a> {
                 return None;
             }
         };
+        let wanted = self.question.method == Method::GET && asks_for_a_task(&self.question.headers);
+        if decision.rule.is_none() && wanted {
+            self.say("rule", Outcome::Yes, "no rule matches, but a header makes it a task", None);
+            return self.identified(&decision.url);
+        }
         let Some(index) = decision.rule else {
             let text = match rules.len() {
                 0 => "there are no rules (`proxies`): forwarded, nothing is stored".to_owned(),
@@ -357,10 +366,14 @@ impl<'a> Explainer<'a> {
             return None;
         }
         if head {
-            self.say("head", Outcome::Note, "answered from the store if the content is there, else forwarded", None);
+            self.say(
+                "head",
+                Outcome::Note,
+                "answered from the store if the content is there, else forwarded",
+                None,
+            );
         }
-        let options = settings::proxy(self.config(), &self.config().proxy, [0; 32], Realms::default());
-        let content = identify(&options, &decision.url, &self.question.headers)?;
+        let content = self.identified(&decision.url)?;
         let conditions = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
         let condition = conditions.iter().find(|name| self.question.headers.contains_key(*name));
         if let (Some(condition), None) = (condition, content.digest) {
@@ -369,6 +382,11 @@ impl<'a> Explainer<'a> {
             return None;
         }
         Some(content)
+    }
+
+    fn identified(&self, url: &url::Url) -> Option<Identified> {
+        let options = settings::proxy(self.config(), &self.config().proxy, [0; 32], Realms::default());
+        identify(&options, url, &self.question.headers)
     }
 
     /// What a task of the content is, and who may have it.

@@ -131,7 +131,7 @@ fn library(rest: &str) -> Result<Vec<Asked>, String> {
         url.map_err(|_| FORM.to_owned())
     };
     let about = "what the library knows of the image".to_owned();
-    let known = Asked { url: url("images")?, about, is_content: false, any_digest: false, by_tag: true };
+    let known = Asked { url: url("images")?, about, is_content: false, any_digest: false, by_tag: false };
     let about = "the image, to which the answer may redirect".to_owned();
     let file = Asked { url: url("imagefile")?, about, is_content: true, any_digest: false, by_tag: false };
     Ok(vec![known, file])
