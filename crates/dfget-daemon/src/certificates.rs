@@ -202,7 +202,10 @@ impl TrustBook {
     /// The trust of an origin. The host that a registry has its tokens from is of its site: the authorities that
     /// are trusted for the one are for the other too, but nobody is believed unseen for another's word.
     pub(crate) fn of(&self, authority: &Authority, realms: &Realms) -> Trust {
-        let of_registry = || self.special(&realms.registry_of(authority)?).filter(|trust| !trust.insecure);
+        let of_registry = || {
+            let registries = realms.registries_of(authority);
+            registries.iter().find_map(|registry| self.special(registry).filter(|trust| !trust.insecure))
+        };
         self.special(authority).or_else(of_registry).unwrap_or(&self.default).clone()
     }
 

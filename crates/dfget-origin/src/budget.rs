@@ -10,11 +10,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use dfget_core::Authority;
-use http::header::{AUTHORIZATION, COOKIE, DATE, HeaderMap, RETRY_AFTER};
-use http::{Method, StatusCode};
+use http::header::{CONNECTION, DATE, EXPECT, HOST, HeaderMap, HeaderName, RETRY_AFTER, TE, VIA};
+use http::{Method, Request, StatusCode};
 use parking_lot::Mutex;
 
-use crate::headers::text;
+use crate::headers::{is_impersonal, text};
 
 /// How long a request waits for its turn in the budget.
 const LONGEST_TURN: Duration = Duration::from_secs(10);
@@ -27,6 +27,9 @@ const LONGEST_OWN_PAUSE: Duration = Duration::from_secs(60);
 
 /// The longest pause that an origin may ask for: one with a broken clock is asked again some day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The longest pause for those without a credential: they all have one quota, and anybody can use that up.
+const LONGEST_FOR_ALL: Duration = Duration::from_secs(30);
 
 /// Authorities remembered, before those without any state are forgotten.
 const MANY: usize = 1024;
@@ -70,7 +73,7 @@ struct Place {
     /// When the last requests were sent, or will be.
     sent: VecDeque<Instant>,
     /// Pauses, by credential.
-    pauses: HashMap<u64, Pause>,
+    pauses: HashMap<Option<u64>, Pause>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,21 +103,19 @@ impl Budgets {
         &self,
         authority: &Authority,
         method: &Method,
-        headers: &HeaderMap,
+        credential: Option<u64>,
         now: Instant,
     ) -> Result<Duration, Rest> {
         let mut places = self.places.lock();
         // Pauses are for those who pull; nobody else has taken anything from the registry's quota.
         if matches!(*method, Method::GET | Method::HEAD)
             && let Some(place) = places.get(authority)
-            && let Some(wait) = place.pause(self.credential(headers), now)
+            && let Some(wait) = place.pause(credential, now)
         {
             return Err(Rest { wait, reason: Reason::Asked });
         }
         let Some(budget) = *self.budget.lock() else { return Ok(Duration::ZERO) };
-        if places.len() > MANY {
-            places.retain(|_, place| !place.is_idle(budget, now));
-        }
+        make_room(&mut places, Some(budget), now);
         places.entry(authority.clone()).or_default().turn(budget, now)
     }
 
@@ -122,7 +123,7 @@ impl Budgets {
     pub(crate) fn heard(
         &self,
         authority: &Authority,
-        credential: u64,
+        credential: Option<u64>,
         status: StatusCode,
         answer: &HeaderMap,
         now: Instant,
@@ -130,6 +131,7 @@ impl Budgets {
         let asked = retry_after(answer);
         let mut places = self.places.lock();
         if is_refusal(status, answer) {
+            make_room(&mut places, *self.budget.lock(), now);
             let place = places.entry(authority.clone()).or_default();
             return Some(place.refused(credential, asked, now));
         }
@@ -143,10 +145,26 @@ impl Budgets {
         None
     }
 
-    /// Tells one user from another: quotas are counted by user, or by address for those without one.
-    pub(crate) fn credential(&self, headers: &HeaderMap) -> u64 {
-        let values = |name| headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect::<Vec<_>>();
-        self.hasher.hash_one((values(AUTHORIZATION), values(COOKIE)))
+    /// Tells one user from another: quotas are counted by user, or by address for those without one (`None`).
+    /// Whatever a request may say who asks by counts.
+    pub(crate) fn credential<B>(&self, request: &Request<B>) -> Option<u64> {
+        let personal = |name: &HeaderName| {
+            !is_impersonal(name)
+                && ![CONNECTION, EXPECT, HOST, TE, VIA].contains(name)
+                && !name.as_str().starts_with("content-")
+        };
+        let headers = request.headers().iter().filter(|(name, _)| personal(name));
+        let mut said: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        said.sort_by_key(|(name, _)| *name);
+        let query = request.uri().query();
+        (query.is_some() || !said.is_empty()).then(|| self.hasher.hash_one((said, query)))
+    }
+}
+
+/// Forgets what may be, where very many authorities are known.
+fn make_room(places: &mut HashMap<Authority, Place>, budget: Option<Budget>, now: Instant) {
+    if places.len() > MANY {
+        places.retain(|_, place| !place.is_idle(budget, now));
     }
 }
 
@@ -154,15 +172,18 @@ impl Budgets {
 
 impl Place {
     /// What is left of the pause for a credential.
-    fn pause(&self, credential: u64, now: Instant) -> Option<Duration> {
+    fn pause(&self, credential: Option<u64>, now: Instant) -> Option<Duration> {
         let pause = self.pauses.get(&credential)?;
         Some(pause.until.saturating_duration_since(now)).filter(|left| !left.is_zero())
     }
 
     /// Begins or prolongs a pause, and returns its length.
-    fn refused(&mut self, credential: u64, asked: Option<Duration>, now: Instant) -> Duration {
+    fn refused(&mut self, credential: Option<u64>, asked: Option<Duration>, now: Instant) -> Duration {
         if self.pauses.len() > MANY {
             self.pauses.retain(|_, pause| pause.until > now);
+        }
+        if self.pauses.len() > MANY {
+            self.pauses.clear();
         }
         let pause = self.pauses.entry(credential).or_insert(Pause { until: now, refusals: 0 });
         // Several that were under way together are one refusal.
@@ -170,7 +191,8 @@ impl Place {
             pause.refusals = pause.refusals.saturating_add(1);
         }
         let own = FIRST_PAUSE.saturating_mul(1 << (pause.refusals.max(1) - 1).min(10));
-        let length = asked.unwrap_or_else(|| own.min(LONGEST_OWN_PAUSE)).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        let longest = if credential.is_some() { LONGEST_PAUSE } else { LONGEST_FOR_ALL };
+        let length = asked.unwrap_or_else(|| own.min(LONGEST_OWN_PAUSE)).clamp(FIRST_PAUSE, longest);
         pause.until = pause.until.max(now + length);
         pause.until - now
     }
@@ -190,8 +212,9 @@ impl Place {
         Ok(wait)
     }
 
-    fn is_idle(&self, budget: Budget, now: Instant) -> bool {
-        let quiet = self.sent.back().is_none_or(|at| *at + budget.per < now);
+    fn is_idle(&self, budget: Option<Budget>, now: Instant) -> bool {
+        let over = |at: &Instant| budget.is_none_or(|budget| *at + budget.per < now);
+        let quiet = self.sent.back().is_none_or(over);
         quiet && self.pauses.values().all(|pause| pause.until <= now)
     }
 }
@@ -230,28 +253,72 @@ mod tests {
         Authority::parse(Scheme::Https, "r.test").expect("an authority")
     }
 
-    fn with(name: http::HeaderName, value: &'static str) -> HeaderMap {
+    fn with(name: HeaderName, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
     }
 
     #[test]
     fn an_origin_is_left_alone_for_as_long_as_it_asks() {
-        let (budgets, start, nobody) = (Budgets::default(), Instant::now(), HeaderMap::new());
+        let (budgets, start, (somebody, other)) = (Budgets::default(), Instant::now(), (Some(1), Some(2)));
         let heard = |status: u16, headers: &HeaderMap, at| {
             let status = StatusCode::from_u16(status).expect("a status");
-            budgets.heard(&authority(), budgets.credential(&nobody), status, headers, at)
+            budgets.heard(&authority(), somebody, status, headers, at)
         };
-        let enter = |method, headers: &HeaderMap, at| budgets.enter(&authority(), &method, headers, at);
-        assert_eq!(enter(Method::GET, &nobody, start), Ok(Duration::ZERO));
+        let enter = |method, credential, at| budgets.enter(&authority(), &method, credential, at);
+        assert_eq!(enter(Method::GET, somebody, start), Ok(Duration::ZERO));
         assert_eq!(heard(429, &with(RETRY_AFTER, "7"), start), Some(7 * SECOND));
         let rest = Rest { wait: 5 * SECOND, reason: Reason::Asked };
-        assert_eq!(enter(Method::GET, &nobody, start + 2 * SECOND), Err(rest));
-        assert_eq!(enter(Method::PUT, &nobody, start + 2 * SECOND), Ok(Duration::ZERO), "a push");
-        let other = with(AUTHORIZATION, "Bearer x");
-        assert_eq!(enter(Method::GET, &other, start + 2 * SECOND), Ok(Duration::ZERO), "another user");
-        assert_eq!(enter(Method::GET, &nobody, start + 7 * SECOND), Ok(Duration::ZERO));
+        assert_eq!(enter(Method::GET, somebody, start + 2 * SECOND), Err(rest));
+        assert_eq!(enter(Method::PUT, somebody, start + 2 * SECOND), Ok(Duration::ZERO), "a push");
+        assert_eq!(enter(Method::GET, other, start + 2 * SECOND), Ok(Duration::ZERO), "another user");
+        assert_eq!(enter(Method::GET, somebody, start + 7 * SECOND), Ok(Duration::ZERO));
         assert_eq!(heard(503, &HeaderMap::new(), start), None, "a failure, no word on when");
         assert_eq!(heard(503, &with(RETRY_AFTER, "999999999"), start), Some(LONGEST_PAUSE));
+        let all = budgets.heard(
+            &authority(),
+            None,
+            StatusCode::TOO_MANY_REQUESTS,
+            &with(RETRY_AFTER, "600"),
+            start,
+        );
+        assert_eq!(all, Some(LONGEST_FOR_ALL), "one without a login must not lock out all others");
+    }
+
+    #[test]
+    fn whatever_may_say_who_asks_is_a_credential() {
+        let budgets = Budgets::default();
+        let of = |uri: &str, name: &'static str, value: &str| {
+            budgets.credential(&Request::get(uri).header(name, value).body(()).expect("a request"))
+        };
+        assert_eq!(of("/a", "accept", "x/y"), None);
+        assert_eq!(of("/a", "host", "r.test"), None);
+        let keys = [
+            of("/a", "private-token", "x"),
+            of("/a", "private-token", "y"),
+            of("/a", "authorization", "x"),
+            of("/a?X-Amz-Signature=1", "range", "bytes=0-1"),
+            of("/a?X-Amz-Signature=2", "range", "bytes=0-1"),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(key.is_some() && !keys[..at].contains(key), "{at}");
+        }
+        assert_eq!(of("/a", "cookie", "x"), of("/b", "cookie", "x"));
+    }
+
+    #[test]
+    fn what_is_remembered_has_bounds() {
+        let (mut place, now) = (Place::default(), Instant::now());
+        for credential in 0..3 * MANY as u64 {
+            place.refused(Some(credential), Some(LONGEST_PAUSE), now);
+        }
+        assert!(place.pauses.len() <= MANY + 1);
+        let budgets = Budgets::default();
+        for at in 0..3 * MANY as u64 {
+            let authority = Authority::parse(Scheme::Https, &format!("r{at}.test")).expect("an authority");
+            let now = now + at as u32 * SECOND;
+            budgets.heard(&authority, Some(1), StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), now);
+        }
+        assert!(budgets.places.lock().len() <= MANY + 1);
     }
 
     #[test]
@@ -259,18 +326,17 @@ mod tests {
         let (mut place, mut now) = (Place::default(), Instant::now());
         let mut seen = Vec::new();
         for _ in 0..8 {
-            seen.push(place.refused(1, None, now).as_secs());
+            seen.push(place.refused(Some(1), None, now).as_secs());
             // Another that was sent before is no further refusal.
-            assert_eq!(place.refused(1, None, now).as_secs(), seen[seen.len() - 1]);
-            now += place.pause(1, now).expect("a pause");
+            assert_eq!(place.refused(Some(1), None, now).as_secs(), seen[seen.len() - 1]);
+            now += place.pause(Some(1), now).expect("a pause");
         }
         assert_eq!(seen, [1, 2, 4, 8, 16, 32, 60, 60]);
         let budgets = Budgets::default();
         for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::OK] {
-            let credential = budgets.credential(&HeaderMap::new());
-            budgets.heard(&authority(), credential, status, &HeaderMap::new(), now);
+            budgets.heard(&authority(), None, status, &HeaderMap::new(), now);
         }
-        assert_eq!(budgets.enter(&authority(), &Method::GET, &HeaderMap::new(), now), Ok(Duration::ZERO));
+        assert_eq!(budgets.enter(&authority(), &Method::GET, None, now), Ok(Duration::ZERO));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Requests to origins, one hop each.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -321,10 +321,15 @@ impl OriginClient {
         if self.inner.options.upstream.as_ref().is_some_and(|upstream| upstream.via(authority).is_some()) {
             return None;
         }
-        let lookup = tokio::net::lookup_host((authority.host.as_str(), authority.port));
-        let mut found = timeout(RESOLVED_IN, lookup).await.ok()?.ok()?.peekable();
-        let address = found.peek()?.ip();
-        let inside = found.all(|address| AddressClass::of(address.ip()) != AddressClass::Network);
+        let found: Vec<IpAddr> = match self.destinations().resolve.get(&authority.host) {
+            Some(addresses) => addresses.clone(),
+            None => {
+                let lookup = tokio::net::lookup_host((authority.host.as_str(), authority.port));
+                timeout(RESOLVED_IN, lookup).await.ok()?.ok()?.map(|address| address.ip()).collect()
+            }
+        };
+        let address = *found.first()?;
+        let inside = found.iter().all(|address| AddressClass::of(*address) != AddressClass::Network);
         inside.then(|| ConnectError::NotForClients { host_port: authority.host_port(), address })
     }
 
@@ -366,7 +371,8 @@ impl OriginClient {
 
     /// How long a request waits until the origin may be asked.
     fn turn(&self, authority: &Authority, request: &Request<Body>) -> Result<Duration, OriginError> {
-        let turn = self.inner.budgets.enter(authority, request.method(), request.headers(), Instant::now());
+        let budgets = &self.inner.budgets;
+        let turn = budgets.enter(authority, request.method(), budgets.credential(request), Instant::now());
         turn.map_err(|Rest { wait, reason }| OriginError::Resting {
             host_port: authority.host_port(),
             wait,
@@ -443,7 +449,7 @@ impl OriginClient {
     }
 
     /// Notes whether the origin asks to be left alone.
-    fn hear(&self, authority: &Authority, credential: u64, response: &Response<Incoming>) {
+    fn hear(&self, authority: &Authority, credential: Option<u64>, response: &Response<Incoming>) {
         let (status, answer) = (response.status(), response.headers());
         let paused = self.inner.budgets.heard(authority, credential, status, answer, Instant::now());
         if let Some(pause) = paused {
@@ -469,7 +475,7 @@ impl OriginClient {
         }
         (self.inner.options.observe)(connection.insecure);
         let bound = binds_connection(request.headers());
-        let credential = self.inner.budgets.credential(request.headers());
+        let credential = self.inner.budgets.credential(&request);
         let bodiless = request.method() == Method::HEAD;
         let used = std::mem::replace(&mut connection.used, true);
         let refuse = |unsent, error| Box::new(Refused { unsent, error, used });

@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Remembered permissions are looked through for old ones when there are so many more.
 const PRUNE_EVERY: usize = 4096;
 
+/// An authority, and one credential there or all.
+type Silence = (Authority, Option<Arc<str>>);
+
 /// For how long the origin's word counts.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessOptions {
@@ -80,7 +83,8 @@ pub(crate) struct Access {
     /// Questions whose answer nobody waits for any more.
     tracker: TaskTracker,
     /// Origins that did not answer lately.
-    silent: Mutex<HashMap<Authority, Instant>>,
+    /// Who could not be asked a moment ago: an authority, or with one credential only.
+    silent: Mutex<HashMap<Silence, Instant>>,
 }
 
 /// What a status says of a credential.
@@ -133,7 +137,7 @@ impl Access {
     /// Notes that this credential may have the content, for times when the origin does not answer too.
     pub(crate) fn grant(&self, permission: Permission, authority: &Authority) {
         self.remember(permission);
-        self.silent.lock().remove(authority);
+        self.silent.lock().remove(&(authority.clone(), None));
         if let Some(store) = self.store.as_ref().filter(|_| self.options.load().offline_grace.is_some()) {
             let now = SystemTime::now();
             store.grant(permission.0, now);
@@ -174,14 +178,15 @@ impl Access {
         request: &TaskRequest,
         total: Option<u64>,
     ) -> Verdict {
-        let known = || self.is_remembered(&permission) || self.is_silent(&request.authority);
+        let silent = || self.is_silent(&request.authority, &request.credential);
+        let known = || self.is_remembered(&permission) || silent();
         let _turn = if known() { None } else { Some(self.asking.take(permission).await) };
         // Whoever had the turn before may have brought the answer, or have waited in vain.
         if self.is_remembered(&permission) {
             self.metrics.access_checked(AccessCheck::Remembered);
             return Verdict::Allowed;
         }
-        if self.is_silent(&request.authority) {
+        if silent() {
             return self.fall_back(permission, request, || Verdict::Ask);
         }
         let answer = Box::pin(self.ask_on(permission, request, total)).await;
@@ -212,10 +217,10 @@ impl Access {
         total: Option<u64>,
     ) -> Result<Word, OriginError> {
         let (access, request) = (Arc::clone(self), request.clone());
-        let authority = request.authority.clone();
+        let (authority, credential) = (request.authority.clone(), Arc::clone(&request.credential));
         let asked = async move {
             let answer = access.ask(&request, total).await;
-            access.learn(permission, &request.authority, &answer);
+            access.learn(permission, &request, &answer);
             answer
         };
         if !self.is_granted(&permission) {
@@ -225,26 +230,37 @@ impl Access {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Ok(Word::Unreachable),
             Err(_) => {
-                self.note_silent(&authority);
+                self.note_silent(&authority, Some(&credential));
                 Ok(Word::Unreachable)
             }
         }
     }
 
-    fn learn(&self, permission: Permission, authority: &Authority, answer: &Result<Word, OriginError>) {
+    fn learn(&self, permission: Permission, request: &TaskRequest, answer: &Result<Word, OriginError>) {
+        let authority = &request.authority;
         match answer {
             Ok(Word::Yes) => self.grant(permission, authority),
             Ok(Word::No | Word::Unclear) => self.withdraw(permission),
-            Ok(Word::Unreachable) => self.note_silent(authority),
-            Err(error) if error.is_unreachable() => self.note_silent(authority),
-            Err(_) => {}
+            // That it refuses one user, or fails for one request, says nothing of others.
+            Ok(Word::Unreachable) => self.note_silent(authority, Some(&request.credential)),
+            Err(error) => self.note_failure(authority, &request.credential, error),
         }
     }
 
-    pub(crate) fn note_silent(&self, authority: &Authority) {
+    /// Notes that an authority could not be asked: with this credential, if that is why.
+    pub(crate) fn note_failure(&self, authority: &Authority, credential: &Arc<str>, error: &OriginError) {
+        match error {
+            OriginError::Resting { .. } => self.note_silent(authority, Some(credential)),
+            error if error.is_unreachable() => self.note_silent(authority, None),
+            _ => {}
+        }
+    }
+
+    /// Notes that an authority did not answer a moment ago; with `credential`: that one's request alone.
+    pub(crate) fn note_silent(&self, authority: &Authority, credential: Option<&Arc<str>>) {
         let mut silent = self.silent.lock();
         silent.retain(|_, at| at.elapsed() < SILENT_FOR);
-        silent.insert(authority.clone(), Instant::now());
+        silent.insert((authority.clone(), credential.map(Arc::clone)), Instant::now());
     }
 
     /// Asks, for a content that only its validators tell, whether it is still what it was, and
@@ -324,8 +340,19 @@ impl Access {
         otherwise()
     }
 
-    pub(crate) fn is_silent(&self, authority: &Authority) -> bool {
-        self.silent.lock().get(authority).is_some_and(|at| at.elapsed() < SILENT_FOR)
+    /// Whether a request with this credential need not be waited for.
+    pub(crate) fn is_silent(&self, authority: &Authority, credential: &Arc<str>) -> bool {
+        let silent = self.silent.lock();
+        let is = |credential| {
+            silent.get(&(authority.clone(), credential)).is_some_and(|at| at.elapsed() < SILENT_FOR)
+        };
+        !silent.is_empty() && (is(None) || is(Some(Arc::clone(credential))))
+    }
+
+    /// Whether nobody could be reached there a moment ago, whoever asked.
+    pub(crate) fn is_gone(&self, authority: &Authority) -> bool {
+        let silent = self.silent.lock();
+        silent.get(&(authority.clone(), None)).is_some_and(|at| at.elapsed() < SILENT_FOR)
     }
 
     fn is_remembered(&self, permission: &Permission) -> bool {

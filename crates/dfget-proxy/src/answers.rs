@@ -31,6 +31,8 @@ pub(crate) struct Kept {
     pub(crate) body: Option<Bytes>,
     /// What the content hashes to, by the registry's word; for a manifest, and checked.
     pub(crate) digest: Option<Digest>,
+    /// The token in it, if that is what it is about.
+    pub(crate) token: Option<String>,
     /// Whose.
     pub(crate) place: Place,
     /// When the origin said so.
@@ -146,6 +148,30 @@ impl Answers {
         });
     }
 
+    /// What was good before is not any more.
+    pub(crate) fn forget(&self, questions: &[Permission], now: Instant) {
+        for question in questions {
+            self.with_slot(*question, now, |slot, _| slot.good = None);
+        }
+    }
+
+    /// A token was of no use: nobody is given it again.
+    pub(crate) fn spent(&self, token: &str) {
+        let mut inner = self.kept.lock();
+        let is =
+            |kept: &Option<Arc<Kept>>| kept.as_ref().is_some_and(|kept| kept.token.as_deref() == Some(token));
+        inner.slots.retain(|_, slot| !is(&slot.good) && !is(&slot.last));
+        inner.bytes = inner.slots.values().map(Slot::bytes).sum();
+    }
+
+    /// Nothing is known any more, nor what is being asked just now.
+    pub(crate) fn clear(&self) {
+        let mut inner = self.kept.lock();
+        inner.pushes += 1;
+        inner.slots.clear();
+        inner.bytes = 0;
+    }
+
     /// The origin has said again at `now` that the good answer holds. Asked for at `since`.
     pub(crate) fn renew(&self, question: Permission, now: Instant, since: Since) {
         self.with_slot(question, now, |slot, pushes| {
@@ -226,6 +252,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Some(vec![0; bytes].into()),
             digest: None,
+            token: None,
             place: place("a"),
             told,
             fresh: 10 * SECOND,
@@ -264,6 +291,23 @@ mod tests {
         assert_eq!(status(answers.good(ONE)), Some(200));
         answers.tell(ONE, kept(404, start + 4 * SECOND, 5), true);
         assert_eq!(status(answers.good(ONE)), None, "taken back");
+    }
+
+    #[test]
+    fn what_is_taken_back_or_of_no_use_is_forgotten() {
+        let (answers, start) = (Answers::default(), Instant::now());
+        let two = Permission([2; 32]);
+        let token = |text: &str| Kept { token: Some(text.to_owned()), ..kept(200, start, 5) };
+        answers.keep(ONE, token("a"), answers.since());
+        answers.keep(two, token("b"), answers.since());
+        answers.spent("a");
+        assert_eq!((status(answers.good(ONE)), status(answers.good(two))), (None, Some(200)));
+        answers.forget(&[ONE, two], start);
+        assert_eq!((status(answers.good(two)), answers.bytes()), (None, 0));
+        let before = answers.since();
+        answers.clear();
+        answers.keep(ONE, kept(200, start, 5), before);
+        assert_eq!(status(answers.good(ONE)), None, "asked for before all was forgotten");
     }
 
     #[test]

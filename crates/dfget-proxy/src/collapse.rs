@@ -16,9 +16,9 @@ use dfget_origin::{BoxError, FetchRequest, OriginError};
 use dfget_telemetry::Source;
 use futures_util::{StreamExt as _, TryStreamExt, stream};
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, RETRY_AFTER, VARY,
-    WWW_AUTHENTICATE,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, RETRY_AFTER,
+    TRANSFER_ENCODING, VARY, WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, BodyStream, Full, StreamBody};
@@ -45,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the answer to `/v2/` holds: it tells how a registry asks for a login, and nothing that changes.
 const PING_HOLDS: Duration = Duration::from_secs(60);
 
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What is asked.
@@ -64,6 +65,11 @@ struct Question {
     fetch: FetchRequest,
     /// Under which its answer is kept.
     name: Permission,
+    /// The same for what a GET and a HEAD bring.
+    names: [Permission; 2],
+    credential: Arc<str>,
+    /// The registry is one that somebody has chosen: its word on where tokens are from counts.
+    chosen: bool,
 }
 
 /// What the origin said.
@@ -72,8 +78,8 @@ enum Told {
     Own(Response<ResponseBody>),
     /// What it said before holds.
     Same(Arc<Kept>),
-    /// Nothing that could be relied on: no answer, or that it cannot answer now.
-    Sick { why: String, answer: Response<ResponseBody>, kept: Option<Box<Kept>> },
+    /// Nothing that could be relied on: no answer, or that it cannot answer now. What is `kept` is for those who wait.
+    Sick { why: String, answer: Response<ResponseBody>, kept: Box<Kept> },
 }
 
 impl Proxy {
@@ -102,6 +108,7 @@ impl Proxy {
         asked: Asked,
         url: Url,
         request: &Request<Incoming>,
+        chosen: bool,
     ) -> Response<ResponseBody> {
         let Some(authority) = Authority::of_url(&url) else {
             return respond::text(StatusCode::BAD_REQUEST, "the request's URL names no origin");
@@ -110,9 +117,10 @@ impl Proxy {
         let head = request.method() == Method::HEAD;
         let clients_choice = is_clients_choice(request.extensions());
         let fetch = FetchRequest { url, headers: for_content(request.headers()), clients_choice };
-        let name =
-            |head| self.inner.access.permissions().question(&authority, &fetch.headers, &fetch.url, head);
-        let (with_body, without) = (name(false), name(true));
+        let permissions = self.inner.access.permissions();
+        let name = |head| permissions.question(&authority, &fetch.headers, &fetch.url, head);
+        let names @ [with_body, without] = [name(false), name(true)];
+        let credential = permissions.credential(&fetch.headers, &fetch.url).to_hex().into();
         let (arrived, answers) = (Instant::now(), &self.inner.answers);
         // The answer to a GET answers a HEAD too.
         let usable = |waiting| {
@@ -128,28 +136,25 @@ impl Proxy {
         if let Some(kept) = usable(Some(arrived)) {
             return kept.respond(head);
         }
-        let question = Question { asked, authority: authority.clone(), head, fetch, name };
+        let authority = authority.clone();
+        let question = Question { asked, authority, head, fetch, name, names, credential, chosen };
         Box::pin(self.lead_question(question)).await
     }
 
     /// Asks for all who wait.
     async fn lead_question(&self, question: Question) -> Response<ResponseBody> {
         debug!("{}{} is asked for all who wait", question.authority, question.fetch.url.path());
-        let (grace, now) = (self.inner.options.load().access.offline_grace, Instant::now());
-        let good = self.inner.answers.good(question.name);
-        let Some(good) = good.filter(|kept| grace.is_some_and(|grace| kept.age(now) <= grace)) else {
+        let Some(good) = self.fallback_of(&question) else {
             return match self.ask(&question, None).await {
                 Told::Own(response) => response,
                 Told::Same(kept) => kept.respond(question.head),
                 Told::Sick { answer, kept, .. } => {
-                    if let Some(kept) = kept {
-                        self.inner.answers.tell(question.name, *kept, false);
-                    }
+                    self.inner.answers.tell(question.name, *kept, false);
                     answer
                 }
             };
         };
-        if self.inner.access.is_silent(&question.authority) {
+        if self.inner.access.is_silent(&question.authority, &question.credential) {
             return self.fall_back(&question, &good, "did not answer a moment ago");
         }
         // Heard to its end even if nobody waits any more, so that a slow registry is no silent one.
@@ -159,16 +164,25 @@ impl Proxy {
         match timeout(PATIENCE, asked).await {
             Ok(Ok(Told::Own(response))) => response,
             Ok(Ok(Told::Same(kept))) => kept.respond(head),
-            Ok(Ok(Told::Sick { why, .. })) => {
-                self.inner.access.note_silent(&question.authority);
-                self.fall_back(&question, &good, &why)
-            }
+            Ok(Ok(Told::Sick { why, .. })) => self.fall_back(&question, &good, &why),
             Ok(Err(_)) => self.fall_back(&question, &good, "could not be asked"),
             Err(_) => {
-                self.inner.access.note_silent(&question.authority);
+                self.inner.access.note_silent(&question.authority, Some(&question.credential));
                 self.fall_back(&question, &good, "does not answer")
             }
         }
+    }
+
+    /// What the client is answered if the origin cannot be asked.
+    fn fallback_of(&self, question: &Question) -> Option<Arc<Kept>> {
+        let (grace, now) = (self.inner.options.load().access.offline_grace?, Instant::now());
+        let good = self.inner.answers.good(question.name).filter(|kept| kept.age(now) <= grace)?;
+        // An old token is of use only where the registry itself could not refuse it.
+        let of_use = || {
+            let registries = self.inner.realms.registries_at(&question.fetch.url);
+            registries.iter().any(|registry| self.inner.access.is_gone(registry))
+        };
+        (question.asked != Asked::Token || of_use()).then_some(good)
     }
 
     fn fall_back(&self, question: &Question, good: &Kept, why: &str) -> Response<ResponseBody> {
@@ -189,7 +203,7 @@ impl Proxy {
                     Ok(answer) if word_of(answer.status().as_u16()) == Word::Unreachable => {
                         return self.judge(question, answer, since).await;
                     }
-                    Err(error) if error.is_unreachable() => return sick(&error),
+                    Err(error) if error.is_unreachable() => return self.sick(question, &error),
                     // Another content, a no, or no HEAD at all: the client's own request shows.
                     Ok(_) | Err(_) => {}
                 }
@@ -209,9 +223,26 @@ impl Proxy {
                 self.renewed(question, kept, since)
             }
             (Ok(answer), _) => self.judge(question, answer, since).await,
-            (Err(error), _) if error.is_unreachable() => sick(&error),
-            (Err(error), _) => Told::Own(respond::origin_failed(&error)),
+            (Err(error), _) if error.is_unreachable() => self.sick(question, &error),
+            (Err(error), _) => {
+                let (status, text) = (respond::gateway_status(error.verdict()), error.to_string());
+                let kept = refusal(question, status, &text, None);
+                self.inner.answers.tell(question.name, kept, false);
+                Told::Own(respond::origin_failed(&error))
+            }
         }
+    }
+
+    /// The origin could not be asked.
+    fn sick(&self, question: &Question, error: &OriginError) -> Told {
+        self.inner.access.note_failure(&question.authority, &question.credential, error);
+        let retry_after = error.retry_after();
+        let status = match retry_after {
+            Some(_) => StatusCode::TOO_MANY_REQUESTS,
+            None => respond::gateway_status(error.verdict()),
+        };
+        let kept = Box::new(refusal(question, status, &error.to_string(), retry_after));
+        Told::Sick { why: format!("cannot be asked: {error}"), answer: respond::origin_failed(error), kept }
     }
 
     fn renewed(&self, question: &Question, kept: &Arc<Kept>, since: Since) -> Told {
@@ -221,8 +252,11 @@ impl Proxy {
 
     /// Takes an answer in: keeps it, tells it to those who wait, or only hands it on.
     async fn judge(&self, question: &Question, mut answer: Response<Incoming>, since: Since) -> Told {
+        // A body that ends with its connection may have been cut.
+        let framed =
+            [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| answer.headers().contains_key(name));
         strip_hop_by_hop(answer.headers_mut());
-        if answer.status() == StatusCode::UNAUTHORIZED && question.asked != Asked::Token {
+        if answer.status() == StatusCode::UNAUTHORIZED && question.chosen && question.asked != Asked::Token {
             self.inner.realms.learn(&question.authority, answer.headers());
         }
         let whole = match self.collect(question, answer).await {
@@ -232,6 +266,11 @@ impl Proxy {
         let (status, headers) = (whole.status(), whole.headers());
         if let Some(error) = contradiction(question, &whole) {
             warn!("{error}");
+            self.inner.answers.tell(
+                question.name,
+                refusal(question, StatusCode::BAD_GATEWAY, &error, None),
+                true,
+            );
             return Told::Own(respond::text(StatusCode::BAD_GATEWAY, &error));
         }
         let kept = self.kept(question, &whole);
@@ -244,14 +283,21 @@ impl Proxy {
             response
         };
         if word_of(status.as_u16()) == Word::Unreachable {
+            self.inner.access.note_silent(&question.authority, Some(&question.credential));
             let why = format!("answers {status}");
-            return Told::Sick { why, answer: response, kept: Some(Box::new(kept)) };
+            return Told::Sick { why, answer: response, kept: Box::new(kept) };
         }
-        let sharable = varies_by_what_counts(headers) && !status.is_redirection();
-        if sharable && is_good(&question.asked, status) && !kept.fresh.is_zero() {
+        let sharable = varies_by_what_counts(headers)
+            && !status.is_redirection()
+            && (framed || question.head || kept.digest.is_some());
+        if sharable && is_good(&question.asked, &kept) {
             self.inner.answers.keep(question.name, kept, since);
-        } else if sharable {
-            self.inner.answers.tell(question.name, kept, true);
+        } else {
+            // A no takes back what was given before, whoever may be told of it.
+            self.inner.answers.forget(&question.names, Instant::now());
+            if sharable {
+                self.inner.answers.tell(question.name, kept, true);
+            }
         }
         Told::Own(response)
     }
@@ -302,18 +348,24 @@ impl Proxy {
             (true, None) => None,
             (false, _) => shared.insert(CONTENT_LENGTH, HeaderValue::from(whole.body().len())),
         };
-        let freshness = self.inner.options.load().freshness;
+        let (freshness, ttl) = {
+            let options = self.inner.options.load();
+            (options.freshness, options.access.ttl)
+        };
+        let token = token::read(whole.body()).filter(|_| question.asked == Asked::Token);
         let (repository, digest, fresh) = match &question.asked {
-            Asked::Ping if freshness.is_zero() => (String::new(), None, freshness),
-            Asked::Ping => (String::new(), None, freshness.max(PING_HOLDS)),
+            // That a login is good holds as long as any such word.
+            Asked::Ping if whole.status() == StatusCode::OK => (String::new(), None, PING_HOLDS.min(ttl)),
+            Asked::Ping => (String::new(), None, PING_HOLDS),
             Asked::Manifest { repository, .. } => (repository.clone(), digest_of(headers), freshness),
-            Asked::Token => (String::new(), None, token::holds(whole.body()).unwrap_or_default()),
+            Asked::Token => (String::new(), None, token.as_ref().map_or(Duration::ZERO, |(_, holds)| *holds)),
         };
         Kept {
             status: whole.status(),
             headers: shared,
             body: (!question.head).then(|| whole.body().clone()),
             digest,
+            token: token.map(|(token, _)| token),
             place: Place { authority: question.authority.clone(), repository },
             told,
             fresh,
@@ -348,14 +400,30 @@ fn full(body: Bytes) -> ResponseBody {
     Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
-fn sick(error: &OriginError) -> Told {
-    Told::Sick { why: format!("cannot be asked: {error}"), answer: respond::origin_failed(error), kept: None }
-}
-
 fn broken(question: &Question, how: &str) -> Told {
     let message = format!("{}: {how} in the middle of its answer", question.authority.host_port());
+    let kept = refusal(question, StatusCode::BAD_GATEWAY, &message, None);
     let answer = respond::text(StatusCode::BAD_GATEWAY, &message);
-    Told::Sick { why: format!("answers in part only: {how}"), answer, kept: None }
+    Told::Sick { why: format!("answers in part only: {how}"), answer, kept: Box::new(kept) }
+}
+
+/// An answer of our own, for those who wait.
+fn refusal(question: &Question, status: StatusCode, message: &str, retry_after: Option<u64>) -> Kept {
+    let body = Bytes::from(format!("dfget: {message}\n"));
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    headers.extend(retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))));
+    Kept {
+        status,
+        headers,
+        body: Some(body),
+        digest: None,
+        token: None,
+        place: Place { authority: question.authority.clone(), repository: String::new() },
+        told: Instant::now(),
+        fresh: Duration::ZERO,
+    }
 }
 
 /// Whether a request asks for something of its own: a part, a condition, or an answer that nobody has kept.
@@ -366,11 +434,14 @@ fn is_particular(headers: &HeaderMap) -> bool {
     NAMES.iter().any(|name| headers.contains_key(name)) || says(&CACHE_CONTROL) || says(&PRAGMA)
 }
 
-/// Whether an answer may be given again.
-fn is_good(asked: &Asked, status: StatusCode) -> bool {
-    match asked {
-        Asked::Ping => matches!(status, StatusCode::OK | StatusCode::UNAUTHORIZED),
-        Asked::Manifest { .. } | Asked::Token => status == StatusCode::OK,
+/// Whether an answer may be given again. Anything may lie at `/v2/`, so a registry must say that it is one.
+fn is_good(asked: &Asked, kept: &Kept) -> bool {
+    match (asked, kept.status) {
+        (Asked::Ping, StatusCode::OK) => kept.headers.contains_key(&API_VERSION),
+        (Asked::Ping, StatusCode::UNAUTHORIZED) => kept.headers.contains_key(WWW_AUTHENTICATE),
+        (Asked::Manifest { .. }, StatusCode::OK) => true,
+        (Asked::Token, StatusCode::OK) => kept.token.is_some(),
+        _ => false,
     }
 }
 
@@ -444,11 +515,27 @@ mod tests {
 
     #[test]
     fn only_what_a_registry_says_of_itself_is_good_for_later() {
+        let authority = Authority::parse(dfget_core::Scheme::Https, "r.test").expect("an authority");
+        let good =
+            |asked: &Asked, status: u16, pairs: &[(&'static str, &'static str)], token: Option<&str>| {
+                let kept = Kept {
+                    status: StatusCode::from_u16(status).expect("a status"),
+                    headers: headers(pairs),
+                    body: None,
+                    digest: None,
+                    token: token.map(str::to_owned),
+                    place: Place { authority: authority.clone(), repository: String::new() },
+                    told: Instant::now(),
+                    fresh: Duration::ZERO,
+                };
+                is_good(asked, &kept)
+            };
         let manifest = Asked::Manifest { repository: "a".to_owned(), digest: None };
-        assert!(is_good(&Asked::Ping, StatusCode::UNAUTHORIZED) && is_good(&manifest, StatusCode::OK));
-        assert!(
-            !is_good(&manifest, StatusCode::UNAUTHORIZED) && !is_good(&Asked::Token, StatusCode::FORBIDDEN)
-        );
-        assert!(!is_good(&Asked::Ping, StatusCode::NOT_FOUND));
+        let version = [("docker-distribution-api-version", "registry/2.0")];
+        assert!(good(&Asked::Ping, 200, &version, None) && !good(&Asked::Ping, 200, &[], None));
+        assert!(good(&Asked::Ping, 401, &[("www-authenticate", "Basic realm=\"r\"")], None));
+        assert!(!good(&Asked::Ping, 404, &version, None));
+        assert!(good(&manifest, 200, &[], None) && !good(&manifest, 401, &[], None));
+        assert!(good(&Asked::Token, 200, &[], Some("x")) && !good(&Asked::Token, 200, &[], None));
     }
 }

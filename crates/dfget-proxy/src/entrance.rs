@@ -177,8 +177,8 @@ impl Hijack {
     /// Who signs for a host that a registry of `realms`, itself hijacked, has its tokens from.
     pub(crate) fn leaves_for_tokens(&self, host: &Authority, realms: &Realms) -> Option<Arc<LeafCache>> {
         let leaves = self.token_hosts.as_ref()?;
-        let registry = realms.registry_of(host)?;
-        self.leaves_for(&registry).map(|_| Arc::clone(leaves))
+        let mut registries = realms.registries_of(host).into_iter();
+        registries.any(|registry| self.leaves_for(&registry).is_some()).then(|| Arc::clone(leaves))
     }
 
     pub(crate) fn leaves_for(&self, authority: &Authority) -> Option<Arc<LeafCache>> {

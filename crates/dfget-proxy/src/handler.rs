@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dfget_core::{Authority, Decision, UrlFilter, decide};
+use dfget_origin::headers::text;
 use dfget_origin::{Arrival, ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
-use http::header::{CONNECTION, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
@@ -125,6 +126,9 @@ impl Proxy {
         self.inner.verified.lock().clear();
         self.inner.unverified.lock().clear();
         self.inner.said.lock().clear();
+        // Learnt while others were trusted, perhaps.
+        self.inner.answers.clear();
+        self.inner.realms.clear();
     }
 
     pub(crate) fn origin(&self) -> &OriginClient {
@@ -240,6 +244,7 @@ impl Proxy {
         if let Some(refusal) = message::refusal(&request) {
             return refusal;
         }
+        request.extensions_mut().insert(Hijacked);
         let host = request.uri().authority().map(http::uri::Authority::as_str);
         let host = host.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
         let named = host.map(|host| Authority::parse(authority.scheme, host));
@@ -274,7 +279,13 @@ impl Proxy {
             Ok(slot) => slot,
             Err(busy) => return respond::busy(&busy),
         };
+        let bearer = bearer(&request).map(str::to_owned);
         let mut response = self.decided(entrance, url, request).await;
+        if let Some(token) = bearer
+            && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        {
+            self.inner.answers.spent(&token);
+        }
         response.extensions_mut().insert(slot);
         response
     }
@@ -317,9 +328,11 @@ impl Proxy {
             && !wanted
             && !verified
             && let Some(asked) = self.collapsible(&decision.url, &request)
-            && !(decision.task && matches!(asked, Asked::Manifest { digest: Some(_), .. }))
+            && (!decision.task || matches!(asked, Asked::Ping | Asked::Manifest { digest: None, .. }))
         {
-            return Box::pin(self.collapse(asked, decision.url, &request)).await;
+            let chosen = request.extensions().get::<Hijacked>().is_some()
+                || request.extensions().get::<Mirrored>().is_some_and(|mirrored| !mirrored.clients_choice);
+            return Box::pin(self.collapse(asked, decision.url, &request, chosen)).await;
         }
         if decision.task || wanted {
             return self.accelerate(decision.url, wishes, request).await;
@@ -335,6 +348,17 @@ impl Proxy {
         self.note_push(&decision.url, &method);
         response
     }
+}
+
+/// Marks a request that came inside of a hijacked connection.
+#[derive(Clone, Copy, Debug)]
+struct Hijacked;
+
+/// The token that a request shows.
+fn bearer<B>(request: &Request<B>) -> Option<&str> {
+    let shown = text(request.headers(), &AUTHORIZATION)?;
+    let (scheme, token) = shown.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whether a request only asks for a content.

@@ -255,7 +255,7 @@ impl Mirrored {
             MirrorTasks::Rules => {
                 let decision = decide(rules, get, url)?;
                 // Where a rule leads is the word of the configuration.
-                self.clients_choice &= Authority::of_url(&decision.url) == Authority::of_url(url);
+                self.clients_choice &= decision.url.host_str() == url.host_str();
                 return Ok(decision);
             }
             MirrorTasks::Digests => get && self.reference(url).is_some(),

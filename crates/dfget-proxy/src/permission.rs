@@ -95,6 +95,8 @@ impl Permissions {
         fields.add(authority.to_string().as_bytes());
         fields.add(url.path().as_bytes());
         fields.add(&[u8::from(head)]);
+        // All of it: an origin that is itself a mirror goes by `ns`.
+        fields.add(url.query().unwrap_or_default().as_bytes());
         for name in [ACCEPT, ACCEPT_LANGUAGE] {
             for value in headers.get_all(&name) {
                 fields.add(name.as_str().as_bytes());

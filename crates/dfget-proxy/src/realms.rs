@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dfget_core::{Authority, bearer_realm};
+use dfget_core::{Authority, ContentReference, Scheme, bearer_realm};
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 use parking_lot::Mutex;
@@ -25,15 +25,19 @@ pub struct Realms {
 }
 
 impl Realms {
-    /// Notes what a registry's answer (401) says.
+    /// Notes what a registry's answer (401) says. Only for registries that somebody has chosen: what any other host
+    /// says must not change what becomes of others' requests.
     pub(crate) fn learn(&self, registry: &Authority, answer: &HeaderMap) {
         let challenges = answer.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         for mut realm in challenges.filter_map(bearer_realm) {
             realm.set_query(None);
             realm.set_fragment(None);
             let mut known = self.known.lock();
-            if known.len() >= MOST_REGISTRIES && !known.contains_key(registry) {
-                return;
+            if known.len() >= MOST_REGISTRIES
+                && !known.contains_key(registry)
+                && let Some(other) = known.keys().next().cloned()
+            {
+                known.remove(&other);
             }
             let realms = known.entry(registry.clone()).or_default();
             if realms.len() < MOST_REALMS && !realms.contains(&realm) {
@@ -43,26 +47,39 @@ impl Realms {
         }
     }
 
-    /// The registry that has its tokens from `host`, if one has, and is not at the same place.
+    /// Nothing is known any more.
+    pub(crate) fn clear(&self) {
+        self.known.lock().clear();
+    }
+
+    /// The registries that have their tokens from `host`, are not at the same place, and were asked by TLS.
     #[must_use]
-    pub fn registry_of(&self, host: &Authority) -> Option<Authority> {
+    pub fn registries_of(&self, host: &Authority) -> Vec<Authority> {
         let known = self.known.lock();
         let names = |realm: &Url| Authority::of_url(realm).as_ref() == Some(host);
-        let found = known.iter().find(|(registry, realms)| *registry != host && realms.iter().any(names));
-        found.map(|(registry, _)| registry.clone())
+        let found = known.iter().filter(|(registry, realms)| {
+            *registry != host && registry.scheme == Scheme::Https && realms.iter().any(names)
+        });
+        found.map(|(registry, _)| registry.clone()).collect()
+    }
+
+    /// The registries that have their tokens from `url`.
+    pub(crate) fn registries_at(&self, url: &Url) -> Vec<Authority> {
+        let known = self.known.lock();
+        let same = |realm: &Url| realm.origin() == url.origin() && realm.path() == url.path();
+        let found = known.iter().filter(|(_, realms)| realms.iter().any(same));
+        found.map(|(registry, _)| registry.clone()).collect()
     }
 
     /// Whether `url` is where some registry has its tokens from.
     pub(crate) fn is_realm(&self, url: &Url) -> bool {
-        let known = self.known.lock();
-        let same = |realm: &Url| realm.origin() == url.origin() && realm.path() == url.path();
-        known.values().flatten().any(same)
+        // What a registry serves by digest is no token, whatever anybody says.
+        ContentReference::of_path(url.path()).is_none() && !self.registries_at(url).is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dfget_core::Scheme;
     use http::HeaderValue;
 
     use super::*;
@@ -78,21 +95,27 @@ mod tests {
     #[test]
     fn the_place_of_tokens_is_known_from_the_challenge() {
         let (realms, url) = (Realms::default(), |text: &str| Url::parse(text).expect("a URL"));
-        assert_eq!(realms.registry_of(&https("auth.test")), None);
+        assert!(realms.registries_of(&https("auth.test")).is_empty());
         realms.learn(
             &https("r.test"),
             &challenge("Bearer realm=\"https://auth.test/token?x=y\",service=\"r\""),
         );
         realms.learn(&https("own.test"), &challenge("Bearer realm=\"https://own.test/jwt\""));
         realms.learn(&https("basic.test"), &challenge("Basic realm=\"https://other.test/\""));
-        assert_eq!(realms.registry_of(&https("auth.test")), Some(https("r.test")));
-        assert_eq!(realms.registry_of(&https("auth.test:8443")), None);
-        assert_eq!(realms.registry_of(&https("own.test")), None, "a registry is no other's");
-        assert_eq!(realms.registry_of(&https("other.test")), None);
+        assert_eq!(realms.registries_of(&https("auth.test")), [https("r.test")]);
+        assert!(realms.registries_of(&https("auth.test:8443")).is_empty());
+        assert!(realms.registries_of(&https("own.test")).is_empty(), "a registry is no other's");
+        assert!(realms.registries_of(&https("other.test")).is_empty());
         assert!(realms.is_realm(&url("https://auth.test/token?scope=a")));
         assert!(realms.is_realm(&url("https://own.test/jwt")));
         assert!(!realms.is_realm(&url("https://auth.test/token/other")));
         assert!(!realms.is_realm(&url("http://auth.test/token")));
+        let plain = Authority::parse(Scheme::Http, "p.test").expect("an authority");
+        realms.learn(&plain, &challenge("Bearer realm=\"https://hijack.test/\""));
+        assert!(realms.registries_of(&https("hijack.test")).is_empty(), "anybody could have said so");
+        let blob = format!("https://v.test/v2/a/blobs/sha256:{}", "ab".repeat(32));
+        realms.learn(&https("r.test"), &challenge(&format!("Bearer realm=\"{blob}\"")));
+        assert!(!realms.is_realm(&url(&blob)), "a blob is no token");
     }
 
     #[test]
@@ -102,7 +125,7 @@ mod tests {
             realms.learn(&https("r.test"), &challenge(&format!("Bearer realm=\"https://h{at}.test/\"")));
         }
         let known =
-            (0..100).filter(|at| realms.registry_of(&https(&format!("h{at}.test"))).is_some()).count();
+            (0..100).filter(|at| !realms.registries_of(&https(&format!("h{at}.test"))).is_empty()).count();
         assert_eq!(known, MOST_REALMS);
     }
 }

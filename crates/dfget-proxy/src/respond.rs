@@ -151,7 +151,7 @@ pub(crate) fn own_request() -> Response<ResponseBody> {
     )
 }
 
-const fn gateway_status(verdict: Verdict) -> StatusCode {
+pub(crate) const fn gateway_status(verdict: Verdict) -> StatusCode {
     match verdict {
         Verdict::Bad => StatusCode::BAD_GATEWAY,
         Verdict::Late => StatusCode::GATEWAY_TIMEOUT,

@@ -55,6 +55,11 @@ pub(crate) struct Stamp {
 // === impl Stamp ===
 
 impl Stamp {
+    /// Whether nothing was written in between: a name that was taken from the file changes it, too, but no byte.
+    pub(crate) fn is_of_same_content(&self, other: &Self) -> bool {
+        (self.modified, self.size) == (other.modified, other.size)
+    }
+
     /// Whether the last change was at least so long before `now`.
     pub(crate) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

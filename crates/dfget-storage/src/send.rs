@@ -27,6 +27,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 /// A stretch of a content, to be sent once.
 pub struct FilePart {
     file: Arc<DataFile>,
+    /// Of the file, when its bytes were compared.
+    stamp: Stamp,
     offset: u64,
     len: u64,
 }
@@ -78,7 +80,8 @@ impl Entry {
         let end = ((offset / BLOCK + count) * BLOCK).min(total).min(offset + most);
         let len = end.checked_sub(offset).filter(|len| *len > 0)?;
         let file = self.open_file()?;
-        (file.stamp().ok()? == checked.stamp).then_some(FilePart { file, offset, len })
+        let stamp = file.stamp().ok().filter(|stamp| *stamp == checked.stamp)?;
+        Some(FilePart { file, stamp, offset, len })
     }
 
     /// Notes that the block at `offset` was read and found right from a file that was as `stamp` says before.
@@ -114,8 +117,12 @@ impl FilePart {
     /// Sends what the socket takes of it, and returns how much that was.
     ///
     /// # Errors
-    /// That of the socket, `WouldBlock` among them; `UnexpectedEof` if the file has become shorter.
+    /// That of the socket, `WouldBlock` among them; `UnexpectedEof` if the file was written since.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        // A slow client may come to it long after it was looked at.
+        if !self.file.stamp()?.is_of_same_content(&self.stamp) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         let sent = self.file.send_to(socket, self.offset, self.len)?;
         if sent == 0 && self.len > 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

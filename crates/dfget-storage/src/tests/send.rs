@@ -1,8 +1,8 @@
 //! What may be sent without being read, and what comes out of the socket then.
 
 use std::{
-    fs::OpenOptions,
-    io::Read,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Read},
     os::{
         fd::AsFd,
         unix::{fs::FileExt, net::UnixStream},
@@ -28,8 +28,7 @@ fn stored(dir: &Path) -> (crate::Store, Arc<Entry>) {
 
 fn data_file(dir: &Path) -> PathBuf {
     let tasks = dir.join("store/tasks");
-    let below =
-        |dir: &Path| std::fs::read_dir(dir).unwrap().map(|item| item.unwrap().path()).collect::<Vec<_>>();
+    let below = |dir: &Path| fs::read_dir(dir).unwrap().map(|item| item.unwrap().path()).collect::<Vec<_>>();
     below(&tasks).iter().flat_map(|dir| below(dir)).next().unwrap()
 }
 
@@ -81,8 +80,26 @@ fn what_was_written_since_is_read_again() {
     let now = Instant::now();
     read_all(&entry, now);
     assert!(entry.sendable(0, LEN, now).is_some());
+    let mut queued = entry.sendable(0, LEN, now).unwrap();
     let file = OpenOptions::new().write(true).open(data_file(dir.path())).unwrap();
     file.write_all_at(b"rot", 5).unwrap();
     assert!(entry.sendable(0, LEN, now).is_none(), "even what is right still");
+    let (mut here, there) = UnixStream::pair().unwrap();
+    assert_eq!(queued.send(there.as_fd()).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    drop(there);
+    assert_eq!(here.read(&mut [0; 1]).unwrap(), 0, "nothing of it was sent");
     entry.read_noting(0, false, now).unwrap_err();
+}
+
+#[test]
+fn what_was_evicted_meanwhile_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, entry) = stored(dir.path());
+    settle();
+    let now = Instant::now();
+    read_all(&entry, now);
+    let mut part = entry.sendable(0, BLOCK, now).unwrap();
+    fs::remove_file(data_file(dir.path())).unwrap();
+    let (_here, there) = UnixStream::pair().unwrap();
+    assert!(part.send(there.as_fd()).unwrap() > 0);
 }
