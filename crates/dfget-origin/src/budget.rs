@@ -29,7 +29,7 @@ const LONGEST_OWN_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The longest pause for those without a credential: they all have one quota, and anybody can use that up.
-const LONGEST_FOR_ALL: Duration = Duration::from_secs(30);
+const LONGEST_FOR_ALL: Duration = Duration::from_secs(60);
 
 /// Authorities remembered, before those without any state are forgotten.
 const MANY: usize = 1024;

@@ -214,7 +214,10 @@ impl State {
                 Some(realm) if request.headers.get("authorization").is_none() => {
                     challenge(realm, "service=\"r\"")
                 }
-                _ => Answer::new(200).body(b"{}".to_vec()).into(),
+                _ => Answer::new(200)
+                    .header("Docker-Distribution-Api-Version", "registry/2.0")
+                    .body(b"{}".to_vec())
+                    .into(),
             };
         }
         let Some((name, kind, reference)) = parse(path) else {

@@ -1,9 +1,12 @@
 //! What every pull asks before its first blob is asked once for all who ask alike: `/v2/`, manifests, tokens.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use dfget_testkit::{Answer, Blob, DaemonOptions, Gate, Origin, Registry, Request, Response, Stage, TestCa};
+use dfget_testkit::{
+    Answer, Blob, DaemonOptions, Gate, Origin, Registry, Reply, Request, Response, Stage, TestCa,
+};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -72,7 +75,7 @@ fn those_who_waited_share_a_failure_too_and_nobody_later_does() {
         let (stage, origin, gate) = gated("", move || {
             Answer::new(status).header("Retry-After", "120").body(b"{\"errors\":[]}".to_vec())
         });
-        let request = Request::get(origin.url("/v2/lab/image/manifests/latest"));
+        let request = Request::get(origin.url("/v2/lab/image/manifests/latest")).authorization(ALICE);
         for answer in at_once(&stage, 10, &gate, &request) {
             assert_eq!((answer.status, answer.text().as_str()), (status, "{\"errors\":[]}"));
         }
@@ -88,6 +91,69 @@ fn those_who_waited_share_a_failure_too_and_nobody_later_does() {
             assert_eq!(later.status, status);
             assert_eq!(origin.journal().len(), 2, "{status} is not remembered");
         }
+    }
+}
+
+#[test]
+fn those_who_waited_share_that_the_registry_did_not_answer() {
+    let stage = Stage::new(DFGET);
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::https(&stage.ca, move |_| {
+        let _ = held.wait();
+        Reply::Raw(b"this is no HTTP\r\n\r\n".to_vec())
+    });
+    let request = Request::get(origin.url("/v2/lab/image/manifests/latest"));
+    for answer in at_once(&stage, 10, &gate, &request) {
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        assert!(answer.text().contains(&origin.authority()), "{}", answer.text());
+    }
+    let together = origin.journal().len();
+    assert_eq!(stage.fetch(&request).status, 502);
+    assert_eq!(origin.journal().len(), 2 * together, "ten at once are as many attempts as one");
+}
+
+#[test]
+fn an_origin_that_is_a_mirror_itself_is_asked_for_each_registry() {
+    let stage = Stage::with(DFGET, |options| options.extra("manifests: {freshness: 10m}"));
+    let origin =
+        Origin::https(&stage.ca, |request| Answer::new(200).body(request.target.clone().into_bytes()).into());
+    for registry in ["one.test", "two.test", "one.test"] {
+        let path = format!("/v2/lab/image/manifests/latest?ns={registry}");
+        assert_eq!(stage.get(&origin.url(&path)).text(), path);
+    }
+    assert_eq!(origin.journal().len(), 2);
+}
+
+#[test]
+fn a_no_takes_back_what_was_good_whoever_may_be_told_of_it() {
+    let stage = Stage::with(DFGET, |options| options.extra("manifests: {freshness: 1ms}"));
+    let count = AtomicUsize::new(0);
+    let origin = Origin::https(&stage.ca, move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Answer::new(200).body(FIRST.to_vec()).into(),
+        1 => Answer::new(403).header("Vary", "X-Whatever").into(),
+        _ => Answer::new(503).into(),
+    });
+    let statuses = [(); 3].map(|()| {
+        thread::sleep(Duration::from_millis(5));
+        stage.get(&origin.url("/v2/lab/image/manifests/latest")).status
+    });
+    assert_eq!(statuses, [200, 403, 503]);
+}
+
+#[test]
+fn what_lies_at_v2_is_only_told_again_if_a_registry_says_that_it_is_one() {
+    let stage = Stage::new(DFGET);
+    for (headers, requests) in [(&[][..], 2), (&[("Docker-Distribution-Api-Version", "registry/2.0")][..], 1)]
+    {
+        let origin = Origin::https(&stage.ca, move |_| {
+            let answer = Answer::new(200).body(b"{}".to_vec());
+            headers.iter().fold(answer, |answer, (name, value)| answer.header(name, *value)).into()
+        });
+        for _ in 0..2 {
+            assert_eq!(stage.get(&origin.url("/v2/")).text(), "{}");
+        }
+        assert_eq!(origin.journal().len(), requests, "{headers:?}");
     }
 }
 
@@ -236,12 +302,12 @@ fn with_tokens(change: impl FnOnce(DaemonOptions) -> DaemonOptions, answer: &'st
         // The registry is hijacked by name, so nothing but its challenge tells of the token server.
         change(options.trust(&ca))
     });
-    let count = std::sync::atomic::AtomicUsize::new(0);
+    let count = AtomicUsize::new(0);
     let tokens = Origin::https(&ca, move |request| {
         if request.headers.get("authorization").is_some_and(|shown| shown.ends_with("wrong")) {
             return Answer::new(401).body(b"{\"details\":\"no\"}".to_vec()).into();
         }
-        let token = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let token = count.fetch_add(1, Ordering::Relaxed);
         let body = answer.replace("TOKEN", &format!("token-{token}"));
         Answer::new(200)
             .header("Content-Type", "application/json")
@@ -305,6 +371,47 @@ fn a_token_that_is_about_to_end_is_given_to_nobody_else() {
     let _ = stage.get(&stage.registry.origin.url("/v2/"));
     let get = Request::get(tokens.url("/token"));
     assert_ne!(stage.fetch(&get).text(), stage.fetch(&get).text());
+}
+
+#[test]
+fn a_token_that_a_registry_refuses_is_given_to_nobody_again() {
+    let (stage, tokens) = with_tokens(|options| options, LASTING);
+    let _ = stage.get(&stage.registry.origin.url("/v2/"));
+    let blob = Blob::random(1000, 5);
+    let url = stage.registry.put(IMAGE, &blob);
+    stage.registry.grant(IMAGE, "Bearer token-1");
+    let get = || stage.get(&tokens.url("/token")).text();
+    let shown =
+        |token: &str| stage.fetch(&Request::get(&url).authorization(&format!("Bearer {token}"))).status;
+    let first = get();
+    assert!(first.contains("token-0") && first == get());
+    assert_eq!(shown("token-0"), 401);
+    assert!(get().contains("token-1"), "a new one");
+    assert_eq!(shown("token-1"), 200);
+    assert!(get().contains("token-1"), "and that holds");
+}
+
+#[test]
+fn nobody_but_a_registry_of_the_configuration_says_where_tokens_are_from() {
+    let (stage, tokens) = with_tokens(|options| options, LASTING);
+    let other = Registry::plain();
+    other.set_realm(&tokens.url("/token"));
+    assert_eq!(stage.get(&other.origin.url("/v2/")).status, 401);
+    let get = Request::get(tokens.url("/token"));
+    assert_ne!(stage.fetch(&get).text(), stage.fetch(&get).text());
+}
+
+#[test]
+fn a_blob_is_no_token_whoever_says_so() {
+    let stage = Stage::new(DFGET);
+    let (right, wrong) = (Blob::random(1000, 6), Blob::of(br#"{"token":"x","expires_in":300}"#.to_vec()));
+    let url = stage.registry.put_as("other/image", &right.digest, &wrong.bytes);
+    stage.registry.set_realm(&url);
+    assert_eq!(stage.get(&stage.registry.origin.url("/v2/")).status, 401);
+    for _ in 0..2 {
+        let answer = stage.get(&url);
+        assert!(answer.status >= 500 || !answer.is_complete(), "what has not its digest: {}", answer.text());
+    }
 }
 
 #[test]

@@ -98,6 +98,18 @@ fn outcome_sighup_reloads() {
 }
 
 #[test]
+fn what_was_told_under_another_configuration_is_asked_again() {
+    let lab = Lab::new(|options| options.rules(NO_RULE).extra("manifests: {freshness: 10m}"));
+    let url = lab.stage.registry.put_manifest(IMAGE, "latest", b"first");
+    assert_eq!(lab.stage.get(&url).text(), "first");
+    lab.stage.registry.put_manifest(IMAGE, "latest", b"second");
+    assert_eq!(lab.stage.get(&url).text(), "first", "it holds");
+    lab.edit(NO_RULE, BLOBS);
+    lab.hang_up_until("update proxy rules");
+    assert_eq!(lab.stage.get(&url).text(), "second");
+}
+
+#[test]
 fn outcome_sigterm_keeps_data_and_drains() {
     let mut lab = Lab::new(|options| options);
     let blob = Blob::random(6 << 20, 2);

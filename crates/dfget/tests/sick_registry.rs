@@ -1,8 +1,11 @@
 //! A registry that is overloaded, failing or gone: what is stored keeps flowing to those who may have it, nobody adds
 //! to its load, and a pull that it asks to wait waits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use dfget_testkit::session::until;
-use dfget_testkit::{Answer, Blob, Request, Response, Stage};
+use dfget_testkit::{Answer, Blob, Origin, Request, Response, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -116,6 +119,35 @@ fn a_registry_that_asks_for_a_pause_is_not_asked_before_it_is_over() {
     assert_eq!(lab.requests(), before, "not one request more");
     assert_eq!(lab.get(&unseen, BOB).status, 429);
     assert_eq!(lab.requests(), before + 1, "another user has a quota of his own");
+}
+
+#[test]
+fn what_a_registry_refuses_one_user_says_nothing_of_another() {
+    let stage = Stage::with(DFGET, |options| {
+        options.extra("access: {ttl: 0s}\nmanifests: {freshness: 1ms}\ndownload: {stallTimeout: 1s}")
+    });
+    let blob = Blob::random(1000, 5);
+    let (digest, bytes) = (blob.digest.clone(), blob.bytes.clone());
+    let changed = Arc::new(AtomicBool::new(false));
+    let (later, path) = (Arc::clone(&changed), format!("/v2/{IMAGE}/blobs/{digest}"));
+    let is_blob = path.clone();
+    let origin = Origin::https(&stage.ca, move |request| {
+        let alice = request.headers.get("authorization") == Some(ALICE);
+        match (later.load(Ordering::Relaxed), alice) {
+            (true, true) => Answer::new(401).header("WWW-Authenticate", "Basic realm=\"r\"").into(),
+            (true, false) => Answer::new(429).header("Retry-After", "60").into(),
+            (false, _) if request.target == is_blob => Answer::new(200).body(bytes.clone()).into(),
+            (false, _) => Answer::new(200).body(MANIFEST.to_vec()).into(),
+        }
+    });
+    let get = |path: &str, who: &str| stage.fetch(&Request::get(origin.url(path)).authorization(who)).status;
+    let tag = format!("/v2/{IMAGE}/manifests/latest");
+    for who in [ALICE, BOB] {
+        assert_eq!((get(&tag, who), get(&path, who)), (200, 200));
+    }
+    changed.store(true, Ordering::Relaxed);
+    assert_eq!((get(&tag, BOB), get(&path, BOB)), (200, 200), "Bob's quota is used up: as it was before");
+    assert_eq!((get(&tag, ALICE), get(&path, ALICE)), (401, 401), "and Alice has no right any more");
 }
 
 #[test]
