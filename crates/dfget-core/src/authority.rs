@@ -39,6 +39,19 @@ pub enum AuthorityError {
     Port,
 }
 
+// === impl AuthorityError ===
+
+impl AuthorityError {
+    /// Which part of an authority it is about, to be said before the error: `host` or `port`.
+    #[must_use]
+    pub const fn part(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Port => "port",
+        }
+    }
+}
+
 // === impl Scheme ===
 
 impl Scheme {

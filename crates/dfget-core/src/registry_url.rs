@@ -25,7 +25,7 @@ pub enum RegistryUrlError {
     #[error("it begins with neither https:// nor http://")]
     Scheme,
     /// The host or port.
-    #[error("its host is {0}")]
+    #[error("its {part} is {0}", part = .0.part())]
     Host(#[from] AuthorityError),
     /// `user:password@`.
     #[error("it holds a user or a password, which only clients may send, as a header")]

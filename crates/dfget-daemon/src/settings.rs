@@ -110,7 +110,8 @@ pub(crate) fn entrance(
     }
 }
 
-fn mirrors(mirrors: &RegistryMirrors) -> Mirrors {
+/// The registries that the port serves as a mirror of.
+pub(crate) fn mirrors(mirrors: &RegistryMirrors) -> Mirrors {
     let tasks = |tasks: config::MirrorTasks| match tasks {
         config::MirrorTasks::Digests => MirrorTasks::Digests,
         config::MirrorTasks::Rules => MirrorTasks::Rules,

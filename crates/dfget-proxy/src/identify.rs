@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::accelerated::Accelerated;
 use crate::handler::{Proxy, ProxyOptions};
+use crate::mirror::Led;
 use crate::permission::Permissions;
 use crate::wishes::Wishes;
 
@@ -28,14 +29,22 @@ pub struct Identified {
 }
 
 /// What a GET for `url` with these headers is taken for, if a rule makes it a task; `None` if the
-/// URL names no origin, or a header says something that is refused.
+/// URL names no origin, or a header says something that is refused. With `led`, it came by a mirror.
 #[must_use]
-pub fn identify(options: &ProxyOptions, url: &Url, headers: &HeaderMap) -> Option<Identified> {
+pub fn identify(
+    options: &ProxyOptions,
+    url: &Url,
+    headers: &HeaderMap,
+    led: Option<&Led>,
+) -> Option<Identified> {
     let permissions = Permissions::new(&options.secret);
     let wishes = Wishes::read(headers).ok()?;
     let canonical = wishes.filter.as_ref().unwrap_or(&options.filter).canonical(url.as_str());
     let mut request = Request::new(());
     *request.headers_mut() = headers.clone();
+    if let Some(led) = led {
+        request.extensions_mut().insert(led.mirrored.clone());
+    }
     let read = Accelerated::read(options, &permissions, url.clone(), wishes, &request).ok()?;
     Some(Identified {
         id: read.task.id,

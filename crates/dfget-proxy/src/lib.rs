@@ -41,5 +41,5 @@ pub use admission::{Admission, AllowedTarget, ProxyLogin};
 pub use entrance::{Distrust, Entrance, Hijack, Successor, Tallied, Tally};
 pub use handler::{Proxy, ProxyOptions};
 pub use identify::{Identified, asks_for_a_task, identify, refused_headers};
-pub use mirror::{Mirror, MirrorTasks, Mirrors};
+pub use mirror::{Led, Mirror, MirrorTasks, Mirrors};
 pub use realms::Realms;

@@ -68,12 +68,13 @@ pub(crate) struct Mirrored {
     pub(crate) clients_choice: bool,
 }
 
-/// Where a request goes on to.
-#[derive(Debug)]
-struct Target {
-    url: Url,
-    authority: Authority,
-    mirrored: Mirrored,
+/// Where a request to a mirror goes on to.
+#[derive(Clone, Debug)]
+pub struct Led {
+    /// At the registry.
+    pub url: Url,
+    pub(crate) authority: Authority,
+    pub(crate) mirrored: Mirrored,
 }
 
 /// Why a request is not served.
@@ -143,22 +144,40 @@ impl Mirrors {
         self.main.is_some() || self.dynamic.is_some() || !self.extra.is_empty()
     }
 
-    fn target(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Target, Refusal> {
+    /// Where a request for this path and query, with these headers, leads.
+    ///
+    /// # Errors
+    /// The status that it is answered with, and why.
+    pub fn lead(
+        &self,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Led, (StatusCode, String)> {
+        let found = if self.is_enabled() { self.find(path, query, headers) } else { Err(Refusal::Disabled) };
+        found.map_err(|refusal| (refusal.status(), refusal.to_string()))
+    }
+
+    fn target(&self, uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Led, Refusal> {
         if !self.is_enabled() {
             return Err(Refusal::Disabled);
         }
         check_host(headers, version)?;
-        check_path(uri.path())?;
-        let (mirror, clients_choice) = self.choose(headers, uri.query())?;
-        let query = uri.query().map(without_namespace).filter(|query| !query.is_empty());
-        let url = mirror.url.join(uri.path(), query.as_deref()).ok_or(PathError::Start)?;
+        self.find(uri.path(), uri.query(), headers)
+    }
+
+    fn find(&self, path: &str, query: Option<&str>, headers: &HeaderMap) -> Result<Led, Refusal> {
+        check_path(path)?;
+        let (mirror, clients_choice) = self.choose(headers, query)?;
+        let query = query.map(without_namespace).filter(|query| !query.is_empty());
+        let url = mirror.url.join(path, query.as_deref()).ok_or(PathError::Start)?;
         let mirrored = Mirrored {
             tasks: mirror.tasks,
-            path: uri.path().to_owned(),
+            path: path.to_owned(),
             prefix: mirror.url.prefix().to_owned(),
             clients_choice,
         };
-        Ok(Target { url, authority: mirror.url.authority().clone(), mirrored })
+        Ok(Led { url, authority: mirror.url.authority().clone(), mirrored })
     }
 
     /// The registry that a request is for, and whether only its client says so.
@@ -240,6 +259,28 @@ fn check_host(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
             host.map(drop).ok_or(Refusal::Host)
         }
         _ => Err(Refusal::Host),
+    }
+}
+
+// === impl Led ===
+
+impl Led {
+    /// What of the registry becomes a task.
+    #[must_use]
+    pub const fn tasks(&self) -> MirrorTasks {
+        self.mirrored.tasks
+    }
+
+    /// Whether only the client says that it is this registry.
+    #[must_use]
+    pub const fn is_clients_choice(&self) -> bool {
+        self.mirrored.clients_choice
+    }
+
+    /// Whether it is for a content by its digest.
+    #[must_use]
+    pub fn is_by_digest(&self) -> bool {
+        self.mirrored.reference(&self.url).is_some()
     }
 }
 

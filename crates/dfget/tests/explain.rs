@@ -240,6 +240,50 @@ fn what_the_clients_variables_do() {
 }
 
 #[test]
+fn a_request_that_takes_the_port_for_a_registry() {
+    let home = Home::new(
+        "dataDir: data
+registryMirror: {url: 'https://main.test', dynamic: true}
+extraRegistryMirrors: [{url: 'https://off.test', direct: true}, {url: 'https://rules.test/hub', useProxies: true}]
+proxies: [{regx: 'hub/v2/x/blobs'}]
+whiteList: [{host: main.test}, {host: off.test}, {host: rules.test}]
+",
+    );
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let blob = format!("http://127.0.0.1:65001/v2/x/blobs/{digest}");
+    let said = |url: &str, name: &str, arguments: &[&str]| {
+        let (text, code) = home.say(&[&[url][..], arguments].concat(), &[]);
+        (step(&text, name), code)
+    };
+    let mirror = |url: &str, arguments: &[&str]| said(url, "mirror", arguments).0;
+    assert_eq!(mirror(&blob, &[]), format!("leads to https://main.test/v2/x/blobs/{digest} (dfget.yaml:2)"));
+    assert_eq!(said(&blob, "task", &[]), ("ab".repeat(32), Some(0)));
+    assert_eq!(said(&blob, "digest", &[]).0, format!("{digest}, verified"));
+    let head = said(&blob, "head", &["--method", "HEAD"]);
+    assert_eq!(head, ("answered from the store if the content is there, else forwarded".to_owned(), Some(0)));
+    let (task, code) = said("http://localhost:65001/v2/x/manifests/1", "task", &[]);
+    assert_eq!(task, "forwarded: only blobs and manifests by digest are tasks of a mirror");
+    assert_eq!(code, Some(1));
+    let off = &["-H", "X-Dragonfly-Registry: https://off.test"];
+    assert_eq!(said(&blob, "task", off).0, "forwarded: the mirror says `direct`");
+    let by_rules = said(&format!("{blob}?ns=rules.test"), "rule", &[]);
+    assert_eq!(by_rules, ("proxies[0], `hub/v2/x/blobs` (dfget.yaml:4)".to_owned(), Some(0)));
+    let other = format!("{blob}?ns=other.test");
+    assert!(mirror(&other, &[]).contains("as the client says: only where that is an address of the network"));
+    assert_eq!(said(&other, "white list", &[]).0, "refused with 403: no entry of whiteList names it");
+    let bad = mirror(&blob, &["-H", "X-Dragonfly-Registry: ftp://x"]);
+    assert!(
+        bad.starts_with("answered with 400: the header `X-Dragonfly-Registry` names no registry"),
+        "{bad}"
+    );
+    let (text, _) = Home::new("dataDir: data\nproxies: [{regx: x}]\n").say(&[&blob], &[]);
+    let disabled = step(&text, "mirror");
+    assert!(disabled.starts_with("answered with 404: this is a proxy"), "{disabled}");
+    let tunnelled = said("oras://main.test/x:1", "connection", &[]).0;
+    assert!(tunnelled.ends_with("`dfget explain http://127.0.0.1:65001/v2/…`"), "{tunnelled}");
+}
+
+#[test]
 fn each_way_not_to_be_accelerated_is_named() {
     let more = "whiteList: [{host: r.test, ports: [443]}, {regx: insecure}]\nbasicAuth: {username: u, password: hunter2}\n";
     let home = Home::new(&format!("{CONFIG}{more}"));
@@ -306,7 +350,8 @@ fn an_authority_that_is_not_for_the_host_is_noticed() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let authority = home.step("authority", &["https://r.test/x"], &[]);
     assert!(authority.starts_with("tunnelled unseen: "), "{authority}");
-    assert!(authority.ends_with(" only; `dfget ca rotate --host r.test` makes another"), "{authority}");
+    let remedy = " only; `dfget ca rotate --host other.test --host r.test` makes another";
+    assert!(authority.ends_with(remedy), "{authority}");
 }
 
 #[test]

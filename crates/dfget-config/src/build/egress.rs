@@ -82,7 +82,7 @@ fn site_proxy(field: &Field<'_>, report: &mut Report) -> Option<Secret> {
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
     match Authority::parse(Scheme::Http, place) {
         Ok(_) => Some(Secret::new(text.to_owned())),
-        Err(error) => fail(&format!("its host is {error}")),
+        Err(error) => fail(&format!("its {} is {error}", error.part())),
     }
 }
 

@@ -18,7 +18,7 @@ fn wrong_values_are_refused_and_no_proxy_is_shown() {
         ),
         (
             "download: {resourceClients: {http: {proxy: 'u:hunter2@p:x'}}}",
-            "3:44: download.resourceClients.http.proxy: its host is not a TCP port (1 to 65535); \
+            "3:44: download.resourceClients.http.proxy: its port is not a TCP port (1 to 65535); \
              write the address of a proxy, for example `proxy: http://proxy.example.com:3128`",
         ),
         (

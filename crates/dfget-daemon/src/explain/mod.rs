@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use dfget_config::{Config, Hijack, HijackAuthority, Loaded, Location, PemSource};
 use dfget_core::{Authority, Scheme, decide};
-use dfget_proxy::{Identified, Realms, asks_for_a_task, identify, refused_headers};
+use dfget_proxy::{Identified, Led, MirrorTasks, Realms, asks_for_a_task, identify, refused_headers};
 use dfget_telemetry::redact_url;
 use dfget_tls::{AuthorityCertificate, Scope};
 use http::header::{IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
@@ -27,6 +27,9 @@ use crate::settings;
 
 use client::{ClientVariables, Passage};
 use reference::{ANY, Asked};
+
+/// What becomes of a HEAD.
+const HEAD: &str = "answered from the store if the content is there, else forwarded";
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -145,14 +148,20 @@ impl<'a> Explainer<'a> {
         let mut content = None;
         let mut stored = None;
         if let Some(target) = Authority::of_url(&self.asked.url) {
-            self.client(variables, &target);
-            self.white_list(&target);
-            self.login();
-            match target.scheme {
-                Scheme::Https => self.connection(&target),
-                Scheme::Http => self.say("connection", Outcome::Yes, "plain HTTP, read as it comes", None),
-            }
-            content = self.rule();
+            content = if is_own_port(&self.config().proxy.listen, &target) {
+                self.mirror()
+            } else {
+                self.client(variables, &target);
+                self.white_list(&target);
+                self.login();
+                match target.scheme {
+                    Scheme::Https => self.connection(&target),
+                    Scheme::Http => {
+                        self.say("connection", Outcome::Yes, "plain HTTP, read as it comes", None);
+                    }
+                }
+                self.rule(&self.asked.url, None)
+            };
             if let Some(content) = &content {
                 stored = self.content(content);
             }
@@ -260,7 +269,15 @@ impl<'a> Explainer<'a> {
 
     fn connection(&mut self, target: &Authority) {
         let Some(hijack) = &self.config().proxy.hijack else {
-            self.say("connection", Outcome::No, "tunnelled unseen: there is no hijackHTTPS", None);
+            let mut text = "tunnelled unseen: there is no hijackHTTPS".to_owned();
+            if settings::mirrors(&self.config().proxy.mirrors).is_enabled() {
+                let port = address(&self.config().proxy.listen);
+                text.push_str(&format!(
+                    "; clients that take the port for a mirror of it are another matter: `dfget explain \
+                     http://{port}/v2/…`"
+                ));
+            }
+            self.say("connection", Outcome::No, text, None);
             return;
         };
         let name = target.host_port();
@@ -302,13 +319,18 @@ impl<'a> Explainer<'a> {
             Ok(scope) if scope.is_any_host() || scope.contains(&target.host) => {
                 (Outcome::Yes, format!("{who}, which is for {scope}"))
             }
-            Ok(scope) => (
-                Outcome::No,
-                format!(
-                    "tunnelled unseen: {who} is for {scope} only; `dfget ca rotate --host {}` makes another",
-                    target.host
-                ),
-            ),
+            Ok(scope) => {
+                let remedy = match &hijack.authority {
+                    HijackAuthority::Own(_) => {
+                        let addresses = scope.addresses().filter(|address| !address.contains('/'));
+                        let mut hosts: Vec<_> = scope.names().map(str::to_owned).chain(addresses).collect();
+                        hosts.push(target.host.clone());
+                        format!("`dfget ca rotate --host {}` makes another", hosts.join(" --host "))
+                    }
+                    HijackAuthority::Named { .. } => "`cert` and `key` can name another".to_owned(),
+                };
+                (Outcome::No, format!("tunnelled unseen: {who} is for {scope} only; {remedy}"))
+            }
             Err((true, error)) => (Outcome::No, format!("the daemon does not start: {error}")),
             Err((false, error)) => {
                 (Outcome::Note, format!("whether it may sign for this host is not known: {error}"))
@@ -317,15 +339,68 @@ impl<'a> Explainer<'a> {
         self.say("authority", outcome, text, None);
     }
 
+    /// The names of the content, if a request that takes the port for a registry becomes a task.
+    fn mirror(&mut self) -> Option<Identified> {
+        let mirrors = settings::mirrors(&self.config().proxy.mirrors);
+        self.say("client", Outcome::Yes, "takes this proxy's own port for a registry", None);
+        let url = &self.asked.url;
+        let led = match mirrors.lead(url.path(), url.query(), &self.question.headers) {
+            Ok(led) => led,
+            Err((status, reason)) => {
+                self.say("mirror", Outcome::No, format!("answered with {}: {reason}", status.as_u16()), None);
+                return None;
+            }
+        };
+        let settings = &self.loaded.settings;
+        let (by, place) = if led.is_clients_choice() {
+            let text = ", as the client says: only where that is an address of the network (dynamic)";
+            (text, settings.place("proxy.registryMirror.dynamic"))
+        } else {
+            ("", settings.place("proxy.registryMirror.url"))
+        };
+        self.say("mirror", Outcome::Yes, format!("leads to {}{by}", redact_url(led.url.as_str())), place);
+        self.white_list(&Authority::of_url(&led.url)?);
+        self.login();
+        match led.tasks() {
+            MirrorTasks::Rules => return self.rule(&led.url, Some(&led)),
+            MirrorTasks::Nothing => {
+                self.say("task", Outcome::No, "forwarded: the mirror says `direct`", None);
+            }
+            MirrorTasks::Digests if !led.is_by_digest() => {
+                let text = "forwarded: only blobs and manifests by digest are tasks of a mirror";
+                self.say("task", Outcome::No, text, None);
+            }
+            MirrorTasks::Digests => return self.by_digest(&led),
+        }
+        None
+    }
+
+    fn by_digest(&mut self, led: &Led) -> Option<Identified> {
+        if let Some(reason) = refused_headers(&self.question.headers) {
+            self.say("headers", Outcome::No, format!("answered with 400: {reason}"), None);
+            return None;
+        }
+        let method = &self.question.method;
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            let text = format!("forwarded: only a GET becomes a task, not a {method}");
+            self.say("task", Outcome::No, text, None);
+            return None;
+        }
+        if *method == Method::HEAD {
+            self.say("head", Outcome::Note, HEAD, None);
+        }
+        self.identified(&led.url, Some(led))
+    }
+
     /// The names of the content, if a rule makes the request a task.
-    fn rule(&mut self) -> Option<Identified> {
+    fn rule(&mut self, url: &url::Url, led: Option<&Led>) -> Option<Identified> {
         let (rules, asked) = (&self.config().proxy.rules, self.asked);
         if let Some(reason) = refused_headers(&self.question.headers) {
             self.say("headers", Outcome::No, format!("answered with 400: {reason}"), None);
             return None;
         }
         let head = self.question.method == Method::HEAD;
-        let decision = match decide(rules, head || self.question.method == Method::GET, &asked.url) {
+        let decision = match decide(rules, head || self.question.method == Method::GET, url) {
             Ok(decision) => decision,
             Err(error) => {
                 self.say("rule", Outcome::No, format!("answered with 502: {error}"), None);
@@ -335,7 +410,7 @@ impl<'a> Explainer<'a> {
         let wanted = self.question.method == Method::GET && asks_for_a_task(&self.question.headers);
         if decision.rule.is_none() && wanted {
             self.say("rule", Outcome::Yes, "no rule matches, but a header makes it a task", None);
-            return self.identified(&decision.url);
+            return self.identified(&decision.url, led);
         }
         let Some(index) = decision.rule else {
             let text = match rules.len() {
@@ -352,7 +427,7 @@ impl<'a> Explainer<'a> {
         let rule = &rules[index];
         let place = self.loaded.settings.place_of("proxy.proxies", index);
         let mut text = format!("proxies[{index}], `{}`", rule.regx);
-        if decision.url != asked.url {
+        if decision.url != *url {
             text.push_str(&format!(", makes it {}", shown(asked, decision.url.as_str())));
         }
         self.say("rule", Outcome::Yes, text, place);
@@ -366,14 +441,9 @@ impl<'a> Explainer<'a> {
             return None;
         }
         if head {
-            self.say(
-                "head",
-                Outcome::Note,
-                "answered from the store if the content is there, else forwarded",
-                None,
-            );
+            self.say("head", Outcome::Note, HEAD, None);
         }
-        let content = self.identified(&decision.url)?;
+        let content = self.identified(&decision.url, led)?;
         let conditions = [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
         let condition = conditions.iter().find(|name| self.question.headers.contains_key(*name));
         if let (Some(condition), None) = (condition, content.digest) {
@@ -384,9 +454,9 @@ impl<'a> Explainer<'a> {
         Some(content)
     }
 
-    fn identified(&self, url: &url::Url) -> Option<Identified> {
+    fn identified(&self, url: &url::Url, led: Option<&Led>) -> Option<Identified> {
         let options = settings::proxy(self.config(), &self.config().proxy, [0; 32], Realms::default());
-        identify(&options, url, &self.question.headers)
+        identify(&options, url, &self.question.headers, led)
     }
 
     /// What a task of the content is, and who may have it.
@@ -445,6 +515,14 @@ impl<'a> Explainer<'a> {
             content.authority.host
         )
     }
+}
+
+/// Whether a URL is at the port that the daemon listens on.
+fn is_own_port(listen: &dfget_config::Listen, target: &Authority) -> bool {
+    let ip =
+        if target.host == "localhost" { Some(std::net::Ipv4Addr::LOCALHOST.into()) } else { target.ip() };
+    let here = |ip: std::net::IpAddr| ip == listen.ip || (listen.ip.is_unspecified() && ip.is_loopback());
+    (listen.ports.start..=listen.ports.end).contains(&target.port) && ip.is_some_and(here)
 }
 
 /// For which hosts an authority is; an error says whether its certificate is not there or of no use.
