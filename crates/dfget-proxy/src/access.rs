@@ -82,7 +82,6 @@ pub(crate) struct Access {
     asking: Turns<Permission>,
     /// Questions whose answer nobody waits for any more.
     tracker: TaskTracker,
-    /// Origins that did not answer lately.
     /// Who could not be asked a moment ago: an authority, or with one credential only.
     silent: Mutex<HashMap<Silence, Instant>>,
 }

@@ -120,7 +120,6 @@ impl Proxy {
         let permissions = self.inner.access.permissions();
         let name = |head| permissions.question(&authority, &fetch.headers, &fetch.url, head);
         let names @ [with_body, without] = [name(false), name(true)];
-        let credential = permissions.credential(&fetch.headers, &fetch.url).to_hex().into();
         let (arrived, answers) = (Instant::now(), &self.inner.answers);
         // The answer to a GET answers a HEAD too.
         let usable = |waiting| {
@@ -136,6 +135,7 @@ impl Proxy {
         if let Some(kept) = usable(Some(arrived)) {
             return kept.respond(head);
         }
+        let credential = permissions.credential(&fetch.headers, &fetch.url).to_hex().into();
         let authority = authority.clone();
         let question = Question { asked, authority, head, fetch, name, names, credential, chosen };
         Box::pin(self.lead_question(question)).await

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dfget_core::{Authority, Decision, UrlFilter, decide};
-use dfget_origin::headers::text;
 use dfget_origin::{Arrival, ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
@@ -279,12 +278,12 @@ impl Proxy {
             Ok(slot) => slot,
             Err(busy) => return respond::busy(&busy),
         };
-        let bearer = bearer(&request).map(str::to_owned);
+        let shown = request.headers().get(AUTHORIZATION).cloned();
         let mut response = self.decided(entrance, url, request).await;
-        if let Some(token) = bearer
-            && matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            && let Some(token) = shown.as_ref().and_then(bearer)
         {
-            self.inner.answers.spent(&token);
+            self.inner.answers.spent(token);
         }
         response.extensions_mut().insert(slot);
         response
@@ -354,10 +353,9 @@ impl Proxy {
 #[derive(Clone, Copy, Debug)]
 struct Hijacked;
 
-/// The token that a request shows.
-fn bearer<B>(request: &Request<B>) -> Option<&str> {
-    let shown = text(request.headers(), &AUTHORIZATION)?;
-    let (scheme, token) = shown.split_once(' ')?;
+/// The token in an `Authorization`.
+fn bearer(shown: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = shown.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
