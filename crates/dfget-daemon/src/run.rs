@@ -347,7 +347,6 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
         let all: Vec<String> = registries.chain(any).collect();
         info!("serve there as a mirror of {}", all.join(", "));
     }
-    announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
     if let Some(log_dir) = &config.paths.log_dir {
         announce(&format!("log: {}", log_dir.join("daemon").join("core.log").display()));
     }
@@ -356,4 +355,6 @@ fn say(config: &Config, listeners: &Listeners, trusted: Option<&PemSource>, anno
         info!("{hint}");
         announce(&hint);
     }
+    // The last line, for those who wait for it: with it all is said.
+    announce(&format!("dfget daemon: proxy on {proxy}, admin on {}", shown(&listeners.admin)));
 }
