@@ -53,6 +53,12 @@ impl TaskId {
         Self(to_hex(hasher.finish().bytes()))
     }
 
+    /// The id of the content with this digest; `None` for a digest that names no task.
+    #[must_use]
+    pub fn of_digest(digest: &Digest) -> Option<Self> {
+        matches!(digest, Digest::Sha256(_)).then(|| Self(digest.hex()))
+    }
+
     /// The id that a client chooses by the text it is computed from
     /// (`X-Dragonfly-Content-For-Calculating-Task-ID`). Contents are shared on this node by
     /// [`ContentKey`](crate::ContentKey) and not by this.

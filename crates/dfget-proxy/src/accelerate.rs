@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use dfget_core::RangeHeader;
 use dfget_origin::{Answer, Identity};
 use dfget_task::{Begun, ContentError, Found, OnEnd, Seat, Stored, TaskRequest};
 use http::header::HeaderMap;
@@ -100,9 +101,7 @@ impl Proxy {
                 Found::Running(task) => Box::pin(self.join_running(&request, task)).await,
                 Found::Unanswered => Step::Respond(Box::pin(self.own_request(&request)).await),
                 Found::Absent(lead) => {
-                    let accepted = |identity: &Identity| self.accepted(&request, identity);
-                    let begun = Box::pin(lead.begin(&request.task, carried.take(), accepted)).await;
-                    Step::Respond(Box::pin(self.begin(&request, begun)).await)
+                    Step::Respond(Box::pin(self.lead(&request, lead, carried.take())).await)
                 }
             };
             match step {
@@ -112,7 +111,7 @@ impl Proxy {
         }
     }
 
-    fn permission(&self, request: &Accelerated, content: &permission::Content) -> Permission {
+    pub(crate) fn permission(&self, request: &Accelerated, content: &permission::Content) -> Permission {
         let fetch = &request.task.fetch;
         let permissions = self.inner.access.permissions();
         permissions.of(&request.task.authority, content, &fetch.headers, &fetch.url)
@@ -120,7 +119,7 @@ impl Proxy {
 
     /// The origin has begun to give this content to this client; whether it was the right one is
     /// told later.
-    fn accepted(&self, request: &Accelerated, identity: &Identity) -> OnEnd {
+    pub(crate) fn accepted(&self, request: &Accelerated, identity: &Identity) -> OnEnd {
         let permission = self.permission(request, &request.content(identity));
         self.inner.access.remember(permission);
         let accepted = SystemTime::now();
@@ -192,7 +191,8 @@ impl Proxy {
     }
 
     async fn join_running(&self, request: &Accelerated, task: Seat) -> Step {
-        if !task.admits(&request.task) {
+        let part = request.task.range != RangeHeader::Whole;
+        if !task.admits(&request.task) || (part && task.is_unproven()) {
             return Step::Respond(Box::pin(self.own_request(request)).await);
         }
         let verdict = match self.verdict(request, &task.identity()).await {
@@ -213,7 +213,7 @@ impl Proxy {
         Step::Again(None)
     }
 
-    async fn begin(
+    pub(crate) async fn begin(
         &self,
         request: &Accelerated,
         begun: Result<Begun, ContentError>,
@@ -234,7 +234,7 @@ impl Proxy {
     }
 
     /// Makes the client a reader of a running task; `None` if that has ended meanwhile.
-    async fn join(
+    pub(crate) async fn join(
         &self,
         request: &Accelerated,
         task: &Seat,

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use dfget_core::{Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, TaskId, TaskParts};
+use dfget_core::{
+    Authority, ContentKey, ContentReference, Parts, RangeHeader, RangeSet, ReferenceKind, TaskId, TaskParts,
+};
 use dfget_origin::headers::{for_content, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;
@@ -133,6 +135,11 @@ impl Accelerated {
             files: request.extensions().get::<FilesToSend>().cloned(),
             started,
         })
+    }
+
+    /// What the path names by a digest, if it does.
+    pub(crate) fn kind(&self) -> Option<ReferenceKind> {
+        self.reference.as_ref().map(|reference| reference.kind)
     }
 
     pub(crate) fn content(&self, identity: &Identity) -> permission::Content {

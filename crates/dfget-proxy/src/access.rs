@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use dfget_core::{Authority, ContentRange, Digest};
-use dfget_origin::headers::{content_length, text};
+use dfget_origin::headers::{content_length, representation, text};
 use dfget_origin::{Answer, Identity, OriginClient, OriginError};
 use dfget_storage::Store;
 use dfget_task::{TaskRequest, Tasks};
@@ -98,6 +98,23 @@ pub(crate) enum Word {
     Unreachable,
 }
 
+/// What an origin said when it was asked.
+struct Said {
+    word: Word,
+    /// The headers by which it describes the content.
+    described: HeaderMap,
+}
+
+// === impl Said ===
+
+impl Said {
+    fn nothing() -> Self {
+        Self { word: Word::Unreachable, described: HeaderMap::new() }
+    }
+}
+
+// === impl Access ===
+
 impl Access {
     pub(crate) fn new(options: AccessOptions, tasks: &Tasks, secret: &[u8], tracker: TaskTracker) -> Self {
         Self {
@@ -177,33 +194,45 @@ impl Access {
         request: &TaskRequest,
         total: Option<u64>,
     ) -> Verdict {
+        self.check_described(permission, request, total).await.0
+    }
+
+    /// As [`Self::check_named`], and the headers by which the origin describes the content, if it was
+    /// asked just now.
+    pub(crate) async fn check_described(
+        self: &Arc<Self>,
+        permission: Permission,
+        request: &TaskRequest,
+        total: Option<u64>,
+    ) -> (Verdict, Option<HeaderMap>) {
         let silent = || self.is_silent(&request.authority, &request.credential);
         let known = || self.is_remembered(&permission) || silent();
         let _turn = if known() { None } else { Some(self.asking.take(permission).await) };
         // Whoever had the turn before may have brought the answer, or have waited in vain.
         if self.is_remembered(&permission) {
             self.metrics.access_checked(AccessCheck::Remembered);
-            return Verdict::Allowed;
+            return (Verdict::Allowed, None);
         }
         if silent() {
-            return self.fall_back(permission, request, || Verdict::Ask);
+            return (self.fall_back(permission, request, || Verdict::Ask), None);
         }
         let answer = Box::pin(self.ask_on(permission, request, total)).await;
-        match answer {
-            Ok(Word::Yes) => {
+        let verdict = match answer {
+            Ok(Said { word: Word::Yes, described }) => {
                 self.metrics.access_checked(AccessCheck::Allowed);
-                Verdict::Allowed
+                return (Verdict::Allowed, Some(described));
             }
-            Ok(Word::No | Word::Unclear) => {
+            Ok(Said { word: Word::No | Word::Unclear, .. }) => {
                 self.metrics.access_checked(AccessCheck::Denied);
                 Verdict::Ask
             }
-            Ok(Word::Unreachable) => self.fall_back(permission, request, || Verdict::Ask),
+            Ok(Said { word: Word::Unreachable, .. }) => self.fall_back(permission, request, || Verdict::Ask),
             Err(error) if error.is_unreachable() => {
                 self.fall_back(permission, request, || Verdict::Unreachable(error))
             }
             Err(error) => Verdict::Unreachable(error),
-        }
+        };
+        (verdict, None)
     }
 
     /// Asks on behalf of a client and learns from the answer. Where the client can be served
@@ -214,7 +243,7 @@ impl Access {
         permission: Permission,
         request: &TaskRequest,
         total: Option<u64>,
-    ) -> Result<Word, OriginError> {
+    ) -> Result<Said, OriginError> {
         let (access, request) = (Arc::clone(self), request.clone());
         let (authority, credential) = (request.authority.clone(), Arc::clone(&request.credential));
         let asked = async move {
@@ -227,17 +256,17 @@ impl Access {
         }
         match timeout(PATIENCE, self.tracker.spawn(asked)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Ok(Word::Unreachable),
+            Ok(Err(_)) => Ok(Said::nothing()),
             Err(_) => {
                 self.note_silent(&authority, Some(&credential));
-                Ok(Word::Unreachable)
+                Ok(Said::nothing())
             }
         }
     }
 
-    fn learn(&self, permission: Permission, request: &TaskRequest, answer: &Result<Word, OriginError>) {
+    fn learn(&self, permission: Permission, request: &TaskRequest, answer: &Result<Said, OriginError>) {
         let authority = &request.authority;
-        match answer {
+        match answer.as_ref().map(|said| said.word) {
             Ok(Word::Yes) => self.grant(permission, authority),
             Ok(Word::No | Word::Unclear) => self.withdraw(permission),
             // That it refuses one user, or fails for one request, says nothing of others.
@@ -305,18 +334,18 @@ impl Access {
         }
     }
 
-    async fn ask(&self, request: &TaskRequest, total: Option<u64>) -> Result<Word, OriginError> {
+    async fn ask(&self, request: &TaskRequest, total: Option<u64>) -> Result<Said, OriginError> {
         let answer = self.origin.ask(Method::HEAD, &request.fetch, &[]).await?;
         let word = word_of_head(answer.status(), answer.headers(), request.digest, total);
         debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked about a credential: {word:?}");
         if word != Word::Unclear {
-            return Ok(word);
+            return Ok(Said { word, described: representation(answer.headers()) });
         }
         let first_byte: [(HeaderName, HeaderValue); 1] = [(RANGE, HeaderValue::from_static("bytes=0-0"))];
         let answer = self.origin.fetch(&request.fetch, &first_byte).await?.response;
         let word = word_of_byte(answer.status(), answer.headers(), total);
         debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked for a byte: {word:?}");
-        Ok(word)
+        Ok(Said { word, described: representation(answer.headers()) })
     }
 
     fn fall_back(

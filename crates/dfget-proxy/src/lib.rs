@@ -35,6 +35,7 @@ mod token;
 mod turns;
 mod upload;
 mod wishes;
+mod with_peers;
 
 pub use access::AccessOptions;
 pub use admission::{Admission, AllowedTarget, ProxyLogin};

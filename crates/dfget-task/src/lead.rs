@@ -1,11 +1,13 @@
 //! The first request for a content that is not here: its own answer decides what becomes of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfget_core::{ByteRange, RangeHeader, RangeSpec};
 use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
-use dfget_storage::{BLOCK, Entry};
+use dfget_storage::{BLOCK, Entry, EntryKey, Store};
+use dfget_swarm::Pieces;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RANGE, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -16,6 +18,7 @@ use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, partial_key};
+use crate::swarm::{Join, Membership, Orders, shown_url};
 use crate::task::{OnEnd, Seat, Task};
 use crate::tasks::{Answered, Tasks};
 
@@ -27,6 +30,19 @@ pub struct Lead {
     settled: bool,
     /// Dropped with the lead: that is what wakes those who wait.
     done: watch::Sender<Answered>,
+}
+
+/// What the first of a swarm asks the origin for, as long as it does not know how long the content
+/// is: 16 MiB.
+const FIRST_PART: u64 = 16 << 20;
+
+/// How long the scheduler of a task is waited for before the origin is asked.
+const SCHEDULER: Duration = Duration::from_millis(1500);
+
+/// A place in the swarm of a content, and what the scheduler said first.
+pub struct Joined {
+    membership: Box<dyn Membership>,
+    orders: Orders,
 }
 
 /// What the origin's answer led to.
@@ -55,6 +71,48 @@ pub enum Begun {
     Answer(Response<Incoming>),
 }
 
+// === impl Joined ===
+
+impl Joined {
+    /// Whether others have the content, or are fetching it.
+    #[must_use]
+    pub fn has_parents(&self) -> bool {
+        !self.orders.parents.is_empty()
+    }
+
+    /// The content's length, if the cluster knows it.
+    #[must_use]
+    pub const fn total(&self) -> Option<u64> {
+        self.orders.total
+    }
+
+    /// Waits until the cluster knows how long the content is, but no longer than `most`.
+    pub async fn wait_for_length(&mut self, most: Duration) {
+        let membership = &mut self.membership;
+        let orders = &mut self.orders;
+        let wait = async {
+            while orders.total.is_none() {
+                let Some(next) = membership.next().await else { return };
+                *orders = next;
+            }
+        };
+        let _ = tokio::time::timeout(most, wait).await;
+    }
+
+    /// Gives the place up.
+    pub fn leave(self, why: &str) {
+        self.membership.fail(why);
+    }
+}
+
+impl std::fmt::Debug for Joined {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Joined").field("orders", &self.orders).finish_non_exhaustive()
+    }
+}
+
+// === impl Lead ===
+
 impl Lead {
     pub(crate) const fn new(tasks: Tasks, key: RunKey, done: watch::Sender<Answered>) -> Self {
         Self { tasks, key, settled: false, done }
@@ -74,11 +132,12 @@ impl Lead {
         mut self,
         request: &TaskRequest,
         carried: Option<Answer>,
+        swarm: Option<Joined>,
         accepted: impl FnOnce(&Identity) -> OnEnd,
     ) -> Result<Begun, ContentError> {
         let (answer, asked) = match carried {
             Some(answer) => (answer, None),
-            None => match self.ask(request).await {
+            None => match self.ask(request, swarm.is_some()).await {
                 Ok(asked) => asked,
                 Err(error) => {
                     self.done.send_replace(Answered);
@@ -111,13 +170,70 @@ impl Lead {
         let fetch = task.reserve(&stream);
         self.tasks.run(&self.key, &task);
         self.settled = true;
+        if let Some(Joined { membership, orders }) = swarm {
+            task.begin_swarm(Some((membership, orders)));
+        }
         task.spawn_fetch(fetch, stream);
         Ok(Begun::Task { task: seat, own_headers: (!redirected).then_some(headers) })
     }
 
+    /// Asks the cluster who has the content. `None` if it is no content that peers share, or if no
+    /// scheduler answers within a moment.
+    pub async fn join(&self, request: &TaskRequest) -> Option<Joined> {
+        let network = self.tasks.network()?;
+        if !request.is_shared() || request.range != RangeHeader::Whole || self.tasks.store().is_none() {
+            return None;
+        }
+        let join = Join {
+            task: request.id.clone(),
+            peer: network.peer_id(),
+            url: shown_url(&request.fetch.url),
+            total: None,
+            have: Pieces::default(),
+            private: request.is_private(),
+        };
+        let asking = async {
+            let mut membership = network.join(join).await?;
+            let orders = membership.next().await?;
+            Some(Joined { membership, orders })
+        };
+        tokio::time::timeout(SCHEDULER, asking).await.ok()?
+    }
+
+    /// Begins the download with the cluster's help, for a client whose credential the origin has
+    /// accepted; `described` are the headers by which the origin describes the content. `None` if
+    /// it cannot be stored.
+    pub async fn begin_with_peers(
+        mut self,
+        request: &TaskRequest,
+        described: &HeaderMap,
+        total: Option<u64>,
+        joined: Joined,
+        on_end: OnEnd,
+    ) -> Result<Seat, Self> {
+        let identity = Identity { named: true, total, ..Identity::of(described, true, total) };
+        let meta = TaskMeta::describing(request, described, &identity);
+        let Some(store) = self.tasks.inner.store.clone() else { return Err(self) };
+        let Some(entry) = create(store, request, partial_key(&self.key), meta.to_bytes(), total).await else {
+            return Err(self);
+        };
+        let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);
+        self.tasks.metrics().task_started();
+        task.when_ended(on_end);
+        let seat = Seat::take(&task);
+        self.tasks.run(&self.key, &task);
+        self.settled = true;
+        task.begin_swarm(Some((joined.membership, joined.orders)));
+        Ok(seat)
+    }
+
     /// Sends the first request: for the part that the client wants where the origin knows
     /// ranges, else for the whole.
-    async fn ask(&self, request: &TaskRequest) -> Result<(Answer, Option<ByteRange>), ContentError> {
+    async fn ask(
+        &self,
+        request: &TaskRequest,
+        in_swarm: bool,
+    ) -> Result<(Answer, Option<ByteRange>), ContentError> {
         let whole_from_the_start = || async {
             let answer = self.tasks.origin().fetch_patiently(&request.fetch, &[]).await?;
             Ok((answer, None))
@@ -128,6 +244,10 @@ impl Lead {
                 self.tasks.metrics().prefetch_started();
                 return whole_from_the_start().await;
             }
+            RangeHeader::Whole if in_swarm => match self.ask_for_the_first_part(request).await? {
+                Some(answer) => return Ok(answer),
+                None => return whole_from_the_start().await,
+            },
             RangeHeader::Whole => return whole_from_the_start().await,
         };
         let range = match spec {
@@ -158,6 +278,22 @@ impl Lead {
         Ok((answer, Some(aligned)))
     }
 
+    /// Asks for no more than what the first of a swarm is to fetch: others may fetch the rest.
+    /// `None` if the origin knows no ranges of this content.
+    async fn ask_for_the_first_part(
+        &self,
+        request: &TaskRequest,
+    ) -> Result<Option<(Answer, Option<ByteRange>)>, ContentError> {
+        let first = ByteRange { start: 0, end: FIRST_PART };
+        let extra: [(HeaderName, HeaderValue); 1] =
+            [(RANGE, first.to_header().try_into().unwrap_or(HeaderValue::from_static("")))];
+        let answer = self.tasks.origin().fetch_patiently(&request.fetch, &extra).await?;
+        let (status, headers) = (answer.response.status(), answer.response.headers());
+        let empty = status == StatusCode::RANGE_NOT_SATISFIABLE;
+        let endless = status == StatusCode::PARTIAL_CONTENT && total_of(headers).is_none();
+        Ok((!empty && !endless).then_some((answer, Some(first))))
+    }
+
     /// A place in the store for the content; `None` where it cannot or must not be stored: an
     /// unnamed content without a validator could never be told from another one.
     async fn store(
@@ -172,18 +308,25 @@ impl Lead {
         if !(request.named || (validated && is_shareable(headers))) {
             return None;
         }
-        let (key, total) = (partial_key(&self.key), stream.identity().total);
-        let bytes = meta.to_bytes();
-        let create = move || store.create(key, bytes, total, std::time::SystemTime::now());
-        let created = tokio::task::spawn_blocking(create).await;
-        match created {
-            Ok(Ok(entry)) => Some(entry),
-            Ok(Err(error)) => {
-                warn!(task = %request.id, "streaming without the store: {error}");
-                None
-            }
-            Err(_) => None,
+        create(store, request, partial_key(&self.key), meta.to_bytes(), stream.identity().total).await
+    }
+}
+
+async fn create(
+    store: Store,
+    request: &TaskRequest,
+    key: EntryKey,
+    meta: Vec<u8>,
+    total: Option<u64>,
+) -> Option<Arc<Entry>> {
+    let create = move || store.create(key, meta, total, std::time::SystemTime::now());
+    match tokio::task::spawn_blocking(create).await {
+        Ok(Ok(entry)) => Some(entry),
+        Ok(Err(error)) => {
+            warn!(task = %request.id, "streaming without the store: {error}");
+            None
         }
+        Err(_) => None,
     }
 }
 

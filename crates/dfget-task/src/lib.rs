@@ -25,6 +25,7 @@ mod reader;
 mod recent;
 mod request;
 mod split;
+mod swarm;
 mod task;
 mod tasks;
 mod worker;
@@ -32,10 +33,13 @@ mod worker;
 pub use content::Stored;
 pub use direct::Direct;
 pub use error::{ContentError, Mismatch};
-pub use lead::{Begun, Lead};
+pub use lead::{Begun, Joined, Lead};
 pub use meta::TaskMeta;
 pub use reader::{Part, Reader};
 pub use request::{TaskRequest, entry_names};
 pub use split::SplitOptions;
+pub use swarm::{
+    Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
+};
 pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};

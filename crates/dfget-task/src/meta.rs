@@ -23,6 +23,9 @@ pub struct TaskMeta {
     /// tells whether another credential would be given the same.
     #[serde(default)]
     pub owner: Option<String>,
+    /// It was fetched with a credential, or by a URL that may hold one.
+    #[serde(default)]
+    pub private: bool,
     /// The authorities that have delivered this content, or proved to have it, each with the
     /// headers that it describes the content by.
     pub origins: BTreeMap<String, Vec<(String, String)>>,
@@ -49,6 +52,7 @@ impl TaskMeta {
             digest: request.digest.filter(|_| request.named).map(|digest| digest.to_string()),
             etag: identity.etag.clone(),
             last_modified: identity.last_modified.clone(),
+            private: request.is_private(),
             owner: (!shared).then(|| request.credential.as_ref().to_owned()),
             ..Self::default()
         };

@@ -238,6 +238,9 @@ impl Reader {
     /// origin could not be told by a status any more.
     fn may_begin(&self) -> bool {
         let Source::Following(following) = &self.source else { return true };
+        if !self.whole && following.task.is_unproven() {
+            return false;
+        }
         let total = following.entry.total();
         let mut present = following.entry.contiguous_from(self.next);
         if self.whole && self.request.digest.is_some() {
@@ -355,7 +358,8 @@ impl Reader {
         if self.whole && self.request.digest.is_some() {
             present = release_limit(present, total);
         }
-        if present <= self.next {
+        // After that look: no byte of a peer is there that this would not see.
+        if present <= self.next || (!self.whole && following.task.is_unproven()) {
             return Ok(Look::Wait);
         }
         // Who keeps up with the download is given its bytes from memory.

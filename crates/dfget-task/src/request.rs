@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dfget_core::{Authority, ContentKey, Digest, RangeHeader, TaskId};
 use dfget_origin::FetchRequest;
 use dfget_storage::EntryKey;
+use http::header::{AUTHORIZATION, COOKIE};
 
 /// What a client asks for, as far as a task is concerned.
 #[derive(Clone, Debug)]
@@ -33,6 +34,24 @@ pub struct TaskRequest {
     pub priority: u8,
     /// This attempt's name in the log.
     pub peer: Arc<str>,
+}
+
+impl TaskRequest {
+    /// Whether peers may feed each other this content: they can check it, and call it the same.
+    #[must_use]
+    pub(crate) fn is_shared(&self) -> bool {
+        let id = self.digest.as_ref().filter(|_| self.named).and_then(TaskId::of_digest);
+        id.is_some_and(|id| id == self.id)
+    }
+
+    /// Whether it carries what opens a content that not everybody may have.
+    #[must_use]
+    pub(crate) fn is_private(&self) -> bool {
+        let headers = &self.fetch.headers;
+        headers.contains_key(AUTHORIZATION)
+            || headers.contains_key(COOKIE)
+            || self.fetch.url.query().is_some()
+    }
 }
 
 /// A content is fetched once for each authority that it is asked from: until its digest is

@@ -24,6 +24,7 @@ use crate::reader::Reader;
 use crate::recent::Recent;
 use crate::request::{RunKey, TaskRequest};
 use crate::split::{Progress, boundaries};
+use crate::swarm::{Suspects, Swarm};
 use crate::tasks::Tasks;
 
 /// Credentials kept for continuing a download; more clients than this add nothing.
@@ -76,6 +77,10 @@ pub(crate) struct State {
     /// Clients' requests that the origin may be asked with.
     pub(crate) sources: Vec<FetchRequest>,
     pub(crate) whole_only: bool,
+    /// Its part in the cluster.
+    pub(crate) swarm: Option<Swarm>,
+    /// A content that turned out to be wrong, until it is known whose pieces were.
+    pub(crate) suspects: Option<Suspects>,
     /// The last check of the whole content is under way.
     pub(crate) settling: bool,
     pub(crate) outcome: Option<Outcome>,
@@ -169,8 +174,13 @@ impl Flight {
         Self { start: range.start, end, began: Instant::now(), part: false }
     }
 
-    fn range(&self) -> Range<u64> {
+    pub(crate) fn range(&self) -> Range<u64> {
         self.start..self.end.load(Ordering::Relaxed)
+    }
+
+    /// Has it end there, if that is earlier.
+    pub(crate) fn end_at(&self, end: u64) {
+        self.end.fetch_min(end, Ordering::Relaxed);
     }
 
     /// Where it is to end, as that changes.
@@ -202,6 +212,8 @@ impl Task {
             split: Split::Untried,
             sources: Vec::new(),
             whole_only: false,
+            swarm: None,
+            suspects: None,
             settling: false,
             outcome: None,
         };
@@ -232,6 +244,15 @@ impl Task {
     pub fn headers(&self) -> HeaderMap {
         let meta = Arc::clone(&self.state.lock().meta);
         meta.headers(&self.key.authority)
+    }
+
+    /// Whether some of its bytes came from peers and nothing has proved them yet: only whoever gets
+    /// the whole, which is checked at its end, may have them.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        let state = self.state.lock();
+        let verified = matches!(state.outcome, Some(Outcome::Verified));
+        !verified && state.swarm.as_ref().is_some_and(|swarm| swarm.from_peers > 0)
     }
 
     /// What tells this content from another.
@@ -319,6 +340,9 @@ impl Task {
             state.wanted.insert(id, wanted);
             state.add_source(&request.fetch);
         }
+        if range.is_none() && self.can_swarm() {
+            self.begin_swarm(None);
+        }
         self.advance();
         Some(Reader::following(Arc::clone(self), id, request.clone(), range, leads))
     }
@@ -394,7 +418,8 @@ impl Task {
         let streams: Vec<_> = {
             let mut state = self.state.lock();
             let free = !stream.is_limited();
-            if !free || state.split != Split::Untried || state.flying.len() != 1 || state.whole_only {
+            let held = state.swarm.as_ref().is_some_and(|swarm| !swarm.alone);
+            if !free || held || state.split != Split::Untried || state.flying.len() != 1 || state.whole_only {
                 return;
             }
             if !state.wanted.values().chain(&state.kept).any(|wanted| Some(wanted.end) >= stream.end()) {
@@ -436,6 +461,9 @@ impl Task {
         let mut wanted = Vec::new();
         for range in state.wanted.values().chain(&state.kept) {
             merge(&mut wanted, range.clone());
+        }
+        if let Some(swarm) = &state.swarm {
+            wanted = swarm.allowed(&wanted);
         }
         let flying: Vec<_> = state.flying.values().map(Flight::range).collect();
         let situation = Situation {
@@ -490,7 +518,8 @@ impl Task {
         let retired = {
             let mut state = self.state.lock();
             let held = !state.wanted.is_empty() || (state.seats > 0 && !self.cancel.is_cancelled());
-            let busy = !state.flying.is_empty() || state.settling || held;
+            let peers = state.swarm.is_some() && !state.kept.is_empty() && !self.cancel.is_cancelled();
+            let busy = !state.flying.is_empty() || state.settling || held || peers;
             let more = || !self.cancel.is_cancelled() && !self.next_fetches(&state).is_empty();
             let idle = state.outcome.is_none() && !busy && !more();
             idle && state.finish(Outcome::Retired)

@@ -1,7 +1,7 @@
 //! All tasks of the daemon: which content is stored, which is being fetched, and by whose request.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use dfget_core::{Authority, ContentKey};
@@ -18,6 +18,7 @@ use crate::lead::Lead;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
 use crate::split::SplitOptions;
+use crate::swarm::Network;
 use crate::task::{Seat, Task};
 
 /// How downloads are done.
@@ -49,6 +50,7 @@ pub(crate) struct Inner {
     pub(crate) tracker: TaskTracker,
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
+    network: OnceLock<Arc<dyn Network>>,
 }
 
 enum Slot {
@@ -90,8 +92,31 @@ impl Tasks {
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
             running: Mutex::default(),
+            network: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Makes these the tasks of a node in a cluster, once and for all.
+    pub fn set_network(&self, network: Arc<dyn Network>) {
+        let _ = self.inner.network.set(network);
+    }
+
+    /// The cluster, if there is one.
+    #[must_use]
+    pub(crate) fn network(&self) -> Option<&Arc<dyn Network>> {
+        self.inner.network.get()
+    }
+
+    /// A running download of a content, from whatever authority: the one that is furthest.
+    pub(crate) fn running_with(&self, key: &ContentKey) -> Option<Arc<Task>> {
+        let running = self.inner.running.lock();
+        let tasks =
+            running.iter().filter(|(other, _)| other.key == *key).filter_map(|(_, slot)| match slot {
+                Slot::Running(task) => Some(Arc::clone(task)),
+                Slot::Leading(_) => None,
+            });
+        tasks.collect::<Vec<_>>().into_iter().max_by_key(|task| task.present())
     }
 
     /// The client that origins are asked through.

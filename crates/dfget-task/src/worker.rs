@@ -21,7 +21,7 @@ use crate::error::{ContentError, Mismatch};
 use crate::meta::TaskMeta;
 use crate::prefix::PrefixHasher;
 use crate::request::final_key;
-use crate::task::{Flight, Outcome, Task};
+use crate::task::{Flight, Outcome, State, Task};
 
 /// Bytes that may wait for the disk; then the network waits too.
 const BATCH: usize = 256 << 10;
@@ -131,12 +131,17 @@ impl Task {
         let fresh = entry.contiguous_from(start) == start;
         let parts: Vec<&[u8]> = batch.chunks.iter().map(AsRef::as_ref).collect();
         entry.append_parts(start, &parts)?;
+        self.tasks.metrics().from_origin(batch.len as u64);
         // What was there already is not written again, and must not be hashed or handed out from
         // here.
         if fresh {
             self.recent.lock().put(&entry, start, &batch.chunks);
         }
         self.bump();
+        if self.state.lock().swarm.is_some() {
+            self.hash_on(start, &batch.chunks);
+            return Ok(());
+        }
         // Somebody else may be reading on in the store; then these bytes are read there too.
         if fresh
             && let Some(mut prefix) = self.prefix.try_lock()
@@ -183,14 +188,21 @@ impl Task {
                 Err(Ended { broken: Broken::Fetch(FetchError::Denied(status)), source }) => {
                     state.sources.retain(|other| *other != source);
                     let denied = FetchError::Denied(status);
-                    state.sources.is_empty().then(|| Outcome::Failed(Arc::new(self.fetch_failed(denied))))
+                    match state.sources.is_empty() {
+                        true => self.without_origin(&mut state, denied),
+                        false => None,
+                    }
                 }
                 Err(Ended { broken: Broken::Fetch(error), .. }) => {
                     if let (true, Some(store)) = (is_lasting(&error), self.tasks.store()) {
                         // What is here belongs to another content: the next client begins anew.
                         store.remove(&state.entry);
                     }
-                    Some(Outcome::Failed(Arc::new(self.fetch_failed(error))))
+                    if is_lasting(&error) {
+                        Some(Outcome::Failed(Arc::new(self.fetch_failed(error))))
+                    } else {
+                        self.without_origin(&mut state, error)
+                    }
                 }
                 Err(Ended { broken: Broken::Write(error), .. }) => {
                     warn!(task = %self.id, "streaming on without the store: {error}");
@@ -208,6 +220,19 @@ impl Task {
                 self.advance();
             }
             Some(outcome) => self.end_logged(outcome),
+        }
+    }
+
+    /// The origin gives no more. That is the end, unless peers may have the rest.
+    fn without_origin(&self, state: &mut State, error: FetchError) -> Option<Outcome> {
+        let failed = Arc::new(self.fetch_failed(error));
+        match &mut state.swarm {
+            Some(swarm) if swarm.active && state.generation == 0 => {
+                warn!(task = %self.id, "the origin gives no more, peers may have the rest: {failed}");
+                swarm.origin_failed = Some(failed);
+                None
+            }
+            _ => Some(Outcome::Failed(failed)),
         }
     }
 
@@ -255,6 +280,7 @@ impl Task {
 
     /// The content is right: from now on it is served from the store.
     fn publish(self: &Arc<Self>) {
+        self.blame();
         let entry = Arc::clone(&self.state.lock().entry);
         if let Some(store) = self.tasks.store() {
             let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.to_bytes());
@@ -271,6 +297,7 @@ impl Task {
                 Err(error) => warn!(task = %self.id, "not kept: {error}"),
             }
         }
+        self.announce_held();
         self.end_logged(Outcome::Verified);
     }
 
@@ -278,14 +305,25 @@ impl Task {
     fn mismatched(self: &Arc<Self>, expected: Digest, actual: Digest) {
         let origin = self.key.authority.to_string();
         let mismatch = ContentError::Mismatch(Box::new(Mismatch { origin, expected, actual }));
-        warn!(task = %self.id, "{mismatch}");
-        let (old, again) = {
+        let (old, again, peers) = {
             let state = self.state.lock();
-            (Arc::clone(&state.entry), state.generation == 0)
+            let swarm = state.swarm.as_ref();
+            let mended = swarm.is_some_and(|swarm| swarm.mended);
+            let peers = state.generation == 0 && swarm.is_some_and(|swarm| !swarm.senders.is_empty());
+            (Arc::clone(&state.entry), state.generation <= u32::from(mended), peers)
         };
+        if peers {
+            warn!(task = %self.id, "what peers sent has the digest {actual} for {expected}; finding the wrong pieces");
+        } else {
+            warn!(task = %self.id, "{mismatch}");
+        }
         if again {
             let task = Arc::clone(self);
-            self.tasks.inner.tracker.spawn(async move { task.begin_again(old, mismatch).await });
+            self.tasks.inner.tracker.spawn(async move {
+                if !(peers && task.mend(&old).await) {
+                    task.begin_again(old, mismatch).await;
+                }
+            });
         } else {
             self.give_up(&old, mismatch);
         }
@@ -311,9 +349,13 @@ impl Task {
         {
             let mut state = self.state.lock();
             state.pin = Some(fresh.pin());
+            state.suspect(&old);
+            if let Some(swarm) = &mut state.swarm {
+                swarm.alone = true;
+            }
             state.entry = fresh;
             state.meta = Arc::new(meta);
-            state.generation = 1;
+            state.generation += 1;
             state.settling = false;
             state.whole_only = false;
             state.wanted.values_mut().for_each(|wanted| *wanted = 0..u64::MAX);
@@ -337,7 +379,7 @@ impl Task {
         Some((fresh, meta, stream))
     }
 
-    fn end_logged(self: &Arc<Self>, outcome: Outcome) {
+    pub(crate) fn end_logged(self: &Arc<Self>, outcome: Outcome) {
         let (task, peer) = (self.id.as_str(), &*self.peer);
         match &outcome {
             Outcome::Verified => {
@@ -346,13 +388,14 @@ impl Task {
                     self.tasks.metrics().piece_stored();
                 }
                 let cost = self.started.elapsed().as_millis();
-                info!(
-                    peer,
-                    task,
-                    component = "PeerTask",
-                    source = "origin",
-                    "peer task done, cost: {cost}ms"
-                );
+                let peers = self.state.lock().swarm.as_ref().map_or(0, |swarm| swarm.from_peers);
+                // Whence most of it came.
+                let source = if peers > total / 2 { "peers" } else { "origin" };
+                if peers > 0 {
+                    let origin = total.saturating_sub(peers);
+                    info!(task, peer, "{peers} bytes came from peers, {origin} from the origin");
+                }
+                info!(peer, task, component = "PeerTask", source, "peer task done, cost: {cost}ms");
             }
             Outcome::Failed(reason) => {
                 self.tasks.metrics().task_failed(TaskFailure::Source);

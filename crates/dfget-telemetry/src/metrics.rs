@@ -58,6 +58,9 @@ struct Shared {
     rotten_blocks: Counter,
     sendfile_bytes: Counter,
     limited_reads: Counter,
+    bytes_from_peers: Counter,
+    bytes_from_origin: Counter,
+    bytes_to_peers: Counter,
     access_checks: Counters,
 }
 
@@ -113,6 +116,10 @@ impl Metrics {
             "Bytes of response bodies that the kernel took from files by itself",
         );
         let limited_reads = counter(own, "limited_reads", "Reads from origins that a rate limit held up");
+        let bytes_from_peers = counter(own, "bytes_from_peers", "Bytes of contents that other nodes sent");
+        let bytes_from_origin =
+            counter(own, "bytes_from_origin", "Bytes of contents that origins sent to tasks");
+        let bytes_to_peers = counter(own, "bytes_to_peers", "Bytes of contents sent to other nodes");
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
         show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
         own.register_collector(Box::new(LogFailures));
@@ -142,6 +149,9 @@ impl Metrics {
             rotten_blocks,
             sendfile_bytes,
             limited_reads,
+            bytes_from_peers,
+            bytes_from_origin,
+            bytes_to_peers,
             access_checks,
         });
         Self { shared }
@@ -239,6 +249,27 @@ impl Metrics {
     /// So many bytes were removed to stay within the quota.
     pub fn evicted(&self, bytes: u64) {
         self.shared.evicted_bytes.inc_by(bytes);
+    }
+
+    /// A piece came from another node.
+    pub fn from_peer(&self, bytes: u64) {
+        self.shared.bytes_from_peers.inc_by(bytes);
+    }
+
+    /// An origin sent something to a task.
+    pub fn from_origin(&self, bytes: u64) {
+        self.shared.bytes_from_origin.inc_by(bytes);
+    }
+
+    /// Something of a piece was sent to another node.
+    pub fn to_peer(&self, bytes: u64) {
+        self.shared.bytes_to_peers.inc_by(bytes);
+    }
+
+    /// Bytes from other nodes, from origins to tasks, and to other nodes, since the start.
+    pub fn exchanged(&self) -> [u64; 3] {
+        let shared = &self.shared;
+        [&shared.bytes_from_peers, &shared.bytes_from_origin, &shared.bytes_to_peers].map(Counter::get)
     }
 
     /// A stored block was found changed.
@@ -407,6 +438,9 @@ mod tests {
                 "dfget_rotten_blocks counter",
                 "dfget_sendfile_bytes counter",
                 "dfget_limited_reads counter",
+                "dfget_bytes_from_peers counter",
+                "dfget_bytes_from_origin counter",
+                "dfget_bytes_to_peers counter",
                 "dfget_access_checks counter",
                 "dfget_log_write_failures counter",
             ]

@@ -1,0 +1,733 @@
+//! One download's side of its swarm: joins it, asks parents for pieces, tells what is here.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dfget_core::ByteRange;
+use dfget_storage::WriteError;
+use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{debug, info, warn};
+
+use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
+use super::state::Layout;
+use crate::task::{Outcome, Task};
+
+/// Bytes of pieces that are on their way and not written yet, for one download.
+const BUFFER: u64 = 32 << 20;
+
+/// How long nothing may come from anywhere before everything is fetched from the origin.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The first pause before a scheduler is looked for again; it doubles.
+const REJOIN: Duration = Duration::from_millis(200);
+
+/// The longest.
+const REJOIN_MOST: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether the download stands still.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Parents that were heard and not yet listened to.
+const HEARD: usize = 256;
+
+/// The one that asks, tells and decides for a running task.
+pub(super) struct Conductor {
+    task: Arc<Task>,
+    network: Arc<dyn Network>,
+    began: Instant,
+    membership: Option<Box<dyn Membership>>,
+    joining: Option<Boxed<'static, Option<Box<dyn Membership>>>>,
+    rejoin: Duration,
+    join_at: Option<tokio::time::Instant>,
+    layout: Option<Layout>,
+    picker: Option<Picker>,
+    orders: Orders,
+    parents: HashMap<Arc<str>, Listened>,
+    heard: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
+    asks: JoinSet<Answer>,
+    asked: Vec<(Ask, AbortHandle)>,
+    /// Hosts that cannot be told of yet, for want of a scheduler.
+    wrong: Vec<Arc<str>>,
+    lost: Vec<Arc<str>>,
+    /// When something came last, and what was here then.
+    moved: (Instant, u64),
+    /// The content that is being fetched; once it turned out to be wrong, peers are asked no more.
+    generation: u32,
+}
+
+/// A parent whose announcements are heard.
+struct Listened {
+    host: Arc<HostInfo>,
+    complete: bool,
+    place: Option<std::net::SocketAddr>,
+    listening: AbortHandle,
+}
+
+/// What was heard of a parent.
+struct Word {
+    host: Arc<str>,
+    what: Result<Option<Offer>, Failure>,
+}
+
+/// How an ask ended.
+struct Answer {
+    ask: Ask,
+    took: Duration,
+    outcome: Result<u64, Trouble>,
+}
+
+enum Trouble {
+    Peer(Failure),
+    Store(WriteError),
+}
+
+/// What woke the conductor.
+enum Event {
+    Orders(Option<Orders>),
+    Joined(Option<Box<dyn Membership>>),
+    Word(Word),
+    Answer(Answer),
+    /// Something changed in the task, or it is time to look.
+    Look,
+    Ended,
+}
+
+impl Task {
+    /// Begins to take part in the swarm of the content, if there is one and this task does not yet.
+    /// `membership` is there already if the scheduler was asked before, with its first orders.
+    pub(crate) fn begin_swarm(self: &Arc<Self>, joined: Option<(Box<dyn Membership>, Orders)>) {
+        let Some(network) = self.tasks.network().cloned() else { return };
+        {
+            let mut state = self.state.lock();
+            if state.outcome.is_some() || state.swarm.is_some() {
+                return;
+            }
+            state.swarm = Some(super::Swarm { active: true, ..super::Swarm::default() });
+        }
+        let conductor = Conductor::new(Arc::clone(self), network, joined);
+        self.tasks.inner.tracker.spawn(conductor.run());
+    }
+
+    /// Bytes that are here, whole pieces or not.
+    pub(crate) fn present(&self) -> u64 {
+        let entry = Arc::clone(&self.state.lock().entry);
+        let total = entry.total().unwrap_or(0);
+        let missing: u64 = entry.gaps(0..total).iter().map(|gap| gap.end - gap.start).sum();
+        total.saturating_sub(missing)
+    }
+
+    /// Writes a piece that a peer sent. Blocking.
+    fn write_piece(&self, start: u64, chunks: &[Bytes]) -> Result<(), WriteError> {
+        let entry = Arc::clone(&self.state.lock().entry);
+        let parts: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
+        entry.append_parts(start, &parts)?;
+        self.bump();
+        self.hash_on(start, chunks);
+        Ok(())
+    }
+
+    /// Hashes what was just stored if it is next, and all that follows it in the store: pieces come
+    /// in any order, and at the end nobody should have to wait for the hash. Blocking.
+    pub(crate) fn hash_on(&self, start: u64, chunks: &[Bytes]) {
+        let Some(mut prefix) = self.prefix.try_lock() else { return };
+        let Some(prefix) = prefix.as_mut() else { return };
+        let mut offset = start;
+        for bytes in chunks {
+            prefix.feed(offset, bytes);
+            offset += bytes.len() as u64;
+        }
+        let entry = Arc::clone(&self.state.lock().entry);
+        let present = entry.contiguous_from(prefix.hashed());
+        // What cannot be read now will be found out at the end.
+        let _ = prefix.catch_up(&entry, present);
+    }
+
+    /// Holds the fetches from the origin to what is granted.
+    fn cut_flights(&self) {
+        let state = self.state.lock();
+        let Some(swarm) = &state.swarm else { return };
+        for flight in state.flying.values() {
+            let range = flight.range();
+            let position = state.entry.contiguous_from(range.start).clamp(range.start, range.end);
+            if position < range.end {
+                flight.end_at(swarm.end_of(position, range.end));
+            }
+        }
+    }
+}
+
+// === impl Conductor ===
+
+impl Conductor {
+    fn new(
+        task: Arc<Task>,
+        network: Arc<dyn Network>,
+        joined: Option<(Box<dyn Membership>, Orders)>,
+    ) -> Self {
+        let (membership, orders) = joined.unzip();
+        let now = Instant::now();
+        Self {
+            task,
+            network,
+            began: now,
+            membership,
+            joining: None,
+            rejoin: REJOIN,
+            join_at: None,
+            layout: None,
+            picker: None,
+            orders: orders.unwrap_or_default(),
+            parents: HashMap::new(),
+            heard: mpsc::channel(HEARD),
+            asks: JoinSet::new(),
+            asked: Vec::new(),
+            wrong: Vec::new(),
+            lost: Vec::new(),
+            moved: (now, 0),
+            generation: 0,
+        }
+    }
+
+    async fn run(mut self) {
+        if self.membership.is_none() {
+            self.join_at = Some(tokio::time::Instant::now());
+        }
+        self.obey();
+        let mut progress = self.task.progress();
+        loop {
+            self.look();
+            self.ask_on();
+            let event = self.next_event(&mut progress).await;
+            match event {
+                Event::Ended => break,
+                Event::Orders(Some(orders)) => {
+                    self.rejoin = REJOIN;
+                    self.orders = orders;
+                    self.obey();
+                }
+                Event::Orders(None) => self.scheduler_lost(),
+                Event::Joined(membership) => self.joined(membership),
+                Event::Word(word) => self.hear(word),
+                Event::Answer(answer) => self.answered(answer),
+                Event::Look => {}
+            }
+        }
+        self.end();
+    }
+
+    async fn next_event(&mut self, progress: &mut tokio::sync::watch::Receiver<()>) -> Event {
+        let wake = self.wake();
+        let joining = async {
+            match &mut self.joining {
+                Some(joining) => joining.await,
+                None => std::future::pending().await,
+            }
+        };
+        let orders = async {
+            match &mut self.membership {
+                Some(membership) => membership.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.task.cancel.cancelled() => Event::Ended,
+            orders = orders => Event::Orders(orders),
+            joined = joining => Event::Joined(joined),
+            Some(word) = self.heard.1.recv() => Event::Word(word),
+            Some(answer) = self.asks.join_next(), if !self.asks.is_empty() => match answer {
+                Ok(answer) => Event::Answer(answer),
+                Err(_) => Event::Look,
+            },
+            changed = progress.changed() => if changed.is_ok() { Event::Look } else { Event::Ended },
+            () = tokio::time::sleep_until(wake) => Event::Look,
+        }
+    }
+
+    fn wake(&self) -> tokio::time::Instant {
+        let mut wake = tokio::time::Instant::now() + LOOK;
+        if let Some(due) = self.picker.as_ref().and_then(|picker| picker.wake(self.now())) {
+            wake = wake.min(tokio::time::Instant::from_std(self.began + due));
+        }
+        self.join_at.filter(|_| self.joining.is_none()).map_or(wake, |at| wake.min(at))
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Notes what has changed in the task, and tells of it.
+    fn look(&mut self) {
+        if self.generation == 0 && self.task.state.lock().generation > 0 {
+            self.stand_back();
+        }
+        self.learn_layout();
+        let came = self.find_fetched();
+        self.stop_superfluous(came.clone());
+        let present = self.task.present();
+        if present > self.moved.1 {
+            self.moved = (Instant::now(), present);
+        }
+        self.join_again();
+        self.report(!came.is_empty());
+        self.give_up_waiting();
+    }
+
+    /// What peers sent was wrong: what is fetched now is fetched without them.
+    fn stand_back(&mut self) {
+        self.generation = u32::MAX;
+        self.asks.abort_all();
+        self.asked.clear();
+        (self.layout, self.picker) = (None, None);
+    }
+
+    /// Once the length is known, pieces can be counted.
+    fn learn_layout(&mut self) {
+        if self.layout.is_some() || self.generation > 0 {
+            return;
+        }
+        let entry = Arc::clone(&self.task.state.lock().entry);
+        let Some(layout) = entry.total().and_then(Layout::of) else { return };
+        let have = self.pieces_here(&layout);
+        self.layout = Some(layout);
+        self.picker = Some(Picker::new(PickerOptions::default(), have, fastrand::u64(..)));
+        self.obey();
+        self.report(true);
+    }
+
+    fn pieces_here(&self, layout: &Layout) -> Pieces {
+        let entry = Arc::clone(&self.task.state.lock().entry);
+        let mut have = Pieces::none(layout.count);
+        for number in 0..layout.count {
+            let range = layout.range(number);
+            if entry.contiguous_from(range.start) >= range.end {
+                have.insert(number);
+            }
+        }
+        have
+    }
+
+    /// Pieces that the origin has brought since.
+    fn find_fetched(&mut self) -> Vec<u32> {
+        let (Some(layout), Some(picker)) = (&self.layout, &self.picker) else { return Vec::new() };
+        let state = self.task.state.lock();
+        let Some(swarm) = &state.swarm else { return Vec::new() };
+        let everything = 0..layout.total;
+        let flying = state.flying.values().map(crate::task::Flight::range);
+        let places: Vec<Range<u64>> = match swarm.alone {
+            true => vec![everything],
+            false => swarm.granted.iter().cloned().chain(flying).collect(),
+        };
+        let entry = Arc::clone(&state.entry);
+        drop(state);
+        let mut came = Vec::new();
+        for place in places.into_iter().filter(|place| place.start < place.end) {
+            let last = layout.piece_at(place.end.min(layout.total).saturating_sub(1));
+            for number in layout.piece_at(place.start)..=last {
+                let range = layout.range(number);
+                if !picker.have().contains(number) && entry.contiguous_from(range.start) >= range.end {
+                    came.push(number);
+                }
+            }
+        }
+        came
+    }
+
+    fn stop_superfluous(&mut self, came: Vec<u32>) {
+        for piece in came {
+            let others = self.picker.as_mut().map(|picker| picker.arrived(piece)).unwrap_or_default();
+            self.stop(piece, &others);
+        }
+    }
+
+    /// Stops asking these parents for a piece.
+    fn stop(&mut self, piece: u32, hosts: &[Arc<str>]) {
+        self.asked.retain(|(ask, handle)| {
+            let superfluous = ask.piece == piece && hosts.contains(&ask.host);
+            if superfluous {
+                handle.abort();
+            }
+            !superfluous
+        });
+    }
+
+    /// Carries out what the scheduler wants.
+    fn obey(&mut self) {
+        if let Some(total) = self.orders.total
+            && let Err(error) = self.learn_total(total)
+        {
+            warn!(task = %self.task.id, "the cluster says that the content has {total} bytes: {error}");
+        }
+        self.take_grants();
+        self.take_parents();
+        self.task.advance();
+    }
+
+    fn learn_total(&self, total: u64) -> Result<(), String> {
+        let entry = Arc::clone(&self.task.state.lock().entry);
+        match entry.total() {
+            Some(known) if known == total => Ok(()),
+            Some(known) => Err(format!("the origin says {known}, and is believed")),
+            None => entry.set_total(total).map_err(|error| error.to_string()),
+        }
+    }
+
+    fn take_grants(&mut self) {
+        // Before the length is known only the first answer runs, which stays within its range.
+        let Some(layout) = self.layout else { return };
+        if self.membership.is_none() {
+            return;
+        }
+        let granted = self.orders.origin.iter().map(|pieces| layout.bytes(pieces)).collect();
+        let changed = {
+            let mut state = self.task.state.lock();
+            let Some(swarm) = &mut state.swarm else { return };
+            let changed = swarm.alone || swarm.granted != granted;
+            swarm.granted = granted;
+            swarm.alone = false;
+            changed
+        };
+        if let Some(picker) = &mut self.picker {
+            picker.set_origin(&self.orders.origin);
+        }
+        if changed {
+            debug!(task = %self.task.id, "pieces from the origin: {:?}", self.orders.origin);
+            self.task.cut_flights();
+        }
+    }
+
+    fn take_parents(&mut self) {
+        let wanted: HashMap<Arc<str>, Parent> = self
+            .orders
+            .parents
+            .iter()
+            .filter(|parent| !self.network.is_banned(&parent.host.id))
+            .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
+            .collect();
+        self.parents.retain(|id, parent| {
+            let stays = wanted.contains_key(id);
+            if !stays {
+                parent.listening.abort();
+            }
+            stays
+        });
+        for (id, parent) in &wanted {
+            match self.parents.get_mut(id) {
+                Some(known) => known.complete = parent.complete,
+                None => self.listen(parent),
+            }
+        }
+        if let Some(swarm) = &mut self.task.state.lock().swarm {
+            let verified = wanted.values().filter(|parent| parent.complete);
+            swarm.verified = verified.map(|parent| Arc::clone(&parent.host)).collect();
+        }
+        let hosts: Vec<Arc<str>> = wanted.into_keys().collect();
+        let now = self.now();
+        if let Some(picker) = &mut self.picker {
+            picker.set_parents(&hosts, now);
+        }
+    }
+
+    fn listen(&mut self, parent: &Parent) {
+        let host = Arc::clone(&parent.host);
+        let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
+        let listening = self.network.listen(Arc::clone(&host), self.task.id.clone());
+        let listening = tokio::spawn(async move {
+            let told = |what| Word { host: Arc::clone(&id), what };
+            let mut heard = match listening.await {
+                Ok(heard) => heard,
+                Err(failure) => return words.send(told(Err(failure))).await.unwrap_or_default(),
+            };
+            loop {
+                let what = heard.next().await.transpose();
+                let last = !matches!(what, Ok(Some(_)));
+                if words.send(told(what)).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        let listening = listening.abort_handle();
+        let known = Listened { host, complete: parent.complete, place: None, listening };
+        self.parents.insert(Arc::clone(&known.host.id), known);
+    }
+
+    fn hear(&mut self, word: Word) {
+        let now = self.now();
+        let Some(parent) = self.parents.get_mut(&word.host) else { return };
+        match word.what {
+            Ok(Some(Offer::All { have, total, from })) => {
+                parent.place = Some(from);
+                if self.orders.total.is_none() && self.layout.is_none() {
+                    // The first to know: the parent's word counts until the content is checked.
+                    let _ = self.learn_total(total);
+                    self.learn_layout();
+                }
+                let (Some(layout), Some(picker)) = (&self.layout, &mut self.picker) else { return };
+                if layout.total == total {
+                    picker.offers(&word.host, &Pieces::from_bytes(&have, layout.count), now);
+                } else {
+                    warn!(task = %self.task.id, "{} says that the content has {total} bytes, it has {}; not asked", word.host, layout.total);
+                    picker.lost(&word.host, now);
+                }
+            }
+            Ok(Some(Offer::One { number, from })) => {
+                parent.place = Some(from);
+                if let Some(picker) = &mut self.picker {
+                    picker.offer(&word.host, number, now);
+                }
+            }
+            // It has told all; what it offered stays good.
+            Ok(None) => {}
+            Err(_) => {
+                debug!(task = %self.task.id, "{} can no longer be heard", word.host);
+                if let Some(picker) = &mut self.picker {
+                    picker.lost(&word.host, now);
+                }
+            }
+        }
+    }
+
+    /// Asks for as many pieces as may be under way.
+    fn ask_on(&mut self) {
+        let Some(layout) = self.layout else { return };
+        let first = self.first_missing(&layout);
+        loop {
+            let now = self.now();
+            let Some(picker) = &mut self.picker else { return };
+            if !self.asked.is_empty() && (self.asked.len() as u64 + 1) * layout.piece > BUFFER {
+                return;
+            }
+            let Some(ask) = picker.next(first, now) else { return };
+            let place = self.parents.get(&ask.host).and_then(|parent| parent.place);
+            match place {
+                Some(place) => self.ask(ask, place, &layout),
+                None => picker.failed(&ask, Failure::Missing, now),
+            }
+        }
+    }
+
+    fn first_missing(&self, layout: &Layout) -> u32 {
+        let entry = Arc::clone(&self.task.state.lock().entry);
+        layout.piece_at(entry.contiguous_from(0))
+    }
+
+    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, layout: &Layout) {
+        let range = layout.range(ask.piece);
+        let wanted = WantedPiece {
+            task: self.task.id.clone(),
+            number: ask.piece,
+            range: ByteRange { start: range.start, end: range.end },
+        };
+        let fetching = self.network.fetch(place, wanted);
+        let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
+        let generation = task.state.lock().generation;
+        let handle = self.asks.spawn(async move {
+            let fetched = fetching.await;
+            let took = began.elapsed();
+            let outcome = match fetched {
+                Err(failure) => Err(Trouble::Peer(failure)),
+                Ok(chunks) => task.store_piece(generation, &asked, range.start, chunks).await,
+            };
+            Answer { ask: asked, took, outcome }
+        });
+        self.asked.push((ask, handle));
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let Answer { ask, took, outcome } = answer;
+        self.asked.retain(|(other, _)| *other != ask);
+        let now = self.now();
+        let Some(picker) = &mut self.picker else { return };
+        match outcome {
+            Ok(len) => {
+                picker.came(&ask, len, took, now);
+                let others = picker.arrived(ask.piece);
+                self.stop(ask.piece, &others);
+                if self.picker.as_ref().is_some_and(|picker| picker.have().is_full()) {
+                    self.task.advance();
+                }
+            }
+            Err(Trouble::Peer(failure)) => {
+                info!(task = %self.task.id, "piece {} did not come from {}: {failure:?}", ask.piece, ask.host);
+                picker.failed(&ask, failure, now);
+                if failure == Failure::Wrong {
+                    self.network.ban(&ask.host);
+                }
+            }
+            Err(Trouble::Store(error)) => {
+                warn!(task = %self.task.id, "streaming on without the store: {error}");
+                self.task.end(Outcome::Unstored);
+            }
+        }
+    }
+
+    /// Tells the scheduler what is here, if that or anything else is new.
+    fn report(&mut self, news: bool) {
+        if let Some(picker) = &mut self.picker {
+            let (wrong, lost) = picker.reports();
+            self.wrong.extend(wrong);
+            self.lost.extend(lost);
+        }
+        self.wrong.extend(self.task.take_wrong());
+        let Some(membership) = &self.membership else { return };
+        let more = !self.wrong.is_empty() || !self.lost.is_empty();
+        let have = self.picker.as_ref().map(|picker| picker.have().clone()).unwrap_or_default();
+        let state = self.task.state.lock();
+        let no_origin = state.swarm.as_ref().is_some_and(|swarm| swarm.origin_failed.is_some());
+        let told = Told {
+            total: state.entry.total(),
+            whole_only: state.whole_only,
+            no_origin,
+            have,
+            wrong_hosts: std::mem::take(&mut self.wrong),
+            lost_hosts: std::mem::take(&mut self.lost),
+        };
+        drop(state);
+        if news || more || no_origin {
+            membership.tell(told);
+        }
+    }
+
+    fn scheduler_lost(&mut self) {
+        info!(task = %self.task.id, "the scheduler is gone, looking for the next");
+        self.membership = None;
+        self.join_at = Some(tokio::time::Instant::now());
+    }
+
+    fn join_again(&mut self) {
+        let due = self.join_at.is_some_and(|at| at <= tokio::time::Instant::now());
+        if self.joining.is_some() || self.membership.is_some() || !due {
+            return;
+        }
+        let have = self.picker.as_ref().map(|picker| picker.have().clone()).unwrap_or_default();
+        self.joining = Some(self.network.join(self.task.join_request(have, self.network.peer_id())));
+    }
+
+    fn joined(&mut self, membership: Option<Box<dyn Membership>>) {
+        self.joining = None;
+        self.join_at = None;
+        if membership.is_none() {
+            self.join_at = Some(tokio::time::Instant::now() + self.rejoin);
+            self.rejoin = (self.rejoin * 2).min(REJOIN_MOST);
+            if self.parents.is_empty() {
+                self.go_alone("no scheduler answers");
+            }
+        }
+        self.membership = membership;
+    }
+
+    /// Fetches from the origin whatever is missing, as if there were no cluster.
+    fn go_alone(&self, why: &str) {
+        let changed = {
+            let mut state = self.task.state.lock();
+            let Some(swarm) = &mut state.swarm else { return };
+            !std::mem::replace(&mut swarm.alone, true)
+        };
+        if changed {
+            info!(task = %self.task.id, "{why}: back to source");
+            self.task.advance();
+        }
+    }
+
+    /// Where nothing comes any more, the origin is asked for everything; where it gives nothing
+    /// either, the download has failed.
+    fn give_up_waiting(&mut self) {
+        let waited = self.moved.0.elapsed();
+        if waited < PATIENCE {
+            return;
+        }
+        let (alone, failed, busy) = {
+            let state = self.task.state.lock();
+            let Some(swarm) = &state.swarm else { return };
+            (swarm.alone, swarm.origin_failed.clone(), state.settling)
+        };
+        match failed {
+            _ if busy => {}
+            Some(error) if self.asked.is_empty() => self.task.end_logged(Outcome::Failed(error)),
+            Some(_) => {}
+            None if !alone => self.go_alone("nothing has come from peers for a while"),
+            None => {}
+        }
+    }
+
+    fn end(mut self) {
+        let outcome = self.task.state.lock().outcome.clone();
+        self.asks.abort_all();
+        for parent in self.parents.values() {
+            parent.listening.abort();
+        }
+        let verified = matches!(outcome, Some(Outcome::Verified));
+        self.report(verified);
+        match (self.membership.take(), verified) {
+            (Some(membership), true) => membership.finish(),
+            (Some(membership), false) => membership.fail("the download ended"),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Task {
+    /// Writes a piece away from the conductor.
+    async fn store_piece(
+        self: &Arc<Self>,
+        generation: u32,
+        ask: &Ask,
+        start: u64,
+        chunks: Vec<Bytes>,
+    ) -> Result<u64, Trouble> {
+        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        {
+            let mut state = self.state.lock();
+            // The content is being fetched anew, from the origin alone.
+            if state.generation != generation {
+                return Err(Trouble::Peer(Failure::Missing));
+            }
+            if let Some(swarm) = &mut state.swarm {
+                swarm.senders.insert(ask.piece, Arc::clone(&ask.host));
+                swarm.from_peers += len;
+            }
+        }
+        let task = Arc::clone(self);
+        let written = tokio::task::spawn_blocking(move || task.write_piece(start, &chunks)).await;
+        match written {
+            Ok(Ok(())) => {
+                self.tasks.metrics().from_peer(len);
+                Ok(len)
+            }
+            Ok(Err(error)) => Err(Trouble::Store(error)),
+            Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
+        }
+    }
+
+    /// What is told to a scheduler at first.
+    pub(crate) fn join_request(&self, have: Pieces, peer: String) -> Join {
+        let state = self.state.lock();
+        Join {
+            task: self.id.clone(),
+            peer,
+            url: shown_url(&self.first.fetch.url),
+            total: state.entry.total(),
+            have,
+            private: state.meta.private,
+        }
+    }
+
+    /// Whether this task may take part in a swarm: what cannot be checked is not taken from peers.
+    pub(crate) fn can_swarm(&self) -> bool {
+        self.tasks.network().is_some() && self.first.is_shared()
+    }
+}
+
+/// A URL without what may be a secret.
+pub(crate) fn shown_url(url: &url::Url) -> String {
+    let mut shown = url.clone();
+    shown.set_query(None);
+    shown.set_fragment(None);
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.into()
+}

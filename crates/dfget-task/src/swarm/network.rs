@@ -1,0 +1,181 @@
+//! What a download needs of the cluster, whoever provides it.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dfget_core::{ByteRange, TaskId};
+use dfget_storage::Entry;
+use dfget_swarm::{Failure, HostInfo, Parent, Pieces};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A future that can be sent and kept.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The cluster as a download sees it. Nothing here is trusted: what comes is checked by the digest
+/// of the whole, and whatever fails leads back to the source.
+pub trait Network: Send + Sync + 'static {
+    /// Registers at the scheduler of the task. `None` if none answers, or there is nobody to share
+    /// with; that is told within about a second.
+    fn join(&self, join: Join) -> Boxed<'static, Option<Box<dyn Membership>>>;
+
+    /// Begins to listen to what a parent has of a task.
+    fn listen(&self, parent: Arc<HostInfo>, task: TaskId) -> Boxed<'static, Result<Box<dyn Heard>, Failure>>;
+
+    /// Fetches one piece; its checksum, number, place and length have been compared.
+    fn fetch(&self, from: SocketAddr, piece: WantedPiece) -> Boxed<'static, Result<Vec<Bytes>, Failure>>;
+
+    /// The SHA-256 of each piece, from a parent that has verified the content. `None` if it does not
+    /// tell.
+    fn hashes(&self, parent: Arc<HostInfo>, task: TaskId) -> Boxed<'static, Option<PieceHashes>>;
+
+    /// Whether the host is not to be asked any more: it sent wrong bytes before.
+    fn is_banned(&self, host: &str) -> bool;
+
+    /// Notes that the host sent wrong bytes: it is not asked any more, for whatever task.
+    fn ban(&self, host: &str);
+
+    /// Tells the cluster that this node has the whole content, verified.
+    fn hold(&self, held: Held);
+
+    /// How a peer of a new attempt is called.
+    fn peer_id(&self) -> String;
+}
+
+/// A download's place in its swarm. Dropped, the scheduler takes the peer for gone.
+pub trait Membership: Send {
+    /// What to do from now on; each replaces the one before. `None`: the scheduler is gone.
+    ///
+    /// Safe to drop while waiting.
+    fn next(&mut self) -> Boxed<'_, Option<Orders>>;
+
+    /// What this peer has now.
+    fn tell(&self, state: Told);
+
+    /// The content is whole and verified here.
+    fn finish(self: Box<Self>);
+
+    /// The download has ended without it.
+    fn fail(self: Box<Self>, reason: &str);
+}
+
+/// What one parent says of itself.
+pub trait Heard: Send {
+    /// The next of it; `None` when it has told everything it will ever have.
+    ///
+    /// Safe to drop while waiting.
+    fn next(&mut self) -> Boxed<'_, Option<Result<Offer, Failure>>>;
+}
+
+/// What is told to the scheduler at first.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Id of the task.
+    pub task: TaskId,
+    /// Id of this attempt.
+    pub peer: String,
+    /// URL of the content, without its query.
+    pub url: String,
+    /// Length in bytes, if known.
+    pub total: Option<u64>,
+    /// What is here of it already.
+    pub have: Pieces,
+    /// It is fetched with a credential.
+    pub private: bool,
+}
+
+/// What a scheduler wants this peer to do.
+#[derive(Clone, Debug, Default)]
+pub struct Orders {
+    /// Whom to ask.
+    pub parents: Vec<Parent>,
+    /// The pieces that this peer is to fetch from the origin; the end `u32::MAX` = to the last.
+    pub origin: Vec<Range<u32>>,
+    /// Length of the content in bytes, if another knows.
+    pub total: Option<u64>,
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Whole pieces here.
+    pub have: Pieces,
+    /// Length in bytes, once known.
+    pub total: Option<u64>,
+    /// The origin takes no notice of ranges.
+    pub whole_only: bool,
+    /// It can fetch nothing from the origin.
+    pub no_origin: bool,
+    /// Hosts that sent wrong bytes.
+    pub wrong_hosts: Vec<Arc<str>>,
+    /// Hosts that could not be reached, or were too slow.
+    pub lost_hosts: Vec<Arc<str>>,
+}
+
+/// Pieces that a parent has.
+#[derive(Clone, Debug)]
+pub enum Offer {
+    /// All of these, of a content of so many bytes.
+    All {
+        /// The pieces, in the form of the wire.
+        have: Vec<u8>,
+        /// Length of the content in bytes.
+        total: u64,
+        /// Where they are to be fetched.
+        from: SocketAddr,
+    },
+    /// This one, too.
+    One {
+        /// Its number.
+        number: u32,
+        /// Where it is to be fetched.
+        from: SocketAddr,
+    },
+}
+
+/// One piece to be fetched.
+#[derive(Clone, Debug)]
+pub struct WantedPiece {
+    /// Id of the task.
+    pub task: TaskId,
+    /// Number of the piece.
+    pub number: u32,
+    /// The bytes that it must be.
+    pub range: ByteRange,
+}
+
+/// The hashes of all pieces of a content.
+#[derive(Clone, Debug)]
+pub struct PieceHashes {
+    /// Length of the content in bytes.
+    pub total: u64,
+    /// SHA-256 of each piece, in order.
+    pub sha256: Vec<[u8; 32]>,
+}
+
+/// A content that this node has.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// Id of the task.
+    pub task: TaskId,
+    /// Length in bytes.
+    pub total: u64,
+    /// The authorities that have delivered it, or proved to have it.
+    pub origins: Vec<String>,
+    /// It was fetched with a credential.
+    pub private: bool,
+}
+
+/// Bytes of a task that can be handed to peers.
+#[derive(Clone, Debug)]
+pub struct Holding {
+    /// Where they are.
+    pub entry: Arc<Entry>,
+    /// Changes when there are more; `None` if all are there.
+    pub progress: Option<watch::Receiver<()>>,
+    /// Cancelled when no more will come.
+    pub ended: CancellationToken,
+}

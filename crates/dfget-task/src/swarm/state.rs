@@ -1,0 +1,124 @@
+//! What a task keeps of its swarm.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use dfget_core::{piece_count, piece_length, piece_range};
+
+use dfget_swarm::HostInfo;
+
+use crate::error::ContentError;
+
+/// A task's part in its swarm.
+#[derive(Debug, Default)]
+pub(crate) struct Swarm {
+    /// The conductor runs.
+    pub(crate) active: bool,
+    /// What this node is to fetch from the origin, in bytes.
+    pub(crate) granted: Vec<Range<u64>>,
+    /// There is no scheduler, or no help: everything from the origin.
+    pub(crate) alone: bool,
+    /// The origin gave nothing more.
+    pub(crate) origin_failed: Option<Arc<ContentError>>,
+    /// Which host sent a piece.
+    pub(crate) senders: HashMap<u32, Arc<str>>,
+    /// Bytes that came from peers.
+    pub(crate) from_peers: u64,
+    /// Parents that have verified the content.
+    pub(crate) verified: Vec<Arc<HostInfo>>,
+    /// Hosts that were found to have sent wrong bytes, still to be told of.
+    pub(crate) wrong: Vec<Arc<str>>,
+    /// Wrong pieces were replaced once by the word of a peer; the next time nobody is believed.
+    pub(crate) mended: bool,
+}
+
+/// How a content of known length is cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) total: u64,
+    pub(crate) piece: u64,
+    pub(crate) count: u32,
+}
+
+// === impl Swarm ===
+
+impl Swarm {
+    /// What of `wanted` is to be fetched from the origin.
+    pub(crate) fn allowed(&self, wanted: &[Range<u64>]) -> Vec<Range<u64>> {
+        if self.origin_failed.is_some() {
+            return Vec::new();
+        }
+        if self.alone {
+            return wanted.to_vec();
+        }
+        let meet = |one: &Range<u64>, other: &Range<u64>| one.start.max(other.start)..one.end.min(other.end);
+        let granted = self.granted.iter();
+        granted
+            .flat_map(|granted| wanted.iter().map(move |wanted| meet(granted, wanted)))
+            .filter(|range| range.start < range.end)
+            .collect()
+    }
+
+    /// Where a fetch that has come to `position` is to end.
+    pub(crate) fn end_of(&self, position: u64, end: u64) -> u64 {
+        if self.alone {
+            return end;
+        }
+        let within = self.granted.iter().find(|granted| granted.contains(&position));
+        within.map_or(position, |granted| granted.end.min(end))
+    }
+}
+
+// === impl Layout ===
+
+impl Layout {
+    /// Of a content of `total` bytes; `None` if it has more pieces than can be numbered.
+    pub(crate) fn of(total: u64) -> Option<Self> {
+        let piece = piece_length(total);
+        let count = u32::try_from(piece_count(total, piece)).ok()?;
+        Some(Self { total, piece, count })
+    }
+
+    /// The bytes of a piece.
+    pub(crate) fn range(&self, number: u32) -> Range<u64> {
+        piece_range(u64::from(number), self.total, self.piece).map_or(0..0, |range| range.start..range.end)
+    }
+
+    /// The bytes of several; the end `u32::MAX` = to the last.
+    pub(crate) fn bytes(&self, pieces: &Range<u32>) -> Range<u64> {
+        let end = u64::from(pieces.end).saturating_mul(self.piece).min(self.total);
+        (u64::from(pieces.start) * self.piece).min(end)..end
+    }
+
+    /// The piece that a byte is in.
+    pub(crate) fn piece_at(&self, offset: u64) -> u32 {
+        u32::try_from(offset / self.piece).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_granted_is_fetched_from_the_origin() {
+        let mut swarm = Swarm { granted: vec![4..8, 12..20], ..Swarm::default() };
+        assert_eq!(swarm.allowed(&[0..6, 7..15]), [4..6, 7..8, 12..15]);
+        assert_eq!((swarm.end_of(5, 100), swarm.end_of(9, 100), swarm.end_of(13, 15)), (8, 9, 15));
+        swarm.alone = true;
+        assert_eq!(swarm.allowed(&[0..6, 7..15]), [0..6, 7..15]);
+        assert_eq!(swarm.end_of(9, 100), 100);
+    }
+
+    #[test]
+    fn pieces_cover_the_content() {
+        let layout = Layout::of((9 << 20) + 1).expect("it has pieces");
+        assert_eq!((layout.piece, layout.count), (4 << 20, 3));
+        assert_eq!(layout.range(2), 8 << 20..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(1..u32::MAX)), 4 << 20..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(0..1)), 0..4 << 20);
+        assert_eq!(layout.piece_at(8 << 20), 2);
+        assert_eq!(Layout::of(0).map(|layout| layout.count), Some(0));
+    }
+}
