@@ -206,6 +206,18 @@ impl BlockMap {
         (view.full && view.start == start).then_some(view)
     }
 
+    /// The CRC of a range of full blocks; `None` if it is something else.
+    pub(crate) fn crc_of(&self, range: Range<u64>) -> Option<u32> {
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = range.start;
+        while at < range.end {
+            let view = self.full_block(at)?;
+            crc.combine(&crc32fast::Hasher::new_with_initial_len(view.crc, view.filled));
+            at += view.filled;
+        }
+        (at == range.end).then(|| crc.finalize())
+    }
+
     /// The end of the stretch of present bytes that begins at `offset`.
     pub(crate) fn contiguous_from(&mut self, offset: u64) -> u64 {
         let mut at = offset.max(self.prefix);

@@ -116,6 +116,22 @@ impl Entry {
         Ok(bytes.slice((offset - from) as usize..))
     }
 
+    /// The CRC-32 of `range`, put together from those of its blocks; no byte of it is read.
+    ///
+    /// `range` begins where a block does and ends where one does, or at the end of the entry, and all of it
+    /// is here. With `nowait` no index is asked for what a restart or an idle time has left there only.
+    ///
+    /// # Errors
+    /// [`ReadError::Absent`] if a block of it is not here as a whole, [`ReadError::WouldBlock`] with `nowait`,
+    /// [`ReadError::Io`] if the index cannot be read.
+    pub fn crc_of(&self, range: Range<u64>, nowait: bool) -> Result<u32, ReadError> {
+        if nowait && !self.is_warm() {
+            return Err(ReadError::WouldBlock);
+        }
+        let state = self.loaded().map_err(read_error)?;
+        state.blocks.crc_of(range).ok_or(ReadError::Absent)
+    }
+
     /// Rewrites a rotten block with `data`, if that is what once stood there.
     ///
     /// If a complete entry cannot be repaired, because the origin has other bytes now or the CRC

@@ -2,6 +2,7 @@
 
 mod access;
 mod crash;
+mod crc;
 mod lifecycle;
 mod model;
 mod races;
