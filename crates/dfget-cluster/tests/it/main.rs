@@ -1,0 +1,3 @@
+//! Nodes that meet over real sockets.
+
+mod door;
