@@ -124,7 +124,8 @@ impl Drop for Conversation {
 fn register(room: &Room, caller: &Caller, message: AnnouncePeerRequest) -> Result<Seat, Status> {
     words::name("host_id", &message.host_id)?;
     words::name("peer_id", &message.peer_id)?;
-    let Some(Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(download) })) = message.request else {
+    let Some(Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(download) })) = message.request
+    else {
         return Err(words::invalid("request", "is no register_peer_request with a download"));
     };
     let wanted = words::wanted(&message.task_id, &download, message.swarm.as_ref())?;

@@ -98,7 +98,8 @@ fn holding(held: &Held) -> Option<Holding> {
     let total = words::checked_total(held.total).ok()?;
     let origins = held.origins.iter().take(limits::ORIGINS).filter(|text| text.len() <= limits::AUTHORITY);
     let origins = origins.filter_map(|origin| words::origin_of(origin).ok());
-    let keys: Vec<_> = origins.map(|origin| SwarmKey { task: task.clone(), authority: origin.into() }).collect();
+    let keys: Vec<_> =
+        origins.map(|origin| SwarmKey { task: task.clone(), authority: origin.into() }).collect();
     (!keys.is_empty()).then_some(Holding { keys, total, private: held.private })
 }
 

@@ -5,6 +5,7 @@
 //! scheduler of a task on the ring, joins its swarm, and keeps telling what this node holds.
 
 mod announce;
+mod client;
 mod hold;
 mod limits;
 mod mailbox;
@@ -14,5 +15,8 @@ mod serve;
 mod service;
 mod words;
 
+pub use client::{
+    Join, MemberList, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Schedulers,
+};
 pub use serve::{Caller, serve_grpc};
 pub use service::{Member, SchedulerService};

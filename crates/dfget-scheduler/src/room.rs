@@ -277,9 +277,9 @@ impl Room {
 impl State {
     fn check_voice(&self, host: &str, keyed: bool) -> Result<(), Status> {
         match self.hosts.get(host) {
-            Some(line) if line.keyed && !keyed => {
-                Err(Status::permission_denied("the host is known by the cluster's key, which you have not shown"))
-            }
+            Some(line) if line.keyed && !keyed => Err(Status::permission_denied(
+                "the host is known by the cluster's key, which you have not shown",
+            )),
             _ => Ok(()),
         }
     }
@@ -331,7 +331,8 @@ impl State {
         let known = self.tasks.entry(task.clone()).or_default();
         known.total = wanted.total.or(known.total);
         known.running += 1;
-        self.peers.insert(peer.clone(), PeerLine { mailbox: mailbox.clone(), host: host.clone(), task, ours });
+        self.peers
+            .insert(peer.clone(), PeerLine { mailbox: mailbox.clone(), host: host.clone(), task, ours });
         let total = wanted.total;
         let register = Register {
             key: wanted.key,
@@ -433,7 +434,8 @@ impl State {
         let silent = |line: &HostLine| {
             line.hold.is_none() && line.peers.is_empty() && now > line.seen + line.interval * 2
         };
-        let gone: Vec<_> = self.hosts.iter().filter(|(_, line)| silent(line)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<_> =
+            self.hosts.iter().filter(|(_, line)| silent(line)).map(|(id, _)| id.clone()).collect();
         for host in gone {
             tracing::info!(%host, "a host has been silent for too long and is forgotten");
             self.leave(&host, now);

@@ -42,7 +42,12 @@ pub struct Caller {
 ///
 /// # Cancel safety
 /// Dropping the future closes the listener and every connection.
-pub async fn serve_grpc(listener: TcpListener, door: Door, routes: Routes, shutdown: impl Future<Output = ()>) {
+pub async fn serve_grpc(
+    listener: TcpListener,
+    door: Door,
+    routes: Routes,
+    shutdown: impl Future<Output = ()>,
+) {
     let port = Arc::new(Port {
         door,
         router: routes.prepare().into_axum_router(),
@@ -86,7 +91,9 @@ impl Port {
     async fn answer(self: Arc<Self>, socket: TcpStream, address: SocketAddr) {
         match self.door.admit(socket).await {
             Ok(stream) => self.converse(stream, address).await,
-            Err(error) if error.is_idle() => tracing::debug!(peer = %address, %error, "a connection came to nothing"),
+            Err(error) if error.is_idle() => {
+                tracing::debug!(peer = %address, %error, "a connection came to nothing")
+            }
             Err(error) if self.may_complain(address.ip(), Instant::now()) => {
                 tracing::warn!(peer = %address, "a connection to the gRPC port is refused: {error}");
             }

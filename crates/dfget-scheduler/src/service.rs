@@ -19,7 +19,6 @@ use dfget_proto::messages::scheduler::v2::{
 };
 use dfget_swarm::SchedulerOptions;
 use futures_util::Stream;
-use prost::Message as _;
 use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 

@@ -110,7 +110,8 @@ pub(crate) fn wanted(id: &str, download: &Download, swarm: Option<&SwarmPeer>) -
 }
 
 fn has_credential(download: &Download) -> bool {
-    let secret = |name: &String| ["authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known));
+    let secret =
+        |name: &String| ["authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known));
     download.request_header.keys().any(secret)
 }
 
@@ -291,7 +292,8 @@ mod tests {
     #[test]
     fn the_swarm_is_the_task_and_the_authority_and_no_path_or_password() {
         let id = "a".repeat(64);
-        let key = |url: &str| wanted(&id, &download(url), None).map(|wanted| wanted.key.authority.to_string());
+        let key =
+            |url: &str| wanted(&id, &download(url), None).map(|wanted| wanted.key.authority.to_string());
         assert_eq!(key("https://Registry.test:443/v2/a?token=x").expect("a key"), "https://registry.test");
         assert_eq!(key("http://u:p@r.test:5000/x").expect("a key"), "http://r.test:5000");
         assert_eq!(key("s3://Bucket/x").expect("a key"), "s3://bucket");
@@ -316,7 +318,12 @@ mod tests {
 
     #[test]
     fn parents_come_back_as_they_were_sent() {
-        let info = HostInfo { keyed: false, uplink: 1000, idc: "a".to_owned(), ..host_info(&host(), false).expect("a host") };
+        let info = HostInfo {
+            keyed: false,
+            uplink: 1000,
+            idc: "a".to_owned(),
+            ..host_info(&host(), false).expect("a host")
+        };
         let sent = Parent { peer: "p".into(), host: Arc::new(info), complete: true };
         assert_eq!(parent(&peer_message(&sent)), Some(sent));
         let ranges = [piece_range(&(1..4)), piece_range(&(5..u32::MAX)), PieceRange { first: 9, end: 3 }];
