@@ -115,9 +115,7 @@ fn client(
 }
 
 /// The authority that all holders of the key share: its signing half, and its certificate.
-fn authority(
-    key: &ClusterKey,
-) -> Result<(Issuer<'static, KeyPair>, CertificateDer<'static>), IdentityError> {
+fn authority(key: &ClusterKey) -> Result<(Issuer<'static, KeyPair>, CertificateDer<'static>), IdentityError> {
     let seed = key.derive(b"dfget cluster authority v1 ed25519 seed");
     let seed = seed.ok_or_else(|| failed("derive a key")("HKDF failed"))?;
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(failed("derive a key"))?;
