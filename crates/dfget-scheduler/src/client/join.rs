@@ -1,0 +1,155 @@
+//! Joining the swarm of a task.
+
+use std::sync::Arc;
+
+use dfget_proto::messages::common::v2::Download;
+use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
+use dfget_proto::messages::scheduler::v2::{AnnouncePeerRequest, RegisterPeerRequest, SwarmPeer};
+use dfget_swarm::Pieces;
+use tokio::time::{Instant, timeout};
+use tonic::{Code, Status};
+
+use super::line::Line;
+use super::member::Member;
+use super::membership::{Membership, read};
+use super::outgoing::{Names, Slot, messages};
+use super::schedulers::{Shared, Trouble};
+
+/// A download that wants to join its swarm.
+#[derive(Clone, Debug)]
+pub struct Join {
+    /// Id of the task: 64 hex digits.
+    pub task: String,
+    /// Id of the peer, new for each download.
+    pub peer: String,
+    /// `scheme://authority/path`; what follows the path does not go out.
+    pub url: String,
+    /// Length of the content in bytes, if known.
+    pub total: Option<u64>,
+    /// What is here.
+    pub have: Pieces,
+    /// It is fetched with a credential.
+    pub private: bool,
+}
+
+/// No scheduler takes the download: it goes on alone.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoScheduler {
+    /// There is nobody to share with.
+    #[error("no other member of the cluster is known")]
+    Alone,
+    /// None answered.
+    #[error("no scheduler answers; the last tried says: {0}")]
+    Nobody(String),
+    /// The scheduler does not want this download.
+    #[error("the scheduler {0} refuses the download: {1}")]
+    Refused(String, String),
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) async fn join(self: &Arc<Self>, join: &Join) -> Result<Membership, NoScheduler> {
+        let ring = self.ring();
+        let own = self.own_name();
+        if ring.order(&join.task).all(|name| Some(name) == own.as_deref()) {
+            return Err(NoScheduler::Alone);
+        }
+        let begun = Instant::now();
+        let mut why = "all members are known to be unreachable".to_owned();
+        for name in ring.order(&join.task) {
+            if begun.elapsed() > self.pace().all {
+                break;
+            }
+            let member = self.member(name);
+            if !member.is_up() {
+                continue;
+            }
+            let tried = timeout(self.pace().answer, self.join_at(&member, join)).await;
+            match tried.unwrap_or_else(|_| Err(Trouble::Lost("it does not answer in time".to_owned()))) {
+                Ok(membership) => return Ok(membership),
+                Err(Trouble::Refused(text)) => return Err(NoScheduler::Refused(name.to_owned(), text)),
+                Err(Trouble::Lost(text)) => {
+                    why = format!("{name}: {text}");
+                    self.lost(&member, text);
+                }
+            }
+        }
+        Err(NoScheduler::Nobody(why))
+    }
+
+    async fn join_at(self: &Arc<Self>, member: &Arc<Member>, join: &Join) -> Result<Membership, Trouble> {
+        let line = self.line(member).await?;
+        line.announce(self.host(), false).await.map_err(|status| trouble(&status))?;
+        match self.register(member, &line, join).await {
+            Err(status) if status.code() == Code::NotFound => {
+                // It has forgotten this host.
+                line.announce(self.host(), true).await.map_err(|status| trouble(&status))?;
+                self.register(member, &line, join).await.map_err(|status| trouble(&status))
+            }
+            answer => answer.map_err(|status| trouble(&status)),
+        }
+    }
+
+    async fn register(
+        self: &Arc<Self>,
+        member: &Member,
+        line: &Arc<Line>,
+        join: &Join,
+    ) -> Result<Membership, Status> {
+        let host = self.host().id;
+        let names = Names { host: host.clone(), task: join.task.clone(), peer: join.peer.clone() };
+        let slot = Arc::new(Slot::default());
+        let mut changes = self.changes();
+        changes.mark_unchanged();
+        let first = register_message(&names, join);
+        let outgoing = messages(Arc::clone(&slot), names, first);
+        let mut inbound = line.scheduler().announce_peer(outgoing).await?.into_inner();
+        let first = inbound.message().await?;
+        let first = first.ok_or_else(|| Status::unavailable("it ended the stream at once"))?;
+        Ok(Membership {
+            shared: Arc::clone(self),
+            scheduler: member.name.clone(),
+            task: join.task.clone(),
+            first: Some(read(first, &host)),
+            host,
+            slot,
+            inbound: Some(inbound),
+            changes,
+            leave_at: None,
+            _line: Arc::clone(line),
+        })
+    }
+}
+
+fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
+    let url = join.url.split(['?', '#']).next().unwrap_or_default();
+    let download = Download {
+        url: url.to_owned(),
+        actual_content_length: join.total,
+        enable_task_id_based_blob_digest: true,
+        ..Download::default()
+    };
+    let swarm = SwarmPeer {
+        have: join.have.to_bytes(),
+        total: join.total.unwrap_or(0),
+        private: join.private,
+        ..SwarmPeer::default()
+    };
+    let request = Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(download) });
+    names.message(Some(request), Some(swarm))
+}
+
+/// What an error of a call says about the scheduler.
+pub(crate) fn trouble(status: &Status) -> Trouble {
+    let text = status.message().to_owned();
+    match status.code() {
+        Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::AlreadyExists
+        | Code::NotFound => Trouble::Refused(text),
+        _ => Trouble::Lost(text),
+    }
+}

@@ -1,0 +1,15 @@
+//! Finding the scheduler of a task, and talking with it.
+
+mod join;
+mod keeper;
+mod line;
+mod member;
+mod membership;
+mod outgoing;
+mod schedulers;
+
+pub use join::{Join, NoScheduler};
+pub use member::{MemberList, MemberState};
+pub use membership::{Membership, Orders};
+pub use outgoing::Progress;
+pub use schedulers::{Pace, Schedulers};

@@ -1,0 +1,345 @@
+//! All schedulers of the cluster, as one node sees them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfget_cluster::Dialer;
+use dfget_proto::Ring;
+use dfget_proto::messages::common::v2::Host;
+use dfget_proto::messages::dfget::v1::{StatusReply, StatusRequest};
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::join::{Join, NoScheduler};
+use super::keeper::Keeper;
+use super::line::Line;
+use super::member::{Member, MemberList, MemberState};
+use super::membership::Membership;
+
+/// How long to wait for schedulers.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the answer of one scheduler, connection included.
+    pub answer: Duration,
+    /// For all that are tried for one download.
+    pub all: Duration,
+    /// A scheduler that did not answer is not asked for this time, then asked whether it is there;
+    /// each time it is not, the time doubles ..
+    pub skip: Duration,
+    /// .. up to this one.
+    pub longest_skip: Duration,
+}
+
+/// The schedulers of the cluster. Clones are the same; [`Self::close`] ends what runs for them.
+#[derive(Clone, Debug)]
+pub struct Schedulers {
+    shared: Arc<Shared>,
+}
+
+/// What all that runs for the client shares.
+pub(crate) struct Shared {
+    list: Arc<dyn MemberList>,
+    ring: watch::Receiver<Arc<Ring>>,
+    dialer: Dialer,
+    host: Box<dyn Fn() -> Host + Send + Sync>,
+    pace: Pace,
+    members: Mutex<HashMap<String, Arc<Member>>>,
+    changes: watch::Sender<u64>,
+    pub(crate) keeper: Keeper,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Why a scheduler did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// It cannot be talked with.
+    Lost(String),
+    /// It does not want to.
+    Refused(String),
+}
+
+// === impl Pace ===
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_millis(300),
+            answer: Duration::from_secs(1),
+            all: Duration::from_secs(3),
+            skip: Duration::from_secs(5),
+            longest_skip: Duration::from_secs(60),
+        }
+    }
+}
+
+// === impl Schedulers ===
+
+impl Schedulers {
+    /// The schedulers among these members, reached by `dialer`. `host` makes the announcement of this
+    /// node. Has to be called in a runtime.
+    #[must_use]
+    pub fn new(
+        list: Arc<dyn MemberList>,
+        dialer: Dialer,
+        host: impl Fn() -> Host + Send + Sync + 'static,
+        pace: Pace,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            ring: list.ring(),
+            list,
+            dialer,
+            host: Box::new(host),
+            pace,
+            members: Mutex::default(),
+            changes: watch::Sender::new(0),
+            keeper: Keeper::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        shared.run(Arc::clone(&shared).follow_ring());
+        shared.run(Arc::clone(&shared).follow_changes());
+        shared.run(Arc::clone(&shared).close_idle());
+        Self { shared }
+    }
+
+    /// Joins the swarm of a task at the first scheduler of the ring's order that answers.
+    ///
+    /// # Errors
+    /// [`NoScheduler`]: the download has to do without.
+    ///
+    /// # Cancel safety
+    /// The place is given up.
+    pub async fn join(&self, join: &Join) -> Result<Membership, NoScheduler> {
+        self.shared.join(join).await
+    }
+
+    /// This node has all of a content, verified; `origins` are the authorities (`scheme://host[:port]`)
+    /// that delivered it. Told to the task's scheduler as long as it is so.
+    pub fn hold(&self, task: &str, total: u64, origins: Vec<String>, private: bool) {
+        self.shared.hold(task, total, origins, private);
+    }
+
+    /// This node no longer has a content.
+    pub fn drop_task(&self, task: &str) {
+        self.shared.keeper.drop_task(task);
+    }
+
+    /// Asks all members how they are; in order of their names.
+    pub async fn status(&self) -> Vec<MemberState> {
+        let ring = self.shared.ring();
+        let mut names: Vec<_> = ring.order("").map(str::to_owned).collect();
+        names.sort_unstable();
+        let own = self.shared.own_name();
+        let states = stream::iter(names).map(|name| {
+            let own = own.as_ref() == Some(&name);
+            async move {
+                let reply = self.shared.ask_status(&name).await;
+                MemberState { name, own, reply }
+            }
+        });
+        states.buffered(ASKED_AT_ONCE).collect().await
+    }
+
+    /// Leaves all schedulers and ends all that runs.
+    pub async fn close(&self) {
+        self.shared.stop.cancel();
+        self.shared.members.lock().clear();
+        self.shared.keeper.close();
+        self.shared.tasks.close();
+        self.shared.tasks.wait().await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.borrow())
+    }
+
+    pub(crate) fn own_name(&self) -> Option<String> {
+        self.list.own_name()
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        (self.host)()
+    }
+
+    pub(crate) const fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    pub(crate) const fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Runs until it is over or the client is closed.
+    pub(crate) fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            let _ended = stop.run_until_cancelled(task).await;
+        });
+    }
+
+    pub(crate) fn member(&self, name: &str) -> Arc<Member> {
+        let mut members = self.members.lock();
+        if let Some(member) = members.get(name) {
+            return Arc::clone(member);
+        }
+        let member = Arc::new(Member::new(name));
+        members.insert(name.to_owned(), Arc::clone(&member));
+        member
+    }
+
+    /// The scheduler of a task: the first in the ring's order that answers, as far as is known.
+    /// `None` if there is nobody to share with.
+    pub(crate) fn best(&self, task: &str) -> Option<String> {
+        let ring = self.ring();
+        let own = self.own_name();
+        if ring.order(task).all(|name| Some(name) == own.as_deref()) {
+            return None;
+        }
+        let members = self.members.lock();
+        let up = |name: &&str| members.get(*name).is_none_or(|member| member.is_up());
+        ring.order(task).find(up).map(str::to_owned)
+    }
+
+    /// The connection to a member, made if there is none.
+    pub(crate) async fn line(&self, member: &Member) -> Result<Arc<Line>, Trouble> {
+        let mut slot = member.line.lock().await;
+        if let Some(line) = slot.as_ref().filter(|line| line.is_open()) {
+            line.touch();
+            return Ok(Arc::clone(line));
+        }
+        if let Some(why) = member.why_down() {
+            return Err(Trouble::Lost(why));
+        }
+        let line = self.dial(&member.name).await.map_err(Trouble::Lost)?;
+        Ok(Arc::clone(slot.insert(Arc::new(line))))
+    }
+
+    async fn dial(&self, name: &str) -> Result<Line, String> {
+        let resolved = timeout(self.pace.connect, self.list.resolve(name)).await;
+        let to = resolved.map_err(|_| "its name does not resolve in time".to_owned())?;
+        let to = to.map_err(|error| format!("its name does not resolve: {error}"))?;
+        Line::connect(&self.dialer, to, self.pace.connect, &self.tasks).await
+    }
+
+    /// A member did not answer: nobody asks it for a while.
+    pub(crate) fn lost(self: &Arc<Self>, member: &Arc<Member>, why: String) {
+        if !member.put_down(why.clone(), self.pace.skip) {
+            return;
+        }
+        tracing::info!(scheduler = %member.name, why, "a scheduler does not answer; the next on the ring takes over");
+        self.changed();
+        self.run(Arc::clone(self).probe(Arc::clone(member)));
+    }
+
+    /// Asks a member again and again whether it is there, until it is or is no member any more.
+    async fn probe(self: Arc<Self>, member: Arc<Member>) {
+        while let Some(wait) = member.wait() {
+            sleep(wait.mul_f64(fastrand::f64().mul_add(0.2, 0.9))).await;
+            if !self.is_member(&member.name) {
+                return;
+            }
+            match timeout(self.pace.answer, self.knock(&member)).await {
+                Ok(Ok(())) => {
+                    member.put_up();
+                    tracing::info!(scheduler = %member.name, "a scheduler answers again");
+                    self.changed();
+                }
+                Ok(Err(why)) => member.still_down(why, self.pace.longest_skip),
+                Err(_) => member.still_down("it does not answer in time".to_owned(), self.pace.longest_skip),
+            }
+        }
+    }
+
+    async fn knock(&self, member: &Member) -> Result<(), String> {
+        let line = self.dial(&member.name).await?;
+        line.announce(self.host(), false).await.map_err(|status| status.message().to_owned())?;
+        *member.line.lock().await = Some(Arc::new(line));
+        Ok(())
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn is_member(&self, name: &str) -> bool {
+        self.ring().order("").any(|other| other == name)
+    }
+
+    async fn ask_status(&self, name: &str) -> Result<StatusReply, String> {
+        let member = self.member(name);
+        let ask = async {
+            let line = match self.line(&member).await {
+                Ok(line) => line,
+                // It may be back before the next probe.
+                Err(_) => Arc::new(self.dial(name).await?),
+            };
+            let reply = line.cluster().status(StatusRequest {}).await;
+            reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+        };
+        timeout(self.pace.answer, ask).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+    }
+
+    async fn follow_ring(self: Arc<Self>) {
+        let mut ring = self.ring.clone();
+        while ring.changed().await.is_ok() {
+            self.members.lock().retain(|name, _| self.is_member(name));
+            self.changed();
+        }
+    }
+
+    async fn follow_changes(self: Arc<Self>) {
+        let mut changes = self.changes();
+        while changes.changed().await.is_ok() {
+            // Several members at once, most often.
+            sleep(GATHER).await;
+            changes.mark_unchanged();
+            self.assign_all();
+        }
+    }
+
+    /// Closes connections that nobody needs.
+    async fn close_idle(self: Arc<Self>) {
+        let mut ticks = interval(IDLE / 2);
+        loop {
+            ticks.tick().await;
+            let members: Vec<_> = self.members.lock().values().map(Arc::clone).collect();
+            for member in members {
+                let mut slot = member.line.lock().await;
+                if slot.as_ref().is_some_and(|line| Arc::strong_count(line) == 1 && line.idle() > IDLE) {
+                    *slot = None;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("pace", &self.pace).finish_non_exhaustive()
+    }
+}
+
+/// Connections without a stream are kept for this time.
+const IDLE: Duration = Duration::from_secs(60);
+/// Members asked for their status at once.
+const ASKED_AT_ONCE: usize = 64;
+/// Changes within this time are answered together.
+const GATHER: Duration = Duration::from_millis(20);
