@@ -338,8 +338,9 @@ impl Conductor {
     }
 
     fn stop_superfluous(&mut self, came: Vec<u32>) {
+        let now = self.now();
         for piece in came {
-            let others = self.picker.as_mut().map(|picker| picker.arrived(piece)).unwrap_or_default();
+            let others = self.picker.as_mut().map(|picker| picker.arrived(piece, now)).unwrap_or_default();
             self.stop(piece, &others);
         }
     }
@@ -391,8 +392,9 @@ impl Conductor {
             swarm.alone = false;
             changed
         };
+        let now = self.now();
         if let Some(picker) = &mut self.picker {
-            picker.set_origin(&self.orders.origin);
+            picker.set_origin(&self.orders.origin, now);
         }
         if changed {
             debug!(task = %self.task.id, "pieces from the origin: {:?}", self.orders.origin);
@@ -545,7 +547,7 @@ impl Conductor {
         match outcome {
             Ok(len) => {
                 picker.came(&ask, len, took, now);
-                let others = picker.arrived(ask.piece);
+                let others = picker.arrived(ask.piece, now);
                 self.stop(ask.piece, &others);
                 if self.picker.as_ref().is_some_and(|picker| picker.have().is_full()) {
                     self.task.advance();
