@@ -201,7 +201,9 @@ mod tests {
         assert_eq!(home.data_dir, Some("/home/u/.cache/dragonfly".into()));
         assert_eq!(home.log_dir, Some("/home/u/.local/state/dragonfly/log".into()));
 
-        assert_eq!(places(&environment(FakeFiles::default(), &[])), Places::default());
+        let nowhere = places(&environment(FakeFiles::default(), &[]));
+        let cluster_key = Some("/etc/dragonfly/cluster.key".into());
+        assert_eq!(nowhere, Places { cluster_key, ..Places::default() });
     }
 
     #[test]
