@@ -8,6 +8,7 @@
 
 mod allocator;
 mod certificates;
+mod cluster;
 mod egress;
 mod error;
 mod explain;

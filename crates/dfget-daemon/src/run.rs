@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::cluster::Cluster;
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::reload::{ConfigOrigin, Reloader};
@@ -88,8 +89,10 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
         Leases::new(parts.proxy.clone(), parts.tasks.origin().clone(), signers, parts.place.clone())
     });
     let configuration = watch::Sender::new(Arc::new(config.clone()));
-    let daemon = Daemon { parts, entrance: Arc::new(entrance), leases, signing, configuration };
     let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let cluster = runtime.block_on(Cluster::start(config, &parts.tasks, announce));
+    let entrance = Arc::new(entrance);
+    let daemon = Daemon { parts, entrance, leases, signing, cluster, configuration };
     say(config, &listeners, trusted.as_ref(), announce);
     let served = runtime.block_on(daemon.serve(loaded, origin, listeners));
     let config = Arc::clone(&daemon.configuration.borrow());
@@ -103,6 +106,7 @@ pub(crate) struct Daemon {
     entrance: Arc<Entrance>,
     leases: Option<Leases>,
     signing: Option<Signing>,
+    cluster: Option<Cluster>,
     /// The newest one.
     configuration: watch::Sender<Arc<Config>>,
 }
@@ -164,6 +168,9 @@ impl Daemon {
             certificates::warn_outside(authority, hijack);
         }
         self.parts.apply(&config, trust);
+        if let Some(cluster) = &self.cluster {
+            cluster.apply(&config);
+        }
         let (entrance, configured) = entrances(&config.proxy, self.signing.as_ref(), tls);
         self.entrance.replace(entrance);
         if let (Some(leases), Some(configured)) = (&self.leases, configured) {
@@ -231,6 +238,9 @@ impl Daemon {
             within(&mut signals, "leases", leases.close()).await;
         }
         self.parts.drain(&mut signals).await;
+        if let Some(cluster) = &self.cluster {
+            within(&mut signals, "connections of other nodes", cluster.close()).await;
+        }
         ended.cancel();
         servers.close();
         within(&mut signals, "requests of the admin port", servers.wait()).await;

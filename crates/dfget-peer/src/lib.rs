@@ -12,6 +12,7 @@ mod buffers;
 mod client;
 mod connection;
 mod error;
+mod hashes;
 mod holdings;
 mod link;
 mod places;

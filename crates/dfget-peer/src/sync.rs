@@ -13,7 +13,7 @@ use dfget_proto::messages::dfdaemon::v2::{SyncPiecesRequest, SyncPiecesResponse}
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
 use crate::client::{Patience, PeerClient};
@@ -76,17 +76,7 @@ impl PeerClient {
         count: u32,
         patience: &Patience,
     ) -> Result<SyncStream, PeerError> {
-        let connector = Connector { dialer: self.inner.dialer.clone(), to: grpc, within: patience.connect };
-        let endpoint = Endpoint::from_shared(format!("http://{grpc}"));
-        let endpoint = endpoint.map_err(|error| PeerError::broken(error.to_string()))?;
-        let endpoint = endpoint
-            .http2_keep_alive_interval(ASK_ALIVE)
-            .keep_alive_timeout(ALIVE_WITHIN)
-            .keep_alive_while_idle(true);
-        let channel = timeout(patience.connect, endpoint.connect_with_connector(connector)).await;
-        let channel = channel
-            .map_err(|_| PeerError::broken("it cannot be reached in time"))?
-            .map_err(|error| PeerError::broken(innermost(&error)))?;
+        let channel = self.channel(grpc, patience).await?;
         let mut client = DfdaemonUploadClient::new(channel).max_decoding_message_size(MOST_ITEM);
         let request = SyncPiecesRequest {
             host_id: self.inner.host_id.clone(),
@@ -98,6 +88,21 @@ impl PeerClient {
         let answer = answer.map_err(|_| PeerError::broken("it does not answer in time"))?;
         let items = answer.map_err(|status| error(&status))?.into_inner();
         Ok(SyncStream { items, over: false })
+    }
+
+    /// A connection to the gRPC port of another node.
+    pub(crate) async fn channel(&self, grpc: SocketAddr, patience: &Patience) -> Result<Channel, PeerError> {
+        let connector = Connector { dialer: self.inner.dialer.clone(), to: grpc, within: patience.connect };
+        let endpoint = Endpoint::from_shared(format!("http://{grpc}"));
+        let endpoint = endpoint.map_err(|error| PeerError::broken(error.to_string()))?;
+        let endpoint = endpoint
+            .http2_keep_alive_interval(ASK_ALIVE)
+            .keep_alive_timeout(ALIVE_WITHIN)
+            .keep_alive_while_idle(true);
+        let channel = timeout(patience.connect, endpoint.connect_with_connector(connector)).await;
+        channel
+            .map_err(|_| PeerError::broken("it cannot be reached in time"))?
+            .map_err(|error| PeerError::broken(innermost(&error)))
     }
 }
 
@@ -140,7 +145,7 @@ fn read(item: SyncPiecesResponse) -> Result<SyncItem, PeerError> {
     Ok(SyncItem::One { number, offset, length, pieces })
 }
 
-fn error(status: &Status) -> PeerError {
+pub(crate) fn error(status: &Status) -> PeerError {
     let text = format!("it says: {}", innermost(status));
     match status.code() {
         Code::NotFound => PeerError::missing(text),

@@ -339,7 +339,8 @@ impl Picker {
     /// needed, or the origin.
     #[must_use]
     pub fn is_starving(&self) -> bool {
-        let mut open = self.have.missing().filter(|&piece| !self.origin.contains(piece) && !self.is_asked(piece));
+        let mut open =
+            self.have.missing().filter(|&piece| !self.origin.contains(piece) && !self.is_asked(piece));
         let mut some = false;
         let offered = open.any(|piece| {
             some = true;
@@ -426,7 +427,8 @@ impl Picker {
     /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.
     fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
         let limit = late_after(self.usual(), LATE_AT_THE_END);
-        let mut late: Vec<Flight> = self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
+        let mut late: Vec<Flight> =
+            self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
         late.sort_unstable_by_key(|flight| flight.since);
         let mut wanted = Pieces::none(self.have.count());
         for flight in late {
@@ -450,8 +452,12 @@ impl Picker {
             return;
         }
         let limit = late_after(self.usual(), LATE) * 2;
-        let slow: Vec<usize> =
-            self.flights.iter().filter(|flight| now >= flight.since + limit).map(|flight| flight.source).collect();
+        let slow: Vec<usize> = self
+            .flights
+            .iter()
+            .filter(|flight| now >= flight.since + limit)
+            .map(|flight| flight.source)
+            .collect();
         for at in slow {
             if self.sources[at].is_live() {
                 self.put_aside(at, now);
@@ -509,7 +515,9 @@ impl Picker {
     }
 
     fn land_ask(&mut self, source: usize, piece: u32) {
-        if let Some(at) = self.flights.iter().position(|flight| flight.source == source && flight.piece == piece) {
+        if let Some(at) =
+            self.flights.iter().position(|flight| flight.source == source && flight.piece == piece)
+        {
             self.land(at);
         }
     }

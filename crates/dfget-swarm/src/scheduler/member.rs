@@ -114,7 +114,10 @@ impl Member {
 
     /// Whether what it has may go to others at all.
     pub(super) fn gives(&self) -> bool {
-        !self.host.disable_shared && !self.banned && self.has_or_will_have() && (!self.private || self.host.keyed)
+        !self.host.disable_shared
+            && !self.banned
+            && self.has_or_will_have()
+            && (!self.private || self.host.keyed)
     }
 
     /// Whether pieces may go from `parent` to this one.

@@ -397,7 +397,13 @@ impl Swarm {
     }
 
     /// What a peer said of its parents: it does not get them (for a while).
-    pub(super) fn part(&mut self, slot: u32, host: &Arc<str>, until: Duration, context: &mut Context<'_>) -> bool {
+    pub(super) fn part(
+        &mut self,
+        slot: u32,
+        host: &Arc<str>,
+        until: Duration,
+        context: &mut Context<'_>,
+    ) -> bool {
         self.member_mut(slot).avoid(host, until, context.now);
         let parent = self.member(slot).parents.iter().copied().find(|&at| self.member(at).host.id == *host);
         let Some(parent) = parent else { return false };
@@ -540,7 +546,8 @@ impl Swarm {
     /// Grants that are done are forgotten, and what their peers were told of them.
     fn end_grants(&mut self, now: Duration) {
         let done = |grant: &Grant| grant.left == 0;
-        let ended: Vec<u32> = self.grants.iter().filter(|grant| done(grant)).map(|grant| grant.slot).collect();
+        let ended: Vec<u32> =
+            self.grants.iter().filter(|grant| done(grant)).map(|grant| grant.slot).collect();
         self.grants.retain(|grant| !done(grant));
         for slot in ended {
             self.restale(slot, now);
@@ -634,7 +641,10 @@ impl Swarm {
     /// At the end, the tail of a slow grant goes to another.
     fn split_grants(&mut self, context: &mut Context<'_>) {
         let Some(usual) = self.granted_piece else { return };
-        if self.whole.is_some() || self.at_origin() >= context.options.most_at_origin || self.next_run().is_some() {
+        if self.whole.is_some()
+            || self.at_origin() >= context.options.most_at_origin
+            || self.next_run().is_some()
+        {
             return;
         }
         let now = context.now;
@@ -760,7 +770,8 @@ impl Swarm {
     /// that it can see has is fetched by itself.
     fn shake(&mut self, slot: u32, context: &mut Context<'_>) {
         let have = &self.member(slot).have;
-        let useful = |parent: &Member| parent.state == State::Complete || parent.have.without(have).next().is_some();
+        let useful =
+            |parent: &Member| parent.state == State::Complete || parent.have.without(have).next().is_some();
         let useless: Vec<u32> =
             self.member(slot).parents.iter().copied().filter(|&at| !useful(self.member(at))).collect();
         if self.list.len() > SMALL {
@@ -771,7 +782,8 @@ impl Swarm {
         let moving = self.grants.iter().any(|grant| context.now < grant.moved + GRANT_STALLS * 2);
         let waits_for_origin = self.whole.is_some() || (moving && self.origin_is_the_brake(slot));
         let long = context.now >= self.member(slot).moved + STUCK * 3;
-        if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only {
+        if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only
+        {
             self.grant_missing(slot, context);
         }
     }
@@ -942,11 +954,7 @@ impl Swarm {
 
 /// How a member is named to others.
 fn parent(member: &Member) -> Parent {
-    Parent {
-        peer: member.peer.clone(),
-        host: member.host.clone(),
-        complete: member.state == State::Complete,
-    }
+    Parent { peer: member.peer.clone(), host: member.host.clone(), complete: member.state == State::Complete }
 }
 
 /// How busy a parent is: its children over what it may have, more if its uplink is thin. A parent that

@@ -437,7 +437,11 @@ impl Conductor {
     fn listen(&mut self, parent: &Parent) {
         let host = Arc::clone(&parent.host);
         let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
-        let listening = self.network.listen(Arc::clone(&host), self.task.id.clone());
+        let listening = self.network.listen(
+            Arc::clone(&host),
+            self.task.id.clone(),
+            self.layout.map_or(0, |layout| layout.count),
+        );
         let listening = tokio::spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut heard = match listening.await {

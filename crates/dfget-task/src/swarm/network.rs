@@ -22,8 +22,13 @@ pub trait Network: Send + Sync + 'static {
     /// with; that is told within about a second.
     fn join(&self, join: Join) -> Boxed<'static, Option<Box<dyn Membership>>>;
 
-    /// Begins to listen to what a parent has of a task.
-    fn listen(&self, parent: Arc<HostInfo>, task: TaskId) -> Boxed<'static, Result<Box<dyn Heard>, Failure>>;
+    /// Begins to listen to what a parent has of a task of `count` pieces; 0 = not known yet.
+    fn listen(
+        &self,
+        parent: Arc<HostInfo>,
+        task: TaskId,
+        count: u32,
+    ) -> Boxed<'static, Result<Box<dyn Heard>, Failure>>;
 
     /// Fetches one piece; its checksum, number, place and length have been compared.
     fn fetch(&self, from: SocketAddr, piece: WantedPiece) -> Boxed<'static, Result<Vec<Bytes>, Failure>>;

@@ -1,0 +1,63 @@
+//! What this node hands out, and to whom.
+
+use dfget_config::SharePrivate;
+use dfget_peer::{Asker, Holding, Holdings, UploadEvent};
+use dfget_proto::messages::common::v2::Network;
+use dfget_task::Tasks;
+
+use super::host::OwnHost;
+
+/// The tasks of this node as other nodes may see them. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Shelf {
+    pub(super) tasks: Tasks,
+    share: SharePrivate,
+    host: OwnHost,
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    pub(super) const fn new(tasks: Tasks, share: SharePrivate, host: OwnHost) -> Self {
+        Self { tasks, share, host }
+    }
+
+    /// What is here of a task, if whoever asks, with the cluster's key or without, may have it.
+    pub(super) fn of(&self, task: &str, keyed: bool) -> Option<dfget_task::Holding> {
+        let (holding, private) = self.tasks.holding(task)?;
+        let may = match self.share {
+            _ if !private => true,
+            SharePrivate::Keyed => keyed,
+            SharePrivate::Never => false,
+            SharePrivate::All => true,
+        };
+        may.then_some(holding)
+    }
+}
+
+impl Holdings for Shelf {
+    fn find(&self, task: &str, asker: &Asker) -> Option<Holding> {
+        let dfget_task::Holding { entry, progress, ended } = self.of(task, asker.keyed)?;
+        Some(Holding { entry, progress, ended })
+    }
+
+    fn rotten(&self, task: &str, block: std::ops::Range<u64>) {
+        self.tasks.metrics().rotten_block();
+        tracing::warn!(
+            task,
+            "stored bytes {} to {} changed on disk; not sent to a peer",
+            block.start,
+            block.end
+        );
+    }
+
+    fn network(&self) -> Network {
+        self.host.network()
+    }
+
+    fn happened(&self, event: UploadEvent) {
+        if let UploadEvent::Bytes(bytes) = event {
+            self.tasks.metrics().to_peer(bytes);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What this node answers about itself.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
+use dfget_scheduler::{Caller, Member};
+
+use super::holdings::Shelf;
+use super::host::OwnHost;
+
+/// Answers for the daemon.
+pub(super) struct Itself {
+    shelf: Shelf,
+    host: OwnHost,
+    started_at: u64,
+}
+
+// === impl Itself ===
+
+impl Itself {
+    pub(super) fn new(shelf: Shelf, host: OwnHost) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self { shelf, host, started_at: now.map_or(0, |now| now.as_secs()) }
+    }
+}
+
+#[tonic::async_trait]
+impl Member for Itself {
+    async fn status(&self) -> StatusReply {
+        let tasks = &self.shelf.tasks;
+        let stored = tasks.store().map_or(0, |store| store.usage().entries);
+        let [from_peers, from_origin, to_peers] = tasks.metrics().exchanged();
+        StatusReply {
+            version: crate::parts::version().to_owned(),
+            host: Some(self.host.message()),
+            started_at: self.started_at,
+            stored_tasks: stored as u64,
+            running_tasks: tasks.running() as u64,
+            bytes_from_peers: from_peers,
+            bytes_from_origin: from_origin,
+            bytes_to_peers: to_peers,
+            ..StatusReply::default()
+        }
+    }
+
+    async fn piece_hashes(&self, task: &str, caller: &Caller) -> Option<PieceHashesReply> {
+        self.shelf.of(task, caller.keyed)?;
+        let (tasks, task) = (self.shelf.tasks.clone(), task.to_owned());
+        let hashes = tokio::task::spawn_blocking(move || tasks.piece_hashes(&task)).await.ok()??;
+        Some(PieceHashesReply { total: hashes.total, sha256: hashes.sha256.concat() })
+    }
+}

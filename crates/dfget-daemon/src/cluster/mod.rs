@@ -1,0 +1,234 @@
+//! This node in its cluster: the ports for other nodes, the scheduler that it is for some tasks, and
+//! the way to the others.
+//!
+//! Without it, or when a part of it does not work, pulls go on from the origin.
+
+mod holdings;
+mod host;
+mod itself;
+mod members;
+mod network;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dfget_cluster::{Bind, ClusterOptions, ClusterSetup, MemberControl, Sources};
+use dfget_config::{Config, PeerListen, SharePrivate};
+use dfget_peer::{Asker, PeerClient, UploadOptions, Uploads};
+use dfget_scheduler::{Caller, Pace, SchedulerService, Schedulers, serve_grpc};
+use dfget_swarm::SchedulerOptions;
+use dfget_task::{Network as _, Tasks};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::RoutesBuilder;
+use tonic::service::interceptor::InterceptedService;
+use tracing::{info, warn};
+
+use self::holdings::Shelf;
+use self::host::OwnHost;
+use self::itself::Itself;
+use self::members::Directory;
+use self::network::Swarms;
+
+/// How often it is looked which contents have left the store.
+const RECONCILE: Duration = Duration::from_secs(20);
+
+/// What runs for the cluster.
+pub(crate) struct Cluster {
+    schedulers: Schedulers,
+    scheduler: SchedulerService,
+    uploads: Uploads,
+    control: MemberControl,
+    running: TaskTracker,
+    ended: CancellationToken,
+}
+
+/// What the cluster part of the configuration says.
+fn options(config: &Config) -> ClusterOptions {
+    let bind = |listen: &PeerListen| Bind { ip: listen.ip, port: listen.port };
+    let mut grpc = bind(&config.download.peer_grpc);
+    grpc.port = config.cluster.port.or(grpc.port);
+    let aliases = std::env::var("SLURMD_NODENAME").ok().into_iter().collect();
+    ClusterOptions {
+        sources: sources(config),
+        key_file: config.cluster.key_file.clone(),
+        make_key: config.cluster.make_key,
+        allow_plaintext: config.cluster.allow_plaintext_peers,
+        hostname: config.host.hostname.clone(),
+        advertise: config.host.advertise_ip,
+        job: dfget_cluster::slurm_job(std::env::var("SLURM_JOB_ID").ok().as_deref()),
+        aliases,
+        grpc,
+        pieces: bind(&config.upload.listen),
+    }
+}
+
+fn sources(config: &Config) -> Sources {
+    let cluster = &config.cluster;
+    Sources {
+        hostlists: cluster.members.clone(),
+        file: cluster.members_file.clone(),
+        dns: cluster.dns.clone(),
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Opens the ports for other nodes and makes `tasks` those of a member. `None` if there is no
+    /// cluster, or it cannot be joined, which is said.
+    pub(crate) async fn start(config: &Config, tasks: &Tasks, announce: &dyn Fn(&str)) -> Option<Self> {
+        let options = options(config);
+        if options.sources.is_empty() {
+            return None;
+        }
+        match Self::open(config, &options, tasks).await {
+            Ok((cluster, ready)) => {
+                info!("{ready}");
+                announce(&ready);
+                if config.cluster.allow_plaintext_peers {
+                    let plain = "peers without the cluster's key are let in (cluster.allowPlaintextPeers): what \
+                                 goes to and from them can be read and changed on its way";
+                    warn!("{plain}");
+                    announce(&format!("warning: {plain}"));
+                }
+                Some(cluster)
+            }
+            Err(error) => {
+                let alone = format!("{error}; until then this node pulls from the origin alone");
+                warn!("{alone}");
+                announce(&format!("warning: {alone}"));
+                None
+            }
+        }
+    }
+
+    async fn open(
+        config: &Config,
+        options: &ClusterOptions,
+        tasks: &Tasks,
+    ) -> Result<(Self, String), String> {
+        let setup = ClusterSetup::prepare(options).await.map_err(|error| error.to_string())?;
+        let (grpc, pieces) = (listen(setup.grpc, "gRPC")?, listen(setup.pieces, "piece")?);
+        let (running, ended) = (TaskTracker::new(), CancellationToken::new());
+        let ready = format!(
+            "cluster: {} members, this node is {} at {} (gRPC {}, pieces {}), cluster key {}",
+            setup.members.borrow().all().len(),
+            setup.members.borrow().me().unwrap_or("none of them, and takes part as a peer only"),
+            setup.ip,
+            setup.grpc.port(),
+            setup.pieces.port(),
+            setup.key_fingerprint,
+        );
+        let own = OwnHost::new(config, &setup);
+        let directory = Directory::follow(setup.members.clone(), &running, &ended);
+        let host = own.clone();
+        let schedulers = Schedulers::new(
+            Arc::new(directory),
+            setup.dialer.clone(),
+            move || host.message(),
+            Pace::default(),
+        );
+        let shelf = Shelf::new(tasks.clone(), config.cluster.share_private, own.clone());
+        let mut told = UploadOptions::new(setup.ip, setup.pieces.port());
+        told.rate = rate(config);
+        let uploads = Uploads::new(told, Arc::new(shelf.clone()));
+        let itself = Arc::new(Itself::new(shelf, own.clone()));
+        let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
+        let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
+        let share = config.cluster.share_private;
+        let network = Arc::new(Swarms::new(schedulers.clone(), client, own, share));
+        tasks.set_network(network.clone());
+
+        let mut routes = RoutesBuilder::default();
+        scheduler.mount(&mut routes);
+        routes.add_service(InterceptedService::new(uploads.service(), introduce));
+        let grpc = serve_grpc(grpc, setup.door.clone(), routes.routes(), ended.clone().cancelled_owned());
+        running.spawn(grpc);
+        let serving = (uploads.clone(), setup.door, ended.clone());
+        running.spawn(async move {
+            let (uploads, door, ended) = serving;
+            uploads.serve(pieces, door, ended).await;
+        });
+        let clock = scheduler.clone();
+        running.spawn(ended.clone().run_until_cancelled_owned(async move { clock.keep_time().await }));
+        running.spawn(ended.clone().run_until_cancelled_owned(setup.watch.run()));
+        let reconcile = keep_told(tasks.clone(), network, share);
+        running.spawn(ended.clone().run_until_cancelled_owned(reconcile));
+        let control = setup.control;
+        Ok((Self { schedulers, scheduler, uploads, control, running, ended }, ready))
+    }
+
+    /// Takes over what it can of another configuration: the members and the rate.
+    pub(crate) fn apply(&self, config: &Config) {
+        self.control.reload(sources(config));
+        self.uploads.set_rate(rate(config));
+    }
+
+    /// Leaves the cluster and closes the ports.
+    pub(crate) async fn close(&self) {
+        self.scheduler.close();
+        self.schedulers.close().await;
+        self.ended.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+}
+
+fn rate(config: &Config) -> u64 {
+    config.upload.rate_limit.map_or(0, std::num::NonZeroU64::get)
+}
+
+fn seed() -> u64 {
+    uuid_like()
+}
+
+/// Something that differs from node to node.
+fn uuid_like() -> u64 {
+    let mut bytes = [0; 8];
+    // Without it two schedulers would leave the same to chance: no harm.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u64::from_ne_bytes(bytes)
+}
+
+fn listen(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
+    dfget_peer::listen(address).map_err(|error| {
+        format!(
+            "the {what} port for other nodes cannot be opened at {address}: {error}; end what uses it, or set \
+             another `cluster.port` on all nodes"
+        )
+    })
+}
+
+/// Tells the upload service who asks.
+#[expect(clippy::result_large_err, reason = "the type that tonic wants")]
+fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    if let Some(caller) = request.extensions().get::<Caller>() {
+        let asker = Asker { keyed: caller.keyed, address: caller.address };
+        request.extensions_mut().insert(asker);
+    }
+    Ok(request)
+}
+
+/// Tells the cluster what is in the store: all of it at the start, and later what has left it.
+async fn keep_told(tasks: Tasks, network: Arc<Swarms>, share: SharePrivate) {
+    let mut told = std::collections::HashSet::new();
+    loop {
+        let look = tasks.clone();
+        let held = tokio::task::spawn_blocking(move || look.held()).await.unwrap_or_default();
+        let now: std::collections::HashSet<String> =
+            held.iter().map(|held| held.task.as_str().to_owned()).collect();
+        for gone in told.difference(&now) {
+            network.drop_task(gone);
+        }
+        for held in held {
+            if !(held.private && share == SharePrivate::Never) {
+                network.hold(held);
+            }
+        }
+        told = now;
+        tokio::time::sleep(RECONCILE).await;
+    }
+}

@@ -1,0 +1,199 @@
+//! The cluster as downloads see it: the clients of schedulers and peers behind one face.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dfget_config::SharePrivate;
+use dfget_core::TaskId;
+use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
+use dfget_scheduler::{Progress, Schedulers};
+use dfget_swarm::{Failure, HostInfo};
+use dfget_task::{
+    Boxed, Heard, Held, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
+};
+use parking_lot::Mutex;
+use tracing::debug;
+
+use super::host::OwnHost;
+
+/// For how long a host that sent wrong bytes is not asked: somebody may mend it meanwhile.
+const BAN: Duration = Duration::from_hours(1);
+
+/// The schedulers and peers of this node's cluster.
+pub(super) struct Swarms {
+    schedulers: Schedulers,
+    peers: PeerClient,
+    host: OwnHost,
+    share: SharePrivate,
+    banned: Mutex<HashMap<Arc<str>, Instant>>,
+}
+
+/// A place at a scheduler.
+struct Place(dfget_scheduler::Membership);
+
+/// What a parent tells.
+struct Listener(SyncStream);
+
+// === impl Swarms ===
+
+impl Swarms {
+    pub(super) fn new(schedulers: Schedulers, peers: PeerClient, host: OwnHost, share: SharePrivate) -> Self {
+        Self { schedulers, peers, host, share, banned: Mutex::default() }
+    }
+
+    /// A content has left this node.
+    pub(super) fn drop_task(&self, task: &str) {
+        self.schedulers.drop_task(task);
+    }
+}
+
+impl Network for Swarms {
+    fn join(&self, join: Join) -> Boxed<'static, Option<Box<dyn Membership>>> {
+        let schedulers = self.schedulers.clone();
+        let alone = join.private && self.share == SharePrivate::Never;
+        Box::pin(async move {
+            if alone {
+                return None;
+            }
+            let join = dfget_scheduler::Join {
+                task: join.task.as_str().to_owned(),
+                peer: join.peer,
+                url: join.url,
+                total: join.total,
+                have: join.have,
+                private: join.private,
+            };
+            match schedulers.join(&join).await {
+                Ok(membership) => Some(Box::new(Place(membership)) as Box<dyn Membership>),
+                Err(none) => {
+                    debug!(task = %join.task, "no scheduler: {none}");
+                    None
+                }
+            }
+        })
+    }
+
+    fn listen(
+        &self,
+        parent: Arc<HostInfo>,
+        task: TaskId,
+        count: u32,
+    ) -> Boxed<'static, Result<Box<dyn Heard>, Failure>> {
+        let peers = self.peers.clone();
+        Box::pin(async move {
+            let grpc = SocketAddr::new(parent.ip, parent.port);
+            let stream = peers.sync(grpc, task.as_str(), count, &Patience::default()).await;
+            match stream {
+                Ok(stream) => Ok(Box::new(Listener(stream)) as Box<dyn Heard>),
+                Err(error) => {
+                    debug!(%task, "{}: {error}", parent.id);
+                    Err(failure(&error))
+                }
+            }
+        })
+    }
+
+    fn fetch(&self, from: SocketAddr, piece: WantedPiece) -> Boxed<'static, Result<Vec<Bytes>, Failure>> {
+        let peers = self.peers.clone();
+        Box::pin(async move {
+            let WantedPiece { task, number, range } = piece;
+            let fetched = peers.fetch(from, task.as_str(), number, range, &Patience::default()).await;
+            fetched.map_err(|error| {
+                debug!(%task, "piece {number} from {from}: {error}");
+                failure(&error)
+            })
+        })
+    }
+
+    fn hashes(&self, parent: Arc<HostInfo>, task: TaskId) -> Boxed<'static, Option<PieceHashes>> {
+        let peers = self.peers.clone();
+        Box::pin(async move {
+            let grpc = SocketAddr::new(parent.ip, parent.port);
+            match peers.piece_hashes(grpc, task.as_str(), &Patience::default()).await {
+                Ok((total, sha256)) => Some(PieceHashes { total, sha256 }),
+                Err(error) => {
+                    debug!(%task, "{}: {error}", parent.id);
+                    None
+                }
+            }
+        })
+    }
+
+    fn is_banned(&self, host: &str) -> bool {
+        self.banned.lock().get(host).is_some_and(|since| since.elapsed() < BAN)
+    }
+
+    fn ban(&self, host: &str) {
+        let mut banned = self.banned.lock();
+        banned.retain(|_, since| since.elapsed() < BAN);
+        banned.insert(host.into(), Instant::now());
+    }
+
+    fn hold(&self, held: Held) {
+        if !(held.private && self.share == SharePrivate::Never) {
+            self.schedulers.hold(held.task.as_str(), held.total, held.origins, held.private);
+        }
+    }
+
+    fn peer_id(&self) -> String {
+        self.host.peer_id()
+    }
+}
+
+// === impl Place ===
+
+impl Membership for Place {
+    fn next(&mut self) -> Boxed<'_, Option<Orders>> {
+        Box::pin(async move {
+            let dfget_scheduler::Orders { parents, origin, total, .. } = self.0.next().await?;
+            Some(Orders { parents, origin, total })
+        })
+    }
+
+    fn tell(&self, state: Told) {
+        self.0.tell(Progress {
+            have: state.have,
+            total: state.total,
+            whole_only: state.whole_only,
+            wrong_hosts: state.wrong_hosts,
+            lost_hosts: state.lost_hosts,
+        });
+    }
+
+    fn finish(self: Box<Self>) {
+        self.0.finish();
+    }
+
+    fn fail(self: Box<Self>, reason: &str) {
+        self.0.fail(reason);
+    }
+}
+
+// === impl Listener ===
+
+impl Heard for Listener {
+    fn next(&mut self) -> Boxed<'_, Option<Result<Offer, Failure>>> {
+        Box::pin(async move {
+            let item = self.0.next().await?;
+            Some(item.map(offer).map_err(|error| failure(&error)))
+        })
+    }
+}
+
+fn offer(item: SyncItem) -> Offer {
+    match item {
+        SyncItem::All { have, total, pieces } => Offer::All { have, total, from: pieces },
+        SyncItem::One { number, pieces, .. } => Offer::One { number, from: pieces },
+    }
+}
+
+const fn failure(error: &PeerError) -> Failure {
+    match error.kind() {
+        ErrorKind::Broken => Failure::Broken,
+        ErrorKind::Missing => Failure::Missing,
+        ErrorKind::Wrong => Failure::Wrong,
+    }
+}
