@@ -134,8 +134,8 @@ fn flags_stand_above_the_file() {
 #[test]
 fn a_plain_user_has_a_key_of_its_own_that_is_made() {
     let key = |variables: &[(&str, &str)], text: &str| {
-        let files =
-            FakeFiles::default().with("/site/c.yaml", format!("proxies: [{{regx: a}}]\ndataDir: /d\nlogDir: /l\n{text}"));
+        let files = FakeFiles::default()
+            .with("/site/c.yaml", format!("proxies: [{{regx: a}}]\ndataDir: /d\nlogDir: /l\n{text}"));
         let files =
             files.with("/etc/dragonfly/ca.crt", super::CERT).with("/etc/dragonfly/ca.key", super::KEY);
         let options = LoadOptions { config: Some("c.yaml".into()), ..LoadOptions::default() };
