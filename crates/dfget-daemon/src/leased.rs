@@ -7,16 +7,19 @@ use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use dfget_cluster::ClusterOptions;
 use dfget_config::{Config, Paths, Proxy as ProxyConfig, RegistryMirrors};
 use dfget_lease::{Lock, try_lock};
 use dfget_origin::{Destinations, Upstream};
 use dfget_telemetry::logging::{self, LogOptions};
 use tokio::net::UnixListener;
 use tokio::runtime::Builder;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::cluster::Cluster;
 use crate::lease::{Leases, Own, Signers};
 use crate::parts::{Parts, within};
 use crate::signals::Signals;
@@ -47,6 +50,17 @@ pub struct LeasedOptions {
     pub linger: Duration,
     /// Log at debug level.
     pub verbose: bool,
+    /// The cluster that it belongs to; `None` = it works alone.
+    pub cluster: Option<LeasedCluster>,
+}
+
+/// The cluster of a leased daemon.
+#[derive(Clone, Debug)]
+pub struct LeasedCluster {
+    /// Who the others are.
+    pub options: ClusterOptions,
+    /// How long the daemon stays at most after its last lease while others still pull.
+    pub linger: Duration,
 }
 
 /// Serves leases until there has been none for a while, or a signal ends it. `ready` is called
@@ -78,7 +92,9 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let announce = |line: &str| said.borrow_mut().push(line.to_owned());
     let trust = certificates::trust(&[], &RegistryMirrors::default(), false, None, &announce)?;
     let paths = Paths { log_dir: Some(options.log_dir.clone()), data_dir: options.data_dir.clone() };
-    let config = Config::new(ProxyConfig::default(), paths);
+    let mut config = Config::new(ProxyConfig::default(), paths);
+    // Nobody comes back to the store of a job.
+    config.keep_storage = options.cluster.as_ref().is_none_or(|cluster| cluster.options.job.is_none());
     let parts = Parts::build(&config, trust, options.upstream, Destinations::of_own_user(), &announce)?;
     let signers = Signers::Own(Own::new(options.ca_dir));
     let origin = parts.tasks.origin().clone();
@@ -89,11 +105,25 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     fs::set_permissions(&options.socket, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let leaving = Leaving { socket: options.socket, lock: options.lock, linger: options.linger };
+    let feeding_limit = options.cluster.as_ref().map_or(Duration::ZERO, |cluster| cluster.linger);
+    let joined = options.cluster.map(|cluster| cluster.options);
+    let cluster = runtime.block_on(Cluster::start(&config, joined, &parts.tasks, &announce));
+    let feeding = cluster.as_ref().map(Cluster::feeding);
+    let leaving = Leaving {
+        socket: options.socket,
+        lock: options.lock,
+        linger: options.linger,
+        feeding_limit,
+        is_feeding: Box::new(move || feeding.as_ref().is_some_and(|feeding| feeding())),
+    };
     let served = runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
         ready(said.take());
-        serve(&parts, &config, &leases, listener, &leaving).await
+        let served = serve(&parts, &config, &leases, listener, &leaving).await;
+        if let Some(cluster) = &cluster {
+            cluster.close().await;
+        }
+        served
     });
     let kept = parts.end(runtime, &config);
     // Only now may another one begin: the store is free.
@@ -105,6 +135,10 @@ struct Leaving {
     socket: PathBuf,
     lock: PathBuf,
     linger: Duration,
+    /// After its last lease the daemon stays so long at most while [`Self::is_feeding`].
+    feeding_limit: Duration,
+    /// Whether other nodes still need it.
+    is_feeding: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 async fn serve(
@@ -146,6 +180,7 @@ impl Leaving {
     async fn when_unused(&self, leases: &Leases) -> Lock {
         loop {
             leases.unused(self.linger).await;
+            self.feed(|| leases.held() > 0).await;
             if let Ok(Some(lock)) = try_lock(&self.lock)
                 && leases.held() == 0
             {
@@ -155,5 +190,64 @@ impl Leaving {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Waits while other nodes still need this one, up to the limit, or until it is used again.
+    async fn feed(&self, is_used: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while (self.is_feeding)() && !is_used() && begun.elapsed() < self.feeding_limit {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn leaving(is_feeding: &Arc<AtomicBool>, limit: Duration) -> Leaving {
+        let is_feeding = Arc::clone(is_feeding);
+        Leaving {
+            socket: PathBuf::new(),
+            lock: PathBuf::new(),
+            linger: Duration::ZERO,
+            feeding_limit: limit,
+            is_feeding: Box::new(move || is_feeding.load(Ordering::Relaxed)),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_stays_while_others_pull_but_not_for_ever() {
+        let feeding = Arc::new(AtomicBool::new(true));
+        let limit = Duration::from_secs(600);
+        let begun = Instant::now();
+        leaving(&feeding, limit).feed(|| false).await;
+        assert!(begun.elapsed() >= limit);
+
+        let begun = Instant::now();
+        let leaving = leaving(&feeding, limit);
+        let end = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            feeding.store(false, Ordering::Relaxed);
+        };
+        tokio::join!(leaving.feed(|| false), end);
+        assert!((Duration::from_secs(5)..limit).contains(&begun.elapsed()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_used_again_looks_no_longer_whether_others_pull() {
+        let feeding = Arc::new(AtomicBool::new(true));
+        let begun = Instant::now();
+        let looks = Cell::new(0);
+        let is_used = || {
+            looks.set(looks.get() + 1);
+            looks.get() > 3
+        };
+        leaving(&feeding, Duration::from_secs(600)).feed(is_used).await;
+        assert!(begun.elapsed() < Duration::from_secs(600));
     }
 }

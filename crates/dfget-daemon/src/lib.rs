@@ -24,10 +24,11 @@ mod settings;
 mod signals;
 mod upkeep;
 
+pub use cluster::cluster_options;
 pub use dfget_telemetry::redact_url as shown_url;
 pub use error::{RootsError, RunError};
 pub use explain::{Explained, Explanation, Outcome, Question, Step, Stored, explain};
-pub use leased::{LeasedOptions, run_leased};
+pub use leased::{LeasedCluster, LeasedOptions, run_leased};
 pub use pem_rules::PemRules;
 pub use reload::ConfigOrigin;
 pub use run::run;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, cluster_options};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::reload::{ConfigOrigin, Reloader};
@@ -90,7 +90,8 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
     });
     let configuration = watch::Sender::new(Arc::new(config.clone()));
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let cluster = runtime.block_on(Cluster::start(config, &parts.tasks, announce));
+    let joined = cluster_options(config, |name| std::env::var_os(name));
+    let cluster = runtime.block_on(Cluster::start(config, joined, &parts.tasks, announce));
     let entrance = Arc::new(entrance);
     let daemon = Daemon { parts, entrance, leases, signing, cluster, configuration };
     say(config, &listeners, trusted.as_ref(), announce);

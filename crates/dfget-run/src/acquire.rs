@@ -11,6 +11,7 @@ use std::time::Duration;
 use dfget_lease::{Channel, FromDaemon, Grant, LeaseRequest, Lock, Peer, Runtime, ToDaemon};
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::StartCluster;
 use crate::variables::{Variables, Way};
 
 /// How long a daemon may take to give a lease: it asks registries for their token hosts.
@@ -41,6 +42,9 @@ pub struct Start {
     pub linger_ms: u64,
     /// Log at debug level.
     pub verbose: bool,
+    /// The cluster that it belongs to.
+    #[serde(default)]
+    pub cluster: Option<StartCluster>,
 }
 
 /// What a started daemon says on its standard output, as one line of JSON.
@@ -96,7 +100,12 @@ impl Seeker {
     /// # Errors
     /// Why there is none, and what to do.
     pub(crate) fn find(&self, listener: &TcpListener, note: &mut dyn FnMut(String)) -> Result<Lease, String> {
-        for socket in [self.system.clone(), self.runtime.daemon_socket()] {
+        // Those have a cluster of their own, or none.
+        let others = match &self.start.cluster {
+            None => vec![self.system.clone(), self.runtime.daemon_socket()],
+            Some(_) => Vec::new(),
+        };
+        for socket in others {
             match self.ask(&socket, listener) {
                 Ok(lease) => {
                     note(format!("using the daemon at {} (process {})", socket.display(), lease.grant.pid));

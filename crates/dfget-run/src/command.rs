@@ -132,6 +132,11 @@ impl Supervisor {
         }
         Ok(1)
     }
+
+    /// Whether a signal to end has come since the command ended.
+    pub(crate) fn is_called(&mut self) -> bool {
+        self.signals.pending().any(|origin| origin.signal != SIGCHLD)
+    }
 }
 
 /// The set of ignored signals in the text of `/proc/self/status`, the first in the lowest bit.

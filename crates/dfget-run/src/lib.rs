@@ -7,6 +7,7 @@
 
 mod acquire;
 mod bundle;
+mod cluster;
 mod command;
 mod guard;
 mod reference;
@@ -15,18 +16,22 @@ mod store;
 mod variables;
 
 pub use acquire::{Start, Started};
+pub use cluster::{ClusterWish, StartCluster};
 pub use command::CommandError;
 pub use reference::References;
 pub use variables::{Variables, Way};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use dfget_core::HostlistError;
 use dfget_lease::{LeaseRequest, PROTOCOL, Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 
 use crate::acquire::{Lease, Seeker};
 use crate::bundle::Bundles;
@@ -38,6 +43,9 @@ use crate::variables::Hijacked;
 /// How long a daemon stays after its last command.
 const LINGER: Duration = Duration::from_secs(3);
 
+/// How long a daemon may take to put away what it has stored.
+const AFTERWARDS: Duration = Duration::from_secs(20);
+
 /// What `dfget run` was asked for.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -45,6 +53,8 @@ pub struct Options {
     pub hosts: Vec<String>,
     /// Hijack every host (`--all-hosts`).
     pub all_hosts: bool,
+    /// The nodes that feed each other (`--cluster`).
+    pub cluster: Option<ClusterWish>,
     /// Say what is decided, and why.
     pub verbose: bool,
     /// Say nothing but errors.
@@ -75,6 +85,9 @@ pub enum RunError {
     /// `--host` with something that is none.
     #[error("--host {0}: not a host name; write it as registry.example.org or registry.example.org:5000")]
     Host(String),
+    /// `--cluster` with something that is no list of hosts.
+    #[error("--cluster: {0}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\"")]
+    Cluster(#[from] HostlistError),
     /// The command cannot be run.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -88,7 +101,7 @@ impl RunError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Host(_) => 2,
+            Self::Host(_) | Self::Cluster(_) => 2,
             Self::Command(error) => error.exit_code(),
             Self::System(_) => 1,
         }
@@ -111,7 +124,7 @@ struct Setting {
 /// Says what would be done, and leaves no trace.
 ///
 /// # Errors
-/// [`RunError::Host`].
+/// [`RunError::Host`], [`RunError::Cluster`].
 pub fn plan(options: Options, variables: Variables) -> Result<Plan, RunError> {
     let mut setting = Setting::new(options, variables)?;
     let instance = setting.instance();
@@ -154,6 +167,7 @@ pub fn run(options: Options, variables: Variables, say: fn(&str)) -> Result<u8, 
     let proxy = format!("http://lease:{}@127.0.0.1:{port}", post.seeker.request.secret);
     let hosts = [setting.references.hosts.clone(), lease.grant.hosts.clone()].concat();
     child.envs(setting.child(&proxy, &post.bundles.files, &hosts));
+    let daemon = Feeding::of(&setting, &lease);
     let mut supervisor = Supervisor::new()?;
     let guard = Guard::begin(lease, post)?;
     let mut child = supervisor.start(&mut child)?;
@@ -165,7 +179,39 @@ pub fn run(options: Options, variables: Variables, say: fn(&str)) -> Result<u8, 
     if let Some(line) = spared.and_then(report::line).filter(|_| !setting.options.quiet) {
         say(&line);
     }
+    if let Some(daemon) = daemon {
+        daemon.stay(&mut supervisor);
+    }
     Ok(code)
+}
+
+/// A daemon that may still feed other nodes when its command has ended.
+struct Feeding {
+    daemon: OwnedFd,
+    limit: Duration,
+}
+
+// === impl Feeding ===
+
+impl Feeding {
+    /// `None`: there is no cluster, or the daemon is gone already.
+    fn of(setting: &Setting, lease: &Lease) -> Option<Self> {
+        let limit = setting.options.cluster.as_ref()?.linger;
+        let pid = Pid::from_raw(i32::try_from(lease.grant.pid).ok()?)?;
+        Some(Self { daemon: pidfd_open(pid, PidfdFlags::empty()).ok()?, limit })
+    }
+
+    /// Returns when the daemon has ended, when it should have, or when a signal comes.
+    fn stay(&self, supervisor: &mut Supervisor) {
+        let end = Instant::now() + self.limit + LINGER + AFTERWARDS;
+        while Instant::now() < end && !supervisor.is_called() {
+            let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            // It becomes readable at the end of the process (pidfd_open(2)).
+            if poll(&mut [PollFd::new(&self.daemon, PollFlags::IN)], Some(&pause)) != Ok(0) {
+                return;
+            }
+        }
+    }
 }
 
 // === impl Setting ===
@@ -177,6 +223,9 @@ impl Setting {
             if !references.add_host(host) {
                 return Err(RunError::Host(host.clone()));
             }
+        }
+        if let Some(cluster) = &options.cluster {
+            cluster.check()?;
         }
         let (original, around) = variables::original(variables);
         let mut setting = Self {
@@ -224,10 +273,16 @@ impl Setting {
         self.original.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
+    fn cluster(&self) -> Option<StartCluster> {
+        let wish = self.options.cluster.as_ref()?;
+        Some(wish.start(&self.original, geteuid().is_root()))
+    }
+
     fn instance(&self) -> String {
         let set = |value: &str| (!value.is_empty()).then(|| value.to_owned());
         let way =
             [set(&self.way.https), set(&self.way.http), set(&self.way.no).filter(|_| !self.way.is_direct())];
+        let cluster = self.cluster().map(|cluster| cluster.identity());
         let trust = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| self.original.get(name).map(String::as_str));
         Runtime::instance(&[
             ("https", way[0].as_deref()),
@@ -235,6 +290,7 @@ impl Setting {
             ("no", way[2].as_deref()),
             ("file", trust[0]),
             ("dir", trust[1]),
+            ("cluster", cluster.as_deref()),
         ])
     }
 
@@ -281,6 +337,7 @@ impl Setting {
             way: (self.way.https.clone(), self.way.http.clone(), self.way.no.clone()),
             linger_ms: u64::try_from(LINGER.as_millis()).unwrap_or(u64::MAX),
             verbose: self.options.verbose,
+            cluster: self.cluster(),
         };
         let request = LeaseRequest {
             protocol: PROTOCOL,

@@ -1,6 +1,7 @@
 //! The command line: commands, flags and the help. Lines of the help have at most 80 characters.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -36,12 +37,23 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Ca(CaCommand),
 
+    /// Nodes that feed each other
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Print a new key, which all nodes of a cluster share
+    #[command(after_help = KEY_EXAMPLES)]
+    Key,
 }
 
 /// Flags of `dfget daemon`; they override the file.
@@ -59,6 +71,14 @@ pub(crate) struct DaemonArguments {
     /// Log at debug level
     #[arg(long)]
     pub(crate) verbose: bool,
+
+    /// Nodes that feed each other, such as 'node[001-128]'
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(crate) cluster: Option<String>,
+
+    /// Port for them; pieces go two above it [default: 65000]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
+    pub(crate) cluster_port: Option<u16>,
 }
 
 /// Flags of `dfget run`.
@@ -72,6 +92,33 @@ pub(crate) struct RunArguments {
     /// Go through the daemon to every host (for nextflow, snakemake, …)
     #[arg(long)]
     pub(crate) all_hosts: bool,
+
+    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(crate) cluster: Option<String>,
+
+    /// Port for them [default: by SLURM_JOB_ID, else 65000]
+    #[arg(
+        long,
+        value_name = "PORT",
+        requires = "cluster",
+        value_parser = clap::value_parser!(u16).range(1..=65_533)
+    )]
+    pub(crate) cluster_port: Option<u16>,
+
+    /// The key they share [default: ~/.config/dragonfly/cluster.key]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) cluster_key: Option<PathBuf>,
+
+    /// Stay so long at most while other nodes still pull
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "cluster",
+        default_value = "10m",
+        value_parser = duration
+    )]
+    pub(crate) cluster_linger: Duration,
 
     /// Print the environment the command would get, and run nothing
     #[arg(long)]
@@ -121,6 +168,14 @@ pub(crate) struct ShowArguments {
     /// As `dfget daemon --verbose` would have it
     #[arg(long)]
     pub(crate) verbose: bool,
+
+    /// As `dfget daemon --cluster HOSTLIST` would have it
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(crate) cluster: Option<String>,
+
+    /// As `dfget daemon --cluster-port PORT` would have it
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
+    pub(crate) cluster_port: Option<u16>,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -177,6 +232,38 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Numbers with their units, such as `90s` or `1h30m`; `0` is none.
+///
+/// # Errors
+/// What is wrong, for the user.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number and s, m or h, such as 10m".to_owned();
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut rest, mut seconds) = (text, 0_u64);
+    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {
+        let (digits, tail) = rest.split_at(end);
+        let scale = match tail.as_bytes().first() {
+            Some(b's') => 1,
+            Some(b'm') => 60,
+            Some(b'h') => 3600,
+            _ => return Err(wrong()),
+        };
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        seconds = number.checked_mul(scale).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
+        rest = tail.get(1..).unwrap_or_default();
+    }
+    if rest.is_empty() && !text.is_empty() && seconds <= MOST_SECONDS {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(wrong())
+    }
+}
+
+/// A month: more is not meant.
+const MOST_SECONDS: u64 = 31 * 24 * 3600;
+
 const EXAMPLES: &str = "\
 Examples:
   dfget run -- apptainer pull oras://registry.example.org/project/image:1
@@ -196,6 +283,7 @@ const DAEMON_EXAMPLES: &str = "\
 Examples:
   dfget daemon
   dfget daemon --config my.yaml --console
+  dfget daemon --cluster 'node[001-128]'
 
 A client then pulls through it; no_proxy must not name the registry:
   SSL_CERT_FILE=ca.crt HTTPS_PROXY=127.0.0.1:65001 \\
@@ -210,6 +298,8 @@ Examples:
   dfget run -- apptainer exec docker://ghcr.io/project/image:1 true
   dfget run --host registry.example.org -- ./my-script.sh
   dfget run --all-hosts -- nextflow run main.nf
+  srun --ntasks-per-node=1 dfget run --cluster \"$SLURM_JOB_NODELIST\" -- \\
+    apptainer pull oras://registry.example.org/project/image:1
 
 A daemon of this node is used if there is one, else one is started, without
 root; it ends seconds after its last command. The command alone gets
@@ -218,6 +308,14 @@ directly.
 
 Exit status: that of the command; 127 it was not found, 126 it cannot be
 executed, 128+n it was ended by signal n, 2 wrong command line.";
+
+const KEY_EXAMPLES: &str = "\
+Examples:
+  (umask 077; dfget cluster key > /etc/dragonfly/cluster.key)
+                                      make it on one node, then copy it to all
+
+Only its owner may read the file (mode 0600). Who has the key belongs to the
+cluster.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -264,6 +362,15 @@ mod tests {
             }
         }
         command.get_subcommands().for_each(|command| too_wide(command, wide));
+    }
+
+    #[test]
+    fn a_duration_has_units() {
+        let seconds = |text: &str| duration(text).ok().map(|duration| duration.as_secs());
+        assert_eq!(["0", "90s", "10m", "1h30m"].map(seconds), [Some(0), Some(90), Some(600), Some(5400)]);
+        for wrong in ["", "10", "m", "10d", "-1s", "1h30", "9999999999999999999h", "999999h", "1 s"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use dfget_daemon::{LeasedOptions, run_leased};
-use dfget_run::{Start, Started};
+use dfget_cluster::{Bind, ClusterOptions, Sources};
+use dfget_daemon::{LeasedCluster, LeasedOptions, run_leased};
+use dfget_run::{Start, StartCluster, Started};
 
 use crate::message;
 
@@ -33,8 +34,24 @@ fn start() -> Result<(), String> {
         upstream,
         linger: Duration::from_millis(start.linger_ms),
         verbose: start.verbose,
+        cluster: start.cluster.map(cluster),
     };
     run_leased(options, |notes| answer(&Started::Ready(notes))).map_err(|error| error.to_string())
+}
+
+fn cluster(start: StartCluster) -> LeasedCluster {
+    LeasedCluster {
+        linger: Duration::from_millis(start.linger_ms),
+        options: ClusterOptions {
+            sources: Sources { hostlists: vec![start.members], ..Sources::default() },
+            key_file: start.key_file,
+            make_key: start.make_key,
+            job: start.job,
+            aliases: start.node.into_iter().collect(),
+            grpc: Bind { ip: None, port: start.port },
+            ..ClusterOptions::default()
+        },
+    }
 }
 
 fn answer(started: &Started) {

@@ -8,6 +8,7 @@
 mod arguments;
 mod ca;
 mod check;
+mod cluster;
 mod daemon;
 mod explain;
 mod leased;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
+        Command::Cluster(command) => cluster::run(&command),
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),

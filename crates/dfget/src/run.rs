@@ -1,8 +1,9 @@
 //! `dfget run`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dfget_run::{Options, Plan, Variables};
+use dfget_run::{ClusterWish, Options, Plan, Variables};
 use serde_json::json;
 
 use crate::arguments::{Output, RunArguments};
@@ -10,7 +11,8 @@ use crate::message;
 
 /// Runs the command and passes its exit status on.
 pub(crate) fn run(arguments: RunArguments) -> ExitCode {
-    let RunArguments { hosts, all_hosts, dry_run, output, verbose, quiet, command } = arguments;
+    let cluster = cluster(&arguments);
+    let RunArguments { hosts, all_hosts, dry_run, output, verbose, quiet, command, .. } = arguments;
     let mut words = Vec::new();
     for word in command {
         match word.into_string() {
@@ -21,7 +23,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
             }
         }
     }
-    let options = Options { hosts, all_hosts, verbose, quiet, command: words };
+    let options = Options { hosts, all_hosts, cluster, verbose, quiet, command: words };
     let variables = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect::<Variables>();
@@ -34,6 +36,16 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     ended.unwrap_or_else(|error| {
         message::error(&error);
         ExitCode::from(error.exit_code())
+    })
+}
+
+fn cluster(arguments: &RunArguments) -> Option<ClusterWish> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    Some(ClusterWish {
+        members: arguments.cluster.clone()?,
+        port: arguments.cluster_port,
+        key_file: arguments.cluster_key.as_ref().map(absolute),
+        linger: arguments.cluster_linger,
     })
 }
 

@@ -8,13 +8,15 @@ mod host;
 mod itself;
 mod members;
 mod network;
+mod options;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use dfget_cluster::{Bind, ClusterOptions, ClusterSetup, MemberControl, Sources};
-use dfget_config::{Config, PeerListen, SharePrivate};
+use dfget_cluster::{ClusterOptions, ClusterSetup, MemberControl};
+use dfget_config::{Config, SharePrivate};
 use dfget_peer::{Asker, PeerClient, UploadOptions, Uploads};
 use dfget_scheduler::{Caller, Pace, SchedulerService, Schedulers, serve_grpc};
 use dfget_swarm::SchedulerOptions;
@@ -31,9 +33,17 @@ use self::host::OwnHost;
 use self::itself::Itself;
 use self::members::Directory;
 use self::network::Swarms;
+pub use self::options::cluster_options;
+use self::options::sources;
 
 /// How often it is looked which contents have left the store.
 const RECONCILE: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether others are still pulling, how many of them are asked each time, and
+/// how many times in a row nothing may be seen of it.
+const ASK: Duration = Duration::from_secs(2);
+const SAMPLE: usize = 16;
+const IDLE: u32 = 3;
 
 /// What runs for the cluster.
 pub(crate) struct Cluster {
@@ -41,37 +51,9 @@ pub(crate) struct Cluster {
     scheduler: SchedulerService,
     uploads: Uploads,
     control: MemberControl,
+    feeding: Arc<AtomicBool>,
     running: TaskTracker,
     ended: CancellationToken,
-}
-
-/// What the cluster part of the configuration says.
-fn options(config: &Config) -> ClusterOptions {
-    let bind = |listen: &PeerListen| Bind { ip: listen.ip, port: listen.port };
-    let mut grpc = bind(&config.download.peer_grpc);
-    grpc.port = config.cluster.port.or(grpc.port);
-    let aliases = std::env::var("SLURMD_NODENAME").ok().into_iter().collect();
-    ClusterOptions {
-        sources: sources(config),
-        key_file: config.cluster.key_file.clone(),
-        make_key: config.cluster.make_key,
-        allow_plaintext: config.cluster.allow_plaintext_peers,
-        hostname: config.host.hostname.clone(),
-        advertise: config.host.advertise_ip,
-        job: dfget_cluster::slurm_job(std::env::var("SLURM_JOB_ID").ok().as_deref()),
-        aliases,
-        grpc,
-        pieces: bind(&config.upload.listen),
-    }
-}
-
-fn sources(config: &Config) -> Sources {
-    let cluster = &config.cluster;
-    Sources {
-        hostlists: cluster.members.clone(),
-        file: cluster.members_file.clone(),
-        dns: cluster.dns.clone(),
-    }
 }
 
 // === impl Cluster ===
@@ -79,16 +61,18 @@ fn sources(config: &Config) -> Sources {
 impl Cluster {
     /// Opens the ports for other nodes and makes `tasks` those of a member. `None` if there is no
     /// cluster, or it cannot be joined, which is said.
-    pub(crate) async fn start(config: &Config, tasks: &Tasks, announce: &dyn Fn(&str)) -> Option<Self> {
-        let options = options(config);
-        if options.sources.is_empty() {
-            return None;
-        }
+    pub(crate) async fn start(
+        config: &Config,
+        options: Option<ClusterOptions>,
+        tasks: &Tasks,
+        announce: &dyn Fn(&str),
+    ) -> Option<Self> {
+        let options = options?;
         match Self::open(config, &options, tasks).await {
             Ok((cluster, ready)) => {
                 info!("{ready}");
                 announce(&ready);
-                if config.cluster.allow_plaintext_peers {
+                if options.allow_plaintext {
                     let plain = "peers without the cluster's key are let in (cluster.allowPlaintextPeers): what \
                                  goes to and from them can be read and changed on its way";
                     warn!("{plain}");
@@ -157,13 +141,22 @@ impl Cluster {
         running.spawn(ended.clone().run_until_cancelled_owned(setup.watch.run()));
         let reconcile = keep_told(tasks.clone(), network, share);
         running.spawn(ended.clone().run_until_cancelled_owned(reconcile));
+        let feeding = Arc::new(AtomicBool::new(true));
+        let watched = keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding));
+        running.spawn(ended.clone().run_until_cancelled_owned(watched));
         let control = setup.control;
-        Ok((Self { schedulers, scheduler, uploads, control, running, ended }, ready))
+        Ok((Self { schedulers, scheduler, uploads, control, feeding, running, ended }, ready))
+    }
+
+    /// Tells whether other nodes still need this one.
+    pub(crate) fn feeding(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let feeding = Arc::clone(&self.feeding);
+        move || feeding.load(Ordering::Relaxed)
     }
 
     /// Takes over what it can of another configuration: the members and the rate.
     pub(crate) fn apply(&self, config: &Config) {
-        self.control.reload(sources(config));
+        self.control.reload(sources(&config.cluster));
         self.uploads.set_rate(rate(config));
     }
 
@@ -181,12 +174,8 @@ fn rate(config: &Config) -> u64 {
     config.upload.rate_limit.map_or(0, std::num::NonZeroU64::get)
 }
 
-fn seed() -> u64 {
-    uuid_like()
-}
-
 /// Something that differs from node to node.
-fn uuid_like() -> u64 {
+fn seed() -> u64 {
     let mut bytes = [0; 8];
     // Without it two schedulers would leave the same to chance: no harm.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
@@ -210,6 +199,23 @@ fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, toni
         request.extensions_mut().insert(asker);
     }
     Ok(request)
+}
+
+/// Finds out whether other nodes still need this one: it sends them something, or one of those that
+/// are asked is still pulling.
+async fn keep_asking(schedulers: Schedulers, tasks: Tasks, feeding: Arc<AtomicBool>) {
+    let (mut sent, mut idle) = (0, 0);
+    loop {
+        tokio::time::sleep(ASK).await;
+        let [_, _, to_peers] = tasks.metrics().exchanged();
+        let others = schedulers.sample(SAMPLE).await;
+        let pulling = others.iter().any(|member| {
+            !member.own && member.reply.as_ref().is_ok_and(|reply| reply.running_tasks > 0)
+        });
+        idle = if pulling || to_peers > sent { 0 } else { idle + 1 };
+        sent = to_peers;
+        feeding.store(idle < IDLE, Ordering::Relaxed);
+    }
 }
 
 /// Tells the cluster what is in the store: all of it at the start, and later what has left it.

@@ -136,9 +136,24 @@ impl Schedulers {
 
     /// Asks all members how they are; in order of their names.
     pub async fn status(&self) -> Vec<MemberState> {
-        let ring = self.shared.ring();
-        let mut names: Vec<_> = ring.order("").map(str::to_owned).collect();
+        let mut names = self.names();
         names.sort_unstable();
+        self.status_of(names).await
+    }
+
+    /// Asks at most so many members, in no order and others each time.
+    pub async fn sample(&self, most: usize) -> Vec<MemberState> {
+        let mut names = self.names();
+        fastrand::shuffle(&mut names);
+        names.truncate(most);
+        self.status_of(names).await
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.shared.ring().order("").map(str::to_owned).collect()
+    }
+
+    async fn status_of(&self, names: Vec<String>) -> Vec<MemberState> {
         let own = self.shared.own_name();
         let states = stream::iter(names).map(|name| {
             let own = own.as_ref() == Some(&name);

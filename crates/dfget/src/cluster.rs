@@ -1,0 +1,33 @@
+//! `dfget cluster`.
+
+use std::process::ExitCode;
+
+use dfget_cluster::ClusterKey;
+
+use crate::arguments::ClusterCommand;
+use crate::message;
+
+/// Does what the command says.
+pub(crate) fn run(command: &ClusterCommand) -> ExitCode {
+    match command {
+        ClusterCommand::Key => key(),
+    }
+}
+
+/// Prints a new key.
+fn key() -> ExitCode {
+    let key = match ClusterKey::generate() {
+        Ok(key) => key,
+        Err(error) => {
+            message::error(format_args!("no key can be made: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    match message::output(key.to_text().trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            ExitCode::FAILURE
+        }
+    }
+}
