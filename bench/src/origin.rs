@@ -38,7 +38,15 @@ impl Origin {
     /// # Errors
     /// nginx does not start.
     pub fn start(places: &Places) -> io::Result<Self> {
-        let run = places.directory("origin")?;
+        Self::start_as(places, "origin")
+    }
+
+    /// The same from a directory of this name, for one of another network.
+    ///
+    /// # Errors
+    /// nginx does not start.
+    pub fn start_as(places: &Places, name: &str) -> io::Result<Self> {
+        let run = places.directory(name)?;
         let blobs = run.join("root").join(REPOSITORY);
         fs::create_dir_all(&blobs)?;
         let log = run.join("requests");

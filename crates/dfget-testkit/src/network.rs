@@ -46,9 +46,8 @@ impl Network {
         let rates = [origin_rate, node_rate].map(|rate| rate.unwrap_or(NO_RATE));
         script(&["up", &nodes.to_string(), rates[0], rates[1]]);
         let origin = Place::new("origin".to_owned(), Ipv4Addr::new(198, 51, 100, 10));
-        let nodes = (1..=nodes).map(|number| {
-            Place::new(format!("node{number}"), Ipv4Addr::new(198, 51, 100, 100 + number))
-        });
+        let nodes = (1..=nodes)
+            .map(|number| Place::new(format!("node{number}"), Ipv4Addr::new(198, 51, 100, 100 + number)));
         Self { origin, nodes: nodes.collect() }
     }
 
@@ -69,9 +68,8 @@ impl Network {
 
     /// Loses what these two groups say to each other, without a word to anybody.
     pub fn part(&self, one: &[&Place], other: &[&Place]) {
-        let names = |places: &[&Place]| {
-            places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(" ")
-        };
+        let names =
+            |places: &[&Place]| places.iter().map(|place| place.name.as_str()).collect::<Vec<_>>().join(" ");
         script(&["part", &names(one), &names(other)]);
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use dfget_testkit::cluster::assert_all_right;
 use dfget_testkit::{Network, Place};
 
+use crate::apptainer::{pull_image, push_image};
 use crate::support::{MIB, in_namespace, pull, put, setup, share_sent, until_sent};
 
 /// Whether a connection from one to the other can be made within a second.
@@ -92,5 +93,14 @@ fn daemons_without_a_cluster_pull_each_for_itself_and_the_registry_counts_it() {
         assert!(share_sent(&cluster, &blob) > 2.9);
         assert_all_right(&[cluster.node(2).get(&url)], &blob.digest);
         assert!(share_sent(&cluster, &blob) < 3.1);
+    });
+}
+
+#[test]
+fn apptainer_pulls_on_a_node_from_the_registry_at_the_origin() {
+    in_namespace(|| {
+        let cluster = setup(2).alone().start();
+        let (image, reference) = push_image(&cluster);
+        pull_image(&cluster, &image, &reference);
     });
 }

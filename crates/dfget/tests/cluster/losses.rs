@@ -5,8 +5,7 @@ use std::thread;
 use dfget_testkit::Cluster;
 
 use crate::support::{
-    PIECE_PORT, PORT, dial, in_namespace, pull, put, scheduler_of, seal, setup, share_sent, until,
-    until_sent,
+    PIECE_PORT, PORT, dial, in_namespace, pull, put, scheduler_of, seal, setup, share_sent, until, until_sent,
 };
 
 /// The numbers of all nodes but this one.

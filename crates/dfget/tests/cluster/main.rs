@@ -5,6 +5,8 @@
 //! bytes; where the registry must not be asked, that is read from what it was asked. Nothing is said about time.
 
 #[cfg(test)]
+mod apptainer;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod losses;

@@ -1,14 +1,11 @@
 //! Nodes that feed each other, and nothing goes wrong.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 
-use dfget_testkit::content::sha256;
-use dfget_testkit::{Blob, Cluster, Node};
+use dfget_testkit::Blob;
 
-use crate::support::{Finished, clients_dir, in_namespace, pull, put, run, seal, setup, share_sent};
+use crate::apptainer::{pull_image, push_image};
+use crate::support::{in_namespace, pull, put, seal, setup, share_sent, until};
 
 /// A registry that sends more than this share of an image to a whole cluster has been asked twice for something.
 const ONCE: f64 = 1.05;
@@ -46,7 +43,7 @@ fn a_node_that_comes_late_gets_what_is_there_and_then_the_rest() {
         thread::scope(|scope| {
             scope.spawn(|| pull(&cluster, 1..=3, &blob, &url));
             let half = || cluster.registry.origin.body_bytes(&blob.digest) > blob.len() as u64 / 2;
-            crate::support::until("half of the blob", || half().then_some(()));
+            until("half of the blob", || half().then_some(()));
             pull(&cluster, [4], &blob, &url);
         });
         assert!(share_sent(&cluster, &blob) <= ONCE, "{}", cluster.logs());
@@ -84,61 +81,8 @@ fn what_one_node_has_reaches_all_though_the_registry_sends_no_more() {
 fn eight_apptainers_pull_one_image_which_the_registry_sends_once() {
     in_namespace(|| {
         let cluster = setup(8).rates("400mbit", "400mbit").start();
-        let file = clients_dir().join("images/64.sif");
-        let image = Blob::of(fs::read(&file).expect("setup made the image"));
-        let reference = push(&cluster, &image);
-        let pulled: Vec<_> = thread::scope(|scope| {
-            let clients: Vec<_> =
-                cluster.nodes.iter().map(|node| scope.spawn(|| apptainer_pull(node, &reference))).collect();
-            clients.into_iter().map(|client| client.join().expect("a client ends")).collect()
-        });
-        for ended in pulled {
-            ended.ok();
-        }
-        for node in &cluster.nodes {
-            let file = fs::read(home(node).join("pulled.sif")).expect("apptainer wrote it");
-            assert_eq!(sha256(&file), image.digest, "{} has another image", node.place);
-        }
+        let (image, reference) = push_image(&cluster);
+        pull_image(&cluster, &image, &reference);
         assert!(share_sent(&cluster, &image) <= ONCE, "{}", cluster.logs());
     });
-}
-
-/// Puts a SIF into the registry as `apptainer push` does; what apptainer is told to pull.
-fn push(cluster: &Cluster, image: &Blob) -> String {
-    let config = Blob::empty_config();
-    cluster.registry.put("public/sif", image);
-    cluster.registry.put("public/sif", &config);
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.sylabs.sif.config.v1+json","digest":"{}","size":{}}},"layers":[{{"mediaType":"application/vnd.sylabs.sif.layer.v1.sif","digest":"{}","size":{},"annotations":{{"org.opencontainers.image.title":"image.sif"}}}}]}}"#,
-        config.digest,
-        config.len(),
-        image.digest,
-        image.len(),
-    );
-    cluster.registry.put_manifest("public/sif", "tag", manifest.as_bytes());
-    let digest = sha256(manifest.as_bytes());
-    cluster.registry.put_manifest("public/sif", &digest, manifest.as_bytes());
-    format!("oras://{}/public/sif:tag", cluster.registry.origin.authority())
-}
-
-fn home(node: &Node) -> std::path::PathBuf {
-    Path::new("/tmp").join(node.place.name())
-}
-
-/// `apptainer pull` on this node, by a user who has nothing yet.
-fn apptainer_pull(node: &Node, reference: &str) -> Finished {
-    let home = home(node);
-    fs::create_dir_all(&home).expect("/tmp is ours");
-    let mut command = Command::new("apptainer");
-    command
-        .args(["--silent", "pull", "pulled.sif", reference])
-        .current_dir(&home)
-        .env("HOME", &home)
-        .env("TMPDIR", &home)
-        .env("APPTAINER_CACHEDIR", home.join("cache"))
-        .env("SSL_CERT_FILE", node.daemon.ca_file())
-        .env("NO_PROXY", "")
-        .env("no_proxy", "")
-        .env("HTTPS_PROXY", node.daemon.address().to_string());
-    node.place.within(|| run(&mut command))
 }

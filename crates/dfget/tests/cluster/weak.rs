@@ -50,9 +50,11 @@ fn a_node_with_a_hundredth_of_the_bandwidth_holds_up_nobody() {
 fn a_node_that_may_upload_little_still_gets_all() {
     in_namespace(|| {
         let cluster = setup(3)
-            .each(|number, options| {
-                if number == 1 { options.extra("upload: {rateLimit: 1Mi}") } else { options }
-            })
+            .each(
+                |number, options| {
+                    if number == 1 { options.extra("upload: {rateLimit: 1Mi}") } else { options }
+                },
+            )
             .start();
         let (blob, url) = put(&cluster, 8);
         pull(&cluster, 1..=3, &blob, &url);
