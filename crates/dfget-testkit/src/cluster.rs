@@ -24,6 +24,8 @@ pub struct Setup {
     origin_rate: Option<String>,
     node_rate: Option<String>,
     cluster: String,
+    hostname: Option<String>,
+    more_members: String,
     alone: bool,
     change: Box<Change>,
 }
@@ -65,6 +67,8 @@ impl Setup {
             origin_rate: None,
             node_rate: None,
             cluster: String::new(),
+            hostname: None,
+            more_members: String::new(),
             alone: false,
             change: Box::new(|_, options| options),
         }
@@ -82,6 +86,21 @@ impl Setup {
     #[must_use]
     pub fn cluster(mut self, yaml: &str) -> Self {
         self.cluster.extend(yaml.lines().map(|line| format!("  {line}\n")));
+        self
+    }
+
+    /// Gives all nodes one name instead of one each.
+    #[must_use]
+    pub fn hostname(mut self, name: &str) -> Self {
+        self.hostname = Some(name.to_owned());
+        self
+    }
+
+    /// Names one more member, which there is not.
+    #[must_use]
+    pub fn member(mut self, name: &str) -> Self {
+        self.more_members.push(',');
+        self.more_members.push_str(name);
         self
     }
 
@@ -110,17 +129,17 @@ impl Setup {
         let registry = Registry::https_at(&network.origin, &ca);
         let key = (!self.alone).then(|| new_key(&self.binary));
         let members = network.nodes.iter().map(|place| place.address().to_string());
-        let members = members.collect::<Vec<_>>().join(",");
+        let members = members.collect::<Vec<_>>().join(",") + &self.more_members;
         let start = |(index, place): (usize, &Place)| {
+            let hostname = self.hostname.as_deref().unwrap_or_else(|| place.name());
             let mut options = DaemonOptions::new(&self.binary)
                 .trust(&ca)
                 .place(place)
                 .hosts(r"[{regx: '^198\.51\.100\.'}]")
                 .listen("{listen: 127.0.0.1, port: 65001}")
-                .extra(&format!("host: {{hostname: {}, advertiseIP: {}}}", place.name(), place.address()));
+                .extra(&format!("host: {{hostname: {hostname}, advertiseIP: {}}}", place.address()));
             if let Some(key) = &key {
                 let section = format!("cluster:\n  members: '{members}'\n{}", self.cluster);
-                // Relative paths are of the daemon's home.
                 options = options.extra(&format!("{section}  keyFile: {}", key_file(place).display()));
                 write_key(place, key).expect("the directory for temporary files can be written");
             }
@@ -194,9 +213,8 @@ impl Node {
     #[must_use]
     pub fn fetch(&self, request: &Request) -> Response {
         let answer = self.place.within(|| self.daemon.client().fetch(request));
-        answer.unwrap_or_else(|error| {
-            panic!("{} gives no answer: {error}\n{}", self.place, self.daemon.everything_said())
-        })
+        let said = |error| format!("{}: {error}\n{}", self.place, self.daemon.everything_said());
+        answer.map_err(said).expect("a client gets an answer")
     }
 
     /// The value of a counter or gauge of the daemon, all its labels summed up; `None` where it has none.
