@@ -41,7 +41,7 @@ h2spec:
 demo: build clients ## Pull a real image through dfget, cold and warm
 	@demo/run "$(TARGET)/dfget" $(CLIENTS)
 
-demo-cluster: build clients ## Let eight nodes feed each other, with a live picture; as root
+demo-cluster: build clients ## Let eight nodes feed each other, with a live picture
 	@demo/cluster "$(TARGET)/dfget" $(CLIENTS)
 
 # Measured is what users build, unless PROFILE is given to make.
