@@ -95,18 +95,17 @@ fn measure(bench: &mut Bench, case: &Case) -> io::Result<()> {
 
 fn rows(case: &Case, ids: &[String; 4], size: u64) -> [Row; 4] {
     let Case { nodes, origin_rate, node_rate, .. } = case;
-    let who = if case.late { format!("node {nodes} when all have it") } else { format!("{nodes} nodes") };
-    let links = if origin_rate == node_rate {
-        format!("{node_rate} Mbit/s")
+    let what = if case.late {
+        format!("node {nodes}, later, {node_rate} Mbit/s, s")
+    } else if origin_rate == node_rate {
+        format!("{nodes} nodes, {node_rate} Mbit/s, {} MiB, s", size / MIB)
     } else {
-        format!("{node_rate}, registry {origin_rate} Mbit/s")
+        format!("{nodes} at {node_rate}, registry {origin_rate} Mbit/s, s")
     };
     // The last of a cluster that has it all needs no byte of the registry.
     let sent = if case.late { 0.001 } else { 1.02 };
     [
-        Row::new(&ids[0], format!("{who}, {links}, {} MiB, s", size / MIB))
-            .against("direct")
-            .goal(Goal::RatioAtMost(case.goal)),
+        Row::new(&ids[0], what).against("direct").goal(Goal::RatioAtMost(case.goal)),
         Row::new(&ids[1], "  the registry sent, × the image").goal(Goal::AtMost(sent)),
         Row::new(&ids[2], "  processor, s per GiB pulled").goal(Goal::AtMost(3.5)),
         Row::new(&ids[3], "  peak memory of a daemon, MiB").goal(Goal::AtMost(96.0)),

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod apptainer;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod kit;
 #[cfg(test)]
 mod losses;

@@ -12,7 +12,10 @@ use crate::support::{in_namespace, pull, put, run, setup, share_sent};
 fn small_disk(mib: usize) -> PathBuf {
     let path = Path::new("/tmp/small-disk");
     fs::create_dir_all(path).expect("/tmp is ours");
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "small"]).arg(path)).ok();
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "small"])
+        .arg(path))
+    .ok();
     path.to_owned()
 }
 
