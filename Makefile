@@ -10,7 +10,7 @@ CLIENTS := $(DFGET_BUILD_DIR)/clients
 TARGET = $$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients h2spec demo bench test lint fmt-check clippy doc deny packages test-packages
+.PHONY: help build clients h2spec demo demo-cluster bench test lint fmt-check clippy doc deny packages test-packages
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
@@ -40,6 +40,9 @@ h2spec:
 
 demo: build clients ## Pull a real image through dfget, cold and warm
 	@demo/run "$(TARGET)/dfget" $(CLIENTS)
+
+demo-cluster: build clients ## Let eight nodes feed each other, with a live picture
+	@demo/cluster "$(TARGET)/dfget" $(CLIENTS)
 
 # Measured is what users build, unless PROFILE is given to make.
 bench: PROFILE = release

@@ -81,7 +81,7 @@ impl Contender {
                 authority = places.origin_authority();
                 None
             }
-            Kind::Dfget(binary) => Some(dfget(binary, places, &directory, address.port())?),
+            Kind::Dfget(binary) => Some(dfget(binary, places, &directory, address.port(), "")?),
             Kind::Nginx => {
                 authority = places.origin_authority();
                 Some(nginx(places, &directory, address)?)
@@ -171,12 +171,7 @@ impl Running {
             ControlFlow::Continue(())
         })?;
         whole(answer, blob.size)?;
-        let hex: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        if blob.path.ends_with(&hex) {
-            Ok(())
-        } else {
-            Err(io::Error::other("other bytes than the origin has"))
-        }
+        is_blob(digest, blob)
     }
 
     /// Seconds of processor it took so far; none for no proxy.
@@ -215,8 +210,23 @@ impl Running {
     }
 }
 
-/// The configuration of README.md, with two origins and their authority.
-fn dfget(binary: &Path, places: &Places, directory: &Path, port: u16) -> io::Result<Command> {
+/// Compares the digest of what came with that of the blob.
+///
+/// # Errors
+/// It is another.
+pub(crate) fn is_blob(digest: aws_lc_rs::digest::Context, blob: &Blob) -> io::Result<()> {
+    let hex: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    if blob.path.ends_with(&hex) { Ok(()) } else { Err(io::Error::other("other bytes than the origin has")) }
+}
+
+/// The configuration of README.md, with two origins and their authority, and these lines at its end.
+pub(crate) fn dfget(
+    binary: &Path,
+    places: &Places,
+    directory: &Path,
+    port: u16,
+    lines: &str,
+) -> io::Result<Command> {
     let configuration = format!(
         "proxy:
   tcpListen: {{port: {port}}}
@@ -236,7 +246,7 @@ hijackHTTPS:
       certs: [{authority}]
 dataDir: {directory}/data
 logDir: {directory}/log
-{extra}
+{lines}{extra}
 ",
         name = origin::NAME,
         ca = places.proxy_authority().display(),

@@ -10,6 +10,7 @@
 //! | [`scenario`] | what is measured |
 //! | [`contender`] | who is measured, and how each is set up |
 //! | [`origin`] | the registry behind them all |
+//! | [`network`] | nodes on links of a rate |
 //! | [`load`] | many clients at once |
 //! | [`client`], [`tls`] | one client, as cheap as can be |
 //! | [`process`] | what the operating system accounts |
@@ -23,6 +24,7 @@ pub mod contender;
 pub mod course;
 pub mod load;
 pub mod machine;
+pub mod network;
 pub mod origin;
 pub mod output;
 pub mod places;

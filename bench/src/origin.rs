@@ -38,19 +38,27 @@ impl Origin {
     /// # Errors
     /// nginx does not start.
     pub fn start(places: &Places) -> io::Result<Self> {
-        let run = places.directory("origin")?;
+        Self::start_as(places, "origin")
+    }
+
+    /// The same from a directory of this name, for one of another network.
+    ///
+    /// # Errors
+    /// nginx does not start.
+    pub fn start_as(places: &Places, name: &str) -> io::Result<Self> {
+        let run = places.directory(name)?;
         let blobs = run.join("root").join(REPOSITORY);
         fs::create_dir_all(&blobs)?;
         let log = run.join("requests");
         let root = run.join("root").display().to_string();
+        // Within a server, for what is off around it would stay off beside it.
+        let log_line = format!("access_log {} asked;", log.display());
         // The second server holds every connection to a rate.
         let servers = format!(
             "log_format asked '$request_method $status $body_bytes_sent';
-    access_log {} asked;
     root {root};
-    server {{ listen {}:{PORT} ssl; server_name {NAME}; }}
-    server {{ listen {}:{PORT} ssl; server_name {CAPPED_NAME}; limit_rate {CAPPED_MIB}m; }}",
-            log.display(),
+    server {{ listen {}:{PORT} ssl; server_name {NAME}; {log_line} }}
+    server {{ listen {}:{PORT} ssl; server_name {CAPPED_NAME}; limit_rate {CAPPED_MIB}m; {log_line} }}",
             Self::address().ip(),
             Self::capped_address().ip(),
         );

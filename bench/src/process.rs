@@ -74,6 +74,18 @@ impl Server {
         if bytes == 0 { Err(io::Error::other("the program is gone")) } else { Ok(bytes) }
     }
 
+    /// The most memory that the program itself has had at once, in bytes (`VmHWM` of `/proc/PID/status`).
+    ///
+    /// # Errors
+    /// The program is gone.
+    pub fn peak_bytes(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.ok_or_else(|| io::Error::other("the program is gone"))?.trim_end_matches("kB");
+        let kib: u64 = kib.trim().parse().map_err(io::Error::other)?;
+        Ok(kib * 1024)
+    }
+
     /// Asks the program to end, and waits for it.
     ///
     /// # Errors
@@ -134,6 +146,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.finish();
     }
+}
+
+/// Seconds of processor that this program took itself, without those that it started.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_cpu_seconds() -> io::Result<f64> {
+    let times = stat(std::process::id()).and_then(|fields| {
+        fields.get(11..13)?.iter().map(|field| field.parse::<u64>().ok()).sum::<Option<u64>>()
+    });
+    let ticks = times.ok_or_else(|| io::Error::other("no /proc/PID/stat"))?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
 /// User and system time of a process, and of its children that ended.

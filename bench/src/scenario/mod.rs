@@ -1,6 +1,7 @@
 //! What is measured, one file for each kind.
 
 mod blobs;
+mod cluster;
 mod many;
 mod memory;
 mod objects;
@@ -15,7 +16,7 @@ use crate::course::Bench;
 pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 /// All of them, in their order.
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 15] = [
     ("cached", blobs::cached),
     ("mirror", blobs::mirror),
     ("cold", blobs::cold),
@@ -30,4 +31,5 @@ pub const ALL: [Scenario; 14] = [
     ("idle", many::idle),
     ("start", start::start),
     ("capped", blobs::capped),
+    ("cluster", cluster::cluster),
 ];

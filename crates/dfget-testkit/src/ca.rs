@@ -9,9 +9,10 @@ use rcgen::{
     KeyUsagePurpose,
 };
 pub use rustls::ClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 
 /// A certificate authority of its own name and key.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub struct Leaf {
     key: PrivateKeyDer<'static>,
     pem: (String, String),
 }
+
+/// Believes every server.
+#[derive(Debug)]
+struct Credulous;
 
 // === impl TestCa ===
 
@@ -107,6 +112,27 @@ impl TestCa {
         Arc::new(config)
     }
 
+    /// TLS settings of a client that takes any server for good, as a stranger does who wants to see what it gets, and
+    /// shows `leaf` if it has one.
+    ///
+    /// # Panics
+    /// If key and certificate do not belong together.
+    #[must_use]
+    pub fn credulous_client_config(leaf: Option<&Leaf>) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("the provider speaks TLS 1.2 and 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Credulous));
+        let config = match leaf {
+            Some(leaf) => builder
+                .with_client_auth_cert(leaf.chain.clone(), leaf.key.clone_key())
+                .expect("the key belongs to the certificate"),
+            None => builder.with_no_client_auth(),
+        };
+        Arc::new(config)
+    }
+
     fn sign(&self, params: CertificateParams) -> Leaf {
         let key = new_key();
         let certificate = params.signed_by(&key, &self.issuer).expect("sound parameters sign");
@@ -151,6 +177,43 @@ impl Leaf {
     }
 }
 
+// === impl Credulous ===
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
 /// A self-signed certificate without `CA:TRUE` and its key, both in PEM: what a hijack must refuse as its authority.
 #[must_use]
 pub fn no_authority(name: &str) -> (String, String) {
@@ -192,7 +255,6 @@ fn provider() -> Arc<CryptoProvider> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::pki_types::{ServerName, UnixTime};
 
     fn verdict(ca: &TestCa, leaf: &Leaf, name: &str) -> Result<(), rustls::Error> {
         let mut roots = RootCertStore::empty();
@@ -202,7 +264,7 @@ mod tests {
                 .build()
                 .expect("one root is enough");
         let name = ServerName::try_from(name.to_owned()).expect("a sound name");
-        rustls::client::danger::ServerCertVerifier::verify_server_cert(
+        ServerCertVerifier::verify_server_cert(
             verifier.as_ref(),
             &leaf.chain[0],
             &[],

@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use crate::ca::TestCa;
 use crate::client::Client;
 use crate::gate::PATIENCE;
+use crate::network::{Place, at};
 
 /// What a daemon is started with.
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub struct DaemonOptions {
     environment: Vec<(String, String)>,
     trusted: String,
     data_dir: Option<PathBuf>,
+    place: Option<Place>,
 }
 
 /// A daemon with its directory. It is killed when dropped.
@@ -74,6 +76,7 @@ impl DaemonOptions {
             environment: Vec::new(),
             trusted: String::new(),
             data_dir: None,
+            place: None,
         }
     }
 
@@ -145,6 +148,13 @@ impl DaemonOptions {
     #[must_use]
     pub fn data_dir(mut self, path: &Path) -> Self {
         self.data_dir = Some(path.to_owned());
+        self
+    }
+
+    /// Starts it at a place of a network. Its clients must be there too.
+    #[must_use]
+    pub fn place(mut self, place: &Place) -> Self {
+        self.place = Some(place.clone());
         self
     }
 
@@ -273,11 +283,14 @@ impl Daemon {
     }
 
     /// What the admin port shows at `/metrics`.
-    fn metrics(&self) -> io::Result<String> {
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self) -> io::Result<String> {
         let log = self.log();
         let address =
             address_after(&log, "serve health and metrics at tcp://").ok_or(io::ErrorKind::NotFound)?;
-        let mut stream = TcpStream::connect(address)?;
+        let mut stream = at(self.options.place.as_ref(), || TcpStream::connect(address))?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -329,6 +342,26 @@ impl Daemon {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Removes all that a daemon which does not run has stored.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn wipe(&self) {
+        assert!(self.child.is_none(), "a running daemon's store is its own");
+        // A store may be a mount.
+        for entry in fs::read_dir(self.data_dir()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("what a daemon stored can be removed");
+        }
+    }
+
+    /// The process id, while it runs.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Starts the daemon again on the same store; its port may be another one.
@@ -385,7 +418,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(output("stdout.log"))
             .stderr(output("stderr.log"));
-        let mut child = command.spawn().expect("the binary is there");
+        let mut child = at(self.options.place.as_ref(), || command.spawn()).expect("the binary is there");
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.log();

@@ -22,6 +22,8 @@
 //! | [`forwarder`] | a door to the hijack for programs that know no proxy |
 //! | [`session`] | a user's session on a node, and the commands run in it by `dfget run` |
 //! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
+//! | [`network`] | nodes and an origin on shaped links that can be cut, as network namespaces |
+//! | [`cluster`] | a daemon on each node of a network, and a registry at its origin |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
 //! A failure of the kit itself (no free port, no thread) fails the test at once by a panic that names it; what a test
@@ -30,6 +32,7 @@
 pub mod answer;
 pub mod ca;
 pub mod client;
+pub mod cluster;
 pub mod content;
 pub mod daemon;
 pub mod forwarder;
@@ -37,6 +40,7 @@ pub mod gate;
 pub mod h2;
 pub mod incoming;
 pub mod message;
+pub mod network;
 pub mod origin;
 pub mod registry;
 pub mod session;
@@ -47,11 +51,13 @@ pub mod wire;
 pub use answer::{Answer, Cut, Reply};
 pub use ca::TestCa;
 pub use client::{Client, Connection, Request};
+pub use cluster::{Cluster, Node, Setup};
 pub use content::Blob;
 pub use daemon::{Daemon, DaemonOptions};
 pub use forwarder::Forwarder;
 pub use gate::Gate;
 pub use incoming::{End, Incoming, Response};
+pub use network::{Network, Place};
 pub use origin::Origin;
 pub use registry::Registry;
 pub use session::{Ended, Running, Session};

@@ -17,6 +17,7 @@ use crate::answer::{Cut, Next, Reply};
 use crate::ca::{Leaf, TestCa};
 use crate::gate::PATIENCE;
 use crate::message::{Headers, RequestHead, read_head};
+use crate::network::{Place, at};
 use crate::wire::Wire;
 
 /// A request as the handler of an origin sees it.
@@ -71,6 +72,7 @@ pub enum Outcome {
 pub struct Origin {
     shared: Arc<Shared>,
     address: SocketAddr,
+    place: Option<Place>,
     scheme: &'static str,
     listening: Mutex<Option<JoinHandle<()>>>,
 }
@@ -91,7 +93,17 @@ impl Origin {
     /// An HTTPS origin whose certificate, signed by `ca`, holds for its address and `localhost`.
     pub fn https(ca: &TestCa, handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         let ip = own_loopback_address();
-        Self::start(ip, Some(ca.leaf(&[&ip.to_string(), "localhost"])), handler)
+        Self::start(None, ip, Some(ca.leaf(&[&ip.to_string(), "localhost"])), handler)
+    }
+
+    /// The same at a place of a network, at that place's address.
+    pub fn https_at(
+        place: &Place,
+        ca: &TestCa,
+        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let ip = place.address();
+        Self::start(Some(place.clone()), ip, Some(ca.leaf(&[&ip.to_string()])), handler)
     }
 
     /// An HTTPS origin that shows the leaf `make_leaf` gives for its address.
@@ -101,21 +113,23 @@ impl Origin {
     ) -> Self {
         let ip = own_loopback_address();
         let leaf = make_leaf(&ip.to_string());
-        Self::start(ip, Some(leaf), handler)
+        Self::start(None, ip, Some(leaf), handler)
     }
 
     /// An origin without TLS.
     pub fn plain(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
-        Self::start(own_loopback_address(), None, handler)
+        Self::start(None, own_loopback_address(), None, handler)
     }
 
     fn start(
+        place: Option<Place>,
         ip: Ipv4Addr,
         leaf: Option<Leaf>,
         handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let scheme = if leaf.is_some() { "https" } else { "http" };
-        let listener = TcpListener::bind((ip, 0)).expect("a loopback address has free ports");
+        let listener = at(place.as_ref(), || TcpListener::bind((ip, 0)));
+        let listener = listener.expect("an address of an origin's own has free ports");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
@@ -127,7 +141,7 @@ impl Origin {
             changed: Condvar::new(),
         });
         let listening = Mutex::new(Some(shared.clone().listen(listener)));
-        Self { shared, address, scheme, listening }
+        Self { shared, address, place, scheme, listening }
     }
 
     /// `127.x.y.z:port`, as it stands in a CONNECT.
@@ -160,6 +174,12 @@ impl Origin {
         self.journal().into_iter().filter(|entry| entry.is(method, part)).collect()
     }
 
+    /// Bytes of bodies that were sent in answer to a GET whose target contains `part`.
+    #[must_use]
+    pub fn body_bytes(&self, part: &str) -> u64 {
+        self.shared.journal().iter().filter(|entry| entry.is("GET", part)).map(|entry| entry.sent).sum()
+    }
+
     /// Waits until `holds` is true of the journal.
     ///
     /// # Panics
@@ -178,7 +198,7 @@ impl Origin {
         self.shared.down.store(true, Ordering::SeqCst);
         if let Some(listening) = lock(&self.listening).take() {
             // The call wakes the listener, which sees the word and goes.
-            let _ = TcpStream::connect(self.address);
+            let _ = at(self.place.as_ref(), || TcpStream::connect(self.address));
             let _ = listening.join();
         }
         self.hang_up();
@@ -186,8 +206,8 @@ impl Origin {
 
     /// Listens again at the same address after [`Origin::go_down`].
     pub fn come_back(&self) {
-        let listener =
-            TcpListener::bind(self.address).expect("nobody else stands at an origin's own address");
+        let listener = at(self.place.as_ref(), || TcpListener::bind(self.address));
+        let listener = listener.expect("nobody else stands at an origin's own address");
         self.shared.down.store(false, Ordering::SeqCst);
         *lock(&self.listening) = Some(self.shared.clone().listen(listener));
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::answer::{Answer, Framing, Reply};
 use crate::ca::TestCa;
 use crate::content::Blob;
+use crate::network::Place;
 use crate::origin::{Origin, Received};
 
 /// A registry behind an [`Origin`].
@@ -58,6 +59,14 @@ impl Registry {
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
         Self { origin: Origin::https(ca, move |request| lock(&shared).answer(request)), state }
+    }
+
+    /// The same at a place of a network.
+    #[must_use]
+    pub fn https_at(place: &Place, ca: &TestCa) -> Self {
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
+        Self { origin: Origin::https_at(place, ca, move |request| lock(&shared).answer(request)), state }
     }
 
     /// The same with a certificate for `name` alone, as one that only a site's proxy leads to.

@@ -1,0 +1,99 @@
+//! Jobs that bring their cluster with them: `dfget run --cluster` on every node, no daemon, one home for all.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+
+use dfget_testkit::content::sha256;
+use dfget_testkit::{Blob, Network, Place, Registry, TestCa};
+
+use crate::support::{MIB, REPOSITORY, dfget_binary, in_namespace, run};
+
+/// Nodes with a registry, and a home that all of them share.
+struct Site {
+    registry: Registry,
+    network: Network,
+    blob: Blob,
+    url: String,
+}
+
+impl Site {
+    fn new(nodes: u8) -> Self {
+        let network = Network::new(nodes, Some("200mbit"), Some("400mbit"));
+        let ca = TestCa::new("authority of the test registry");
+        let registry = Registry::https_at(&network.origin, &ca);
+        let blob = Blob::random(16 * MIB, 51);
+        let url = registry.put(REPOSITORY, &blob);
+        fs::create_dir_all("/tmp/shared-home").expect("/tmp is ours");
+        fs::write("/tmp/trusted.pem", ca.certificate_pem()).expect("/tmp is ours");
+        Self { registry, network, blob, url }
+    }
+
+    /// What one node runs in a job: the blob goes to a file of the job and node.
+    fn task(&self, place: &Place, job: &str, flags: &[&str]) -> Command {
+        let own = PathBuf::from(format!("/tmp/{}-{job}", place.name()));
+        fs::create_dir_all(own.join("run")).expect("/tmp is ours");
+        let members = format!("198.51.100.[101-{}]", 100 + self.network.nodes.len());
+        let mut command = Command::new(dfget_binary());
+        command
+            .args(["run", "--host", &self.registry.origin.authority(), "--cluster", &members])
+            .args(flags)
+            .args(["--", "curl", "--silent", "--show-error", "--fail", "--output"])
+            .arg(own.join("fetched"))
+            .arg(&self.url)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", "/tmp/shared-home")
+            .env("TMPDIR", &own)
+            .env("XDG_RUNTIME_DIR", own.join("run"))
+            .env("SSL_CERT_FILE", "/tmp/trusted.pem")
+            .env("DFGET_SYSTEM_SOCKET", own.join("none.sock"))
+            .env("SLURM_JOB_ID", job);
+        command
+    }
+
+    /// Runs these jobs at once, a task of each on each node, and looks at what came.
+    fn run(&self, jobs: &[&str], flags: &[&str]) {
+        let tasks = jobs.iter().flat_map(|job| self.network.nodes.iter().map(move |place| (*job, place)));
+        let tasks: Vec<_> = tasks.collect();
+        let ended: Vec<_> = thread::scope(|scope| {
+            let running: Vec<_> = tasks
+                .iter()
+                .map(|(job, place)| {
+                    scope.spawn(move || place.within(|| run(&mut self.task(place, job, flags))))
+                })
+                .collect();
+            running.into_iter().map(|task| task.join().expect("a task ends")).collect()
+        });
+        for ((job, place), ended) in tasks.into_iter().zip(ended) {
+            ended.ok();
+            let file = format!("/tmp/{}-{job}/fetched", place.name());
+            let came = fs::read(&file).expect("curl wrote it");
+            assert_eq!(sha256(&came), self.blob.digest, "job {job} on {place}");
+        }
+    }
+
+    /// What the registry sent, as a multiple of the blob.
+    fn sent(&self) -> f64 {
+        self.registry.origin.body_bytes(&self.blob.digest) as f64 / self.blob.len() as f64
+    }
+}
+
+#[test]
+fn a_job_without_any_daemon_feeds_itself() {
+    in_namespace(|| {
+        let site = Site::new(4);
+        site.run(&["4711"], &["--cluster-port", "64000"]);
+        assert!(site.sent() <= 1.05, "the registry sent {:.3} x the blob", site.sent());
+    });
+}
+
+#[test]
+fn two_jobs_share_their_nodes_in_peace() {
+    in_namespace(|| {
+        let site = Site::new(3);
+        site.run(&["4711", "4712"], &[]);
+        assert!(site.sent() <= 2.1, "the registry sent {:.3} x the blob", site.sent());
+    });
+}

@@ -1,0 +1,24 @@
+//! Clusters of real daemons, each on a node of its own: a network namespace with an address and a shaped link.
+//!
+//! Each test runs in namespaces of its own (`tests/real-clients/in-namespace`), in which it makes its network, so
+//! that tests may run at once and the machine stays as it is. What counts at the end is that every pull got the right
+//! bytes; where the registry must not be asked, that is read from what it was asked. Nothing is said about time.
+
+#[cfg(test)]
+mod apptainer;
+#[cfg(test)]
+mod jobs;
+#[cfg(test)]
+mod kit;
+#[cfg(test)]
+mod losses;
+#[cfg(test)]
+mod pulls;
+#[cfg(test)]
+mod rights;
+#[cfg(test)]
+mod strangers;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod weak;
