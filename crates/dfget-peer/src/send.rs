@@ -46,21 +46,18 @@ pub(crate) async fn answer(
         Ok(found) => found,
         Err((code, text)) => {
             shared.refused(if code == Code::NotFound { Refusal::NotHere } else { Refusal::Unreadable });
-            let frame = Failure { code, text: text.to_owned() }.encode(fastrand::u8(..));
-            return in_time(shared, async { Ok(stream.write_all(&frame).await?) }).await;
+            return refuse(shared, stream, code, text).await;
         }
     };
     // Waiting, it holds nothing but its place: the queue is as fair as it is long.
     let _turn = shared.turns.acquire().await;
-    let sent = send(shared, stream, request, &found).await;
-    if let Ok(()) = sent {
+    if send(shared, stream, request, &found).await? {
         shared.holdings.happened(UploadEvent::Piece);
     }
-    sent
+    Ok(())
 }
 
 async fn find(shared: &Shared, asker: &Asker, request: &Request) -> Result<Found, (Code, &'static str)> {
-    const NOT_HERE: (Code, &str) = (Code::NotFound, "this piece is not here");
     let holding = shared.holdings.find(&request.task, asker).ok_or(NOT_HERE)?;
     let entry = holding.entry;
     let total = entry.total().ok_or(NOT_HERE)?;
@@ -70,7 +67,7 @@ async fn find(shared: &Shared, asker: &Asker, request: &Request) -> Result<Found
         Err(ReadError::WouldBlock) => {
             let entry = Arc::clone(&entry);
             let crc = spawn_blocking(move || entry.crc_of(stretch, false)).await;
-            crc.map_err(|_| (Code::Internal, "this piece cannot be read"))?
+            crc.map_err(|_| UNREADABLE)?
         }
         known => known,
     };
@@ -79,17 +76,18 @@ async fn find(shared: &Shared, asker: &Asker, request: &Request) -> Result<Found
         Err(ReadError::Absent) => Err(NOT_HERE),
         Err(error) => {
             tracing::warn!(%error, "a piece cannot be handed out");
-            Err((Code::Internal, "this piece cannot be read"))
+            Err(UNREADABLE)
         }
     }
 }
 
+/// Sends a piece; `false` if it said instead that there is none.
 async fn send(
     shared: &Arc<Shared>,
     stream: &mut PeerStream,
     request: &Request,
     found: &Found,
-) -> Result<(), End> {
+) -> Result<bool, End> {
     let Found { entry, range, crc } = found;
     let head = Content {
         number: request.number,
@@ -117,7 +115,13 @@ async fn send(
                 at += sent.bytes;
                 by_kernel = sent.whole;
             } else {
-                let blocks = read(shared, entry, &request.task, at..goal).await?;
+                let blocks = match read(shared, entry, &request.task, at..goal).await {
+                    Err(_) if head.is_some() => {
+                        refuse(shared, stream, UNREADABLE.0, UNREADABLE.1).await?;
+                        return Ok(false);
+                    }
+                    read => read?,
+                };
                 at += blocks.iter().map(|block| block.len() as u64).sum::<u64>();
                 let parts = head.take().into_iter().chain(blocks).collect();
                 in_time(shared, write_all(stream, parts)).await?;
@@ -127,7 +131,12 @@ async fn send(
         // The kernel takes megabytes for one child before it makes us wait; the others want a turn.
         yield_now().await;
     }
-    Ok(())
+    Ok(true)
+}
+
+async fn refuse(shared: &Shared, stream: &mut PeerStream, code: Code, text: &str) -> Result<(), End> {
+    let frame = Failure { code, text: text.to_owned() }.encode(fastrand::u8(..));
+    in_time(shared, write_all(stream, [Bytes::from(frame)].into())).await
 }
 
 /// What the kernel sent of a part.
@@ -221,5 +230,8 @@ async fn in_time<T>(shared: &Shared, sending: impl Future<Output = Result<T, End
     timeout(shared.options.stall, sending).await.unwrap_or(Err(End::Stalled))
 }
 
+/// What is said where there is no piece.
+const NOT_HERE: (Code, &str) = (Code::NotFound, "this piece is not here");
+const UNREADABLE: (Code, &str) = (Code::Internal, "this piece cannot be read");
 /// Blocks that are read and written at once.
 const AT_ONCE: usize = 4;

@@ -1,0 +1,6 @@
+//! Parents and children over real sockets, in clear and through TLS.
+
+mod client;
+mod server;
+mod stage;
+mod sync;
