@@ -13,7 +13,7 @@ use super::line::Line;
 use super::member::Member;
 use super::membership::{Membership, read};
 use super::outgoing::{Names, Slot, messages};
-use super::schedulers::{Shared, Trouble};
+use super::schedulers::{Shared, Trouble, is_alone};
 
 /// A download that wants to join its swarm.
 #[derive(Clone, Debug)]
@@ -51,14 +51,13 @@ pub enum NoScheduler {
 
 impl Shared {
     pub(crate) async fn join(self: &Arc<Self>, join: &Join) -> Result<Membership, NoScheduler> {
-        let ring = self.ring();
-        let own = self.own_name();
-        if ring.order(&join.task).all(|name| Some(name) == own.as_deref()) {
+        let roll = self.roll();
+        if is_alone(roll.as_ref()) {
             return Err(NoScheduler::Alone);
         }
         let begun = Instant::now();
         let mut why = "all members are known to be unreachable".to_owned();
-        for name in ring.order(&join.task) {
+        for name in roll.ring().order(&join.task) {
             if begun.elapsed() > self.pace().all {
                 break;
             }

@@ -68,9 +68,10 @@ impl Keeper {
     }
 
     /// All has to be told anew; `false` if the scheduler need not know anything any more.
-    fn again(&self, scheduler: &str) -> bool {
+    fn again(&self, scheduler: &str, arrived: &Arc<Notify>) -> bool {
         let mut books = self.books.lock();
-        let Some(told) = books.told.get_mut(scheduler) else { return false };
+        let told = books.told.get_mut(scheduler).filter(|told| Arc::ptr_eq(&told.arrived, arrived));
+        let Some(told) = told else { return false };
         told.news = told.tasks.iter().cloned().collect();
         true
     }
@@ -138,8 +139,10 @@ impl Shared {
         let wanted: Vec<_> =
             tasks.into_iter().filter_map(|task| self.best(&task).map(|best| (best, task))).collect();
         let mut books = self.keeper.books.lock();
+        let roll = self.roll();
+        let members: HashSet<_> = roll.ring().order("").collect();
         books.told.retain(|name, told| {
-            let stays = self.is_member(name);
+            let stays = members.contains(name.as_str());
             if !stays {
                 told.arrived.notify_one();
             }
@@ -165,7 +168,8 @@ impl Shared {
     async fn keep_telling(self: Arc<Self>, scheduler: String) {
         let mut failures = 0;
         let mut changes = self.changes();
-        while self.keeper.again(&scheduler) {
+        let Some(arrived) = self.keeper.arrived(&scheduler) else { return };
+        while self.keeper.again(&scheduler, &arrived) {
             let member = self.member(&scheduler);
             if member.is_up() {
                 match self.tell_all(&member).await {
