@@ -6,6 +6,25 @@ use std::time::Duration;
 
 use crate::pieces::Pieces;
 
+/// An ask that is younger than this is never called late.
+const LATE_AT_LEAST: Duration = Duration::from_secs(3);
+
+/// An ask that is older than this many times the usual is late: it is asked elsewhere as well.
+const LATE: u32 = 4;
+
+/// At the end, when all that is missing is asked for, an ask may be doubled after this many times the
+/// usual.
+const LATE_AT_THE_END: u32 = 2;
+
+/// How long a parent that broke is not asked, though the scheduler names it again.
+const ASIDE: Duration = Duration::from_secs(10);
+
+/// How long this node may have no new piece from the origin until parents are asked for those, too.
+const ORIGIN_LATE: Duration = Duration::from_secs(10);
+
+/// One ask in so many goes to the first piece that is missing and not to the rarest.
+const IN_ORDER: u32 = 6;
+
 /// How a download picks.
 #[derive(Clone, Copy, Debug)]
 pub struct PickerOptions {
@@ -13,6 +32,12 @@ pub struct PickerOptions {
     pub most_asked: usize,
     /// Of those, at one parent.
     pub most_at_one: usize,
+}
+
+impl Default for PickerOptions {
+    fn default() -> Self {
+        Self { most_asked: 8, most_at_one: 2 }
+    }
 }
 
 /// One piece to be asked of one parent.
@@ -35,88 +60,486 @@ pub enum Failure {
     Wrong,
 }
 
+/// What this download thinks of a host.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trust {
+    Fine,
+    /// Broke or was too slow; may be asked again when named by the scheduler after this moment.
+    Aside(Duration),
+    /// Sent what was wrong: never asked again.
+    Banned,
+}
+
+/// A host that is or was a parent.
+#[derive(Debug)]
+struct Source {
+    host: Arc<str>,
+    /// Named by the scheduler, now.
+    listed: bool,
+    trust: Trust,
+    offers: Pieces,
+    /// Pieces asked of it and not here yet.
+    asked: usize,
+    /// Pieces that it gave.
+    gave: u32,
+    /// How long a piece of it takes, from the ask; zero as long as none came.
+    took: Duration,
+}
+
+/// A piece that is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    source: usize,
+    piece: u32,
+    since: Duration,
+}
+
 /// The choices of one download.
 #[derive(Debug)]
 pub struct Picker {
-    _options: PickerOptions,
+    options: PickerOptions,
+    random: fastrand::Rng,
+    have: Pieces,
+    /// Pieces that this node fetches from the origin.
+    origin: Pieces,
+    /// When there was last something new from the origin.
+    origin_moved: Duration,
+    sources: Vec<Source>,
+    flights: Vec<Flight>,
+    /// How many parents that may be asked offer each piece.
+    offered: Vec<u32>,
+    /// Who gave each piece, as index of `sources`.
+    givers: Vec<Option<u32>>,
+    /// The last times from ask to piece, of whatever parent.
+    times: Vec<Duration>,
+    next_time: usize,
+    wrong: Vec<Arc<str>>,
+    lost: Vec<Arc<str>>,
 }
 
-#[expect(clippy::unimplemented, reason = "being built")]
+// === impl Source ===
+
+impl Source {
+    fn is_live(&self) -> bool {
+        self.listed && self.trust == Trust::Fine
+    }
+
+    /// How many more pieces may be asked of it: one until it has proved itself.
+    fn room(&self, most: usize) -> usize {
+        let most = if self.gave == 0 { 1 } else { most };
+        if self.is_live() { most.saturating_sub(self.asked) } else { 0 }
+    }
+
+    /// How long one more piece from it is expected to take.
+    fn expected(&self, usual: Duration) -> Duration {
+        let took = if self.gave == 0 { usual } else { self.took };
+        took * u32::try_from(self.asked + 1).unwrap_or(u32::MAX)
+    }
+}
+
+// === impl Picker ===
+
 impl Picker {
-    /// A download of a content of `count` pieces of which `have` are here.
+    /// A download of a content of `have.count()` pieces of which `have` are here.
     #[must_use]
-    pub fn new(options: PickerOptions, _have: Pieces, _seed: u64) -> Self {
-        Self { _options: options }
+    pub fn new(options: PickerOptions, have: Pieces, seed: u64) -> Self {
+        let count = have.count();
+        Self {
+            options,
+            random: fastrand::Rng::with_seed(seed),
+            origin: Pieces::none(count),
+            origin_moved: Duration::ZERO,
+            sources: Vec::new(),
+            flights: Vec::new(),
+            offered: vec![0; count as usize],
+            givers: vec![None; count as usize],
+            times: Vec::new(),
+            next_time: 0,
+            wrong: Vec::new(),
+            lost: Vec::new(),
+            have,
+        }
     }
 
     /// The parents to ask from now on (ids of hosts); what is known of those that stay is kept.
-    pub fn set_parents(&mut self, _hosts: &[Arc<str>], _now: Duration) {
-        unimplemented!()
+    pub fn set_parents(&mut self, hosts: &[Arc<str>], now: Duration) {
+        for at in 0..self.sources.len() {
+            let named = hosts.contains(&self.sources[at].host);
+            let again = matches!(self.sources[at].trust, Trust::Aside(until) if named && until <= now);
+            self.change(at, |source| {
+                source.listed = named;
+                if again {
+                    source.trust = Trust::Fine;
+                    source.gave = 0;
+                }
+            });
+        }
+        for host in hosts {
+            if self.source(host).is_none() {
+                self.sources.push(Source {
+                    host: host.clone(),
+                    listed: true,
+                    trust: Trust::Fine,
+                    offers: Pieces::none(self.have.count()),
+                    asked: 0,
+                    gave: 0,
+                    took: Duration::ZERO,
+                });
+            }
+        }
     }
 
-    /// The pieces that this node fetches from the origin itself: not asked of parents.
-    pub fn set_origin(&mut self, _pieces: &[Range<u32>]) {
-        unimplemented!()
+    /// The pieces that this node fetches from the origin itself: not asked of parents, unless it gets
+    /// nowhere with them for a long time.
+    pub fn set_origin(&mut self, pieces: &[Range<u32>], now: Duration) {
+        let mut origin = Pieces::none(self.have.count());
+        for range in pieces {
+            for piece in range.start..range.end.min(self.have.count()) {
+                origin.insert(piece);
+            }
+        }
+        if origin != self.origin {
+            self.origin = origin;
+            self.origin_moved = now;
+        }
     }
 
     /// A parent has these pieces, all of them.
-    pub fn offers(&mut self, _host: &str, _have: &Pieces, _now: Duration) {
-        unimplemented!()
+    pub fn offers(&mut self, host: &str, have: &Pieces, _now: Duration) {
+        if let Some(at) = self.source(host).filter(|_| have.count() == self.have.count()) {
+            self.change(at, |source| source.offers = have.clone());
+        }
     }
 
     /// A parent has this piece, too.
-    pub fn offer(&mut self, _host: &str, _piece: u32, _now: Duration) {
-        unimplemented!()
+    pub fn offer(&mut self, host: &str, piece: u32, _now: Duration) {
+        if let Some(at) = self.source(host)
+            && self.sources[at].offers.insert(piece)
+            && self.sources[at].is_live()
+        {
+            self.offered[piece as usize] += 1;
+        }
     }
 
     /// A piece is here, from wherever. Returns other parents at which it is still asked for.
-    pub fn arrived(&mut self, _piece: u32) -> Vec<Arc<str>> {
-        unimplemented!()
+    pub fn arrived(&mut self, piece: u32, now: Duration) -> Vec<Arc<str>> {
+        self.have.insert(piece);
+        if self.origin.contains(piece) {
+            self.origin_moved = now;
+        }
+        let limit = late_after(self.usual(), LATE);
+        let mut others = Vec::new();
+        while let Some(at) = self.flights.iter().position(|flight| flight.piece == piece) {
+            let late = now >= self.flights[at].since + limit;
+            let source = self.land(at);
+            others.push(self.sources[source].host.clone());
+            if late && self.sources[source].is_live() {
+                self.put_aside(source, now);
+            }
+        }
+        others
+    }
+
+    /// A piece that was thought to be here is not, or is not right: it is missing again. Whoever gave it
+    /// is told, if a parent did (see [`Self::convict`]).
+    pub fn discard(&mut self, piece: u32) -> Option<Arc<str>> {
+        self.have.remove(piece);
+        let giver = self.givers.get_mut(piece as usize)?.take()?;
+        Some(self.sources.get(giver as usize)?.host.clone())
+    }
+
+    /// The parent that gave a piece, if one did.
+    #[must_use]
+    pub fn giver(&self, piece: u32) -> Option<&Arc<str>> {
+        let giver = (*self.givers.get(piece as usize)?)?;
+        Some(&self.sources.get(giver as usize)?.host)
+    }
+
+    /// A host is proved to have sent what was wrong: it is never asked again, and reported.
+    pub fn convict(&mut self, host: &str) {
+        if let Some(at) = self.source(host) {
+            self.ban(at);
+        }
     }
 
     /// The next piece to ask for, if any may be asked for now; noted as asked. `first` is the first
     /// piece that a waiting client lacks.
-    pub fn next(&mut self, _first: u32, _now: Duration) -> Option<Ask> {
-        unimplemented!()
+    pub fn next(&mut self, first: u32, now: Duration) -> Option<Ask> {
+        self.leave_the_slow(now);
+        if self.flights.len() >= self.options.most_asked {
+            return None;
+        }
+        let mut wanted = self.wanted(now);
+        let chosen = if wanted.present() == 0 {
+            self.hedge(now)
+        } else {
+            for flight in self.late(now) {
+                wanted.insert(flight.piece);
+            }
+            self.choose(&wanted, first)
+        };
+        let (source, piece) = chosen?;
+        self.sources[source].asked += 1;
+        self.flights.push(Flight { source, piece, since: now });
+        Some(Ask { host: self.sources[source].host.clone(), piece })
     }
 
-    /// A piece that was asked for has come whole, `len` bytes after `took`.
-    pub fn came(&mut self, _ask: &Ask, _len: u64, _took: Duration, _now: Duration) {
-        unimplemented!()
+    /// A piece that was asked for has come whole, `len` bytes after `took`. It counts as here.
+    pub fn came(&mut self, ask: &Ask, _len: u64, took: Duration, _now: Duration) {
+        let Some(at) = self.source(&ask.host) else { return };
+        self.land_ask(at, ask.piece);
+        let source = &mut self.sources[at];
+        source.took = if source.gave == 0 { took } else { (source.took * 3 + took) / 4 };
+        source.gave += 1;
+        if self.have.insert(ask.piece) {
+            self.givers[ask.piece as usize] = u32::try_from(at).ok();
+        }
+        self.note_time(took);
     }
 
     /// A piece that was asked for did not come.
-    pub fn failed(&mut self, _ask: &Ask, _why: Failure, _now: Duration) {
-        unimplemented!()
+    pub fn failed(&mut self, ask: &Ask, why: Failure, now: Duration) {
+        let Some(at) = self.source(&ask.host) else { return };
+        self.land_ask(at, ask.piece);
+        match why {
+            Failure::Missing => self.change(at, |source| {
+                source.offers.remove(ask.piece);
+            }),
+            Failure::Broken => self.put_aside(at, now),
+            Failure::Wrong => self.ban(at),
+        }
     }
 
     /// A parent can no longer be heard: its stream of announcements broke.
-    pub fn lost(&mut self, _host: &str, _now: Duration) {
-        unimplemented!()
+    pub fn lost(&mut self, host: &str, now: Duration) {
+        if let Some(at) = self.source(host) {
+            self.put_aside(at, now);
+        }
     }
 
     /// Hosts to be reported since the last call: those that sent what was wrong, and those that
     /// were lost or too slow. They are not asked again.
     pub fn reports(&mut self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
-        unimplemented!()
+        (std::mem::take(&mut self.wrong), std::mem::take(&mut self.lost))
     }
 
     /// What is here.
     #[must_use]
-    pub fn have(&self) -> &Pieces {
-        unimplemented!()
+    pub const fn have(&self) -> &Pieces {
+        &self.have
+    }
+
+    /// Pieces that are asked for at present, those asked for twice counted twice.
+    #[must_use]
+    pub const fn asked(&self) -> usize {
+        self.flights.len()
     }
 
     /// Whether no parent that is left offers anything that is missing and not asked for: others are
     /// needed, or the origin.
     #[must_use]
     pub fn is_starving(&self) -> bool {
-        unimplemented!()
+        let mut open = self.have.missing().filter(|&piece| !self.origin.contains(piece) && !self.is_asked(piece));
+        let mut some = false;
+        let offered = open.any(|piece| {
+            some = true;
+            self.offered[piece as usize] > 0
+        });
+        some && !offered
     }
 
     /// When to call [`Self::next`] again though nothing happened.
     #[must_use]
-    pub fn wake(&self, _now: Duration) -> Option<Duration> {
-        unimplemented!()
+    pub fn wake(&self, now: Duration) -> Option<Duration> {
+        let usual = self.usual();
+        let ends = if self.wanted(now).present() == 0 { LATE_AT_THE_END } else { LATE };
+        let limits = [late_after(usual, ends), late_after(usual, LATE), late_after(usual, LATE) * 2];
+        let flights = self.flights.iter().flat_map(|flight| limits.map(|limit| flight.since + limit));
+        let origin = (self.origin.present() > 0).then(|| self.origin_moved + ORIGIN_LATE);
+        flights.chain(origin).filter(|&at| at > now).min()
+    }
+
+    // --- choices ---
+
+    /// Missing, not asked for, and offered by somebody.
+    fn wanted(&self, now: Duration) -> Pieces {
+        let mut wanted = Pieces::none(self.have.count());
+        let patient = now < self.origin_moved + ORIGIN_LATE;
+        for piece in self.have.missing() {
+            if self.offered[piece as usize] > 0 && !(patient && self.origin.contains(piece)) {
+                wanted.insert(piece);
+            }
+        }
+        for flight in &self.flights {
+            wanted.remove(flight.piece);
+        }
+        wanted
+    }
+
+    /// The parent that is likely to be the soonest, and the piece to ask of it.
+    fn choose(&mut self, wanted: &Pieces, first: u32) -> Option<(usize, u32)> {
+        let usual = self.usual();
+        let most = self.options.most_at_one;
+        let mut free: Vec<(Duration, u32, usize)> = (0..self.sources.len())
+            .filter(|&at| self.sources[at].room(most) > 0)
+            .map(|at| (self.sources[at].expected(usual), self.random.u32(..), at))
+            .collect();
+        free.sort_unstable();
+        for (_, _, at) in free {
+            if let Some(piece) = self.piece_of(at, wanted, first) {
+                return Some((at, piece));
+            }
+        }
+        None
+    }
+
+    /// The piece to ask of this parent: the rarest, by chance among equals; now and then the first.
+    fn piece_of(&mut self, at: usize, wanted: &Pieces, first: u32) -> Option<u32> {
+        let in_order = self.random.u32(..IN_ORDER) == 0;
+        let mut best: Option<(u32, u32)> = None;
+        let mut equals = 0;
+        for piece in wanted.both(&self.sources[at].offers) {
+            if self.is_asked_of(at, piece) {
+                continue;
+            }
+            if in_order && piece >= first {
+                return Some(piece);
+            }
+            let rarity = self.offered[piece as usize];
+            match best {
+                Some((least, _)) if rarity > least => {}
+                Some((least, _)) if rarity == least => {
+                    equals += 1;
+                    if self.random.u32(..equals) == 0 {
+                        best = Some((rarity, piece));
+                    }
+                }
+                _ => {
+                    equals = 1;
+                    best = Some((rarity, piece));
+                }
+            }
+        }
+        best.map(|(_, piece)| piece)
+    }
+
+    /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.
+    fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
+        let limit = late_after(self.usual(), LATE_AT_THE_END);
+        let mut late: Vec<Flight> = self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
+        late.sort_unstable_by_key(|flight| flight.since);
+        let mut wanted = Pieces::none(self.have.count());
+        for flight in late {
+            if self.times_asked(flight.piece) == 1 {
+                wanted.insert(flight.piece);
+            }
+        }
+        if wanted.present() == 0 { None } else { self.choose(&wanted, 0) }
+    }
+
+    /// Asks that are late and not doubled yet.
+    fn late(&self, now: Duration) -> Vec<Flight> {
+        let limit = late_after(self.usual(), LATE);
+        let late = self.flights.iter().filter(|flight| now >= flight.since + limit);
+        late.filter(|flight| self.times_asked(flight.piece) == 1).copied().collect()
+    }
+
+    /// Leaves the parents that are far behind the others.
+    fn leave_the_slow(&mut self, now: Duration) {
+        if self.times.len() < 3 {
+            return;
+        }
+        let limit = late_after(self.usual(), LATE) * 2;
+        let slow: Vec<usize> =
+            self.flights.iter().filter(|flight| now >= flight.since + limit).map(|flight| flight.source).collect();
+        for at in slow {
+            if self.sources[at].is_live() {
+                self.put_aside(at, now);
+            }
+        }
+    }
+
+    /// How long a piece usually takes from the ask: the median of the last.
+    fn usual(&self) -> Duration {
+        let mut times = self.times.clone();
+        let middle = times.len() / 2;
+        if times.is_empty() { Duration::ZERO } else { *times.select_nth_unstable(middle).1 }
+    }
+
+    // --- books ---
+
+    fn source(&self, host: &str) -> Option<usize> {
+        self.sources.iter().position(|source| &*source.host == host)
+    }
+
+    /// Changes a source, and what it counts for in `offered`.
+    fn change(&mut self, at: usize, change: impl FnOnce(&mut Source)) {
+        let source = &mut self.sources[at];
+        if source.is_live() {
+            source.offers.iter().for_each(|piece| self.offered[piece as usize] -= 1);
+        }
+        change(source);
+        if source.is_live() {
+            source.offers.iter().for_each(|piece| self.offered[piece as usize] += 1);
+        }
+    }
+
+    fn put_aside(&mut self, at: usize, now: Duration) {
+        if self.sources[at].trust == Trust::Banned {
+            return;
+        }
+        if self.sources[at].trust == Trust::Fine {
+            self.lost.push(self.sources[at].host.clone());
+        }
+        self.change(at, |source| source.trust = Trust::Aside(now + ASIDE));
+    }
+
+    fn ban(&mut self, at: usize) {
+        if self.sources[at].trust != Trust::Banned {
+            self.wrong.push(self.sources[at].host.clone());
+            self.change(at, |source| source.trust = Trust::Banned);
+        }
+    }
+
+    /// Ends a flight; returns its source.
+    fn land(&mut self, at: usize) -> usize {
+        let flight = self.flights.swap_remove(at);
+        self.sources[flight.source].asked -= 1;
+        flight.source
+    }
+
+    fn land_ask(&mut self, source: usize, piece: u32) {
+        if let Some(at) = self.flights.iter().position(|flight| flight.source == source && flight.piece == piece) {
+            self.land(at);
+        }
+    }
+
+    fn is_asked(&self, piece: u32) -> bool {
+        self.flights.iter().any(|flight| flight.piece == piece)
+    }
+
+    fn is_asked_of(&self, source: usize, piece: u32) -> bool {
+        self.flights.iter().any(|flight| flight.piece == piece && flight.source == source)
+    }
+
+    fn times_asked(&self, piece: u32) -> usize {
+        self.flights.iter().filter(|flight| flight.piece == piece).count()
+    }
+
+    fn note_time(&mut self, took: Duration) {
+        const KEPT: usize = 16;
+        if self.times.len() < KEPT {
+            self.times.push(took);
+        } else {
+            self.times[self.next_time % KEPT] = took;
+            self.next_time += 1;
+        }
     }
 }
+
+fn late_after(usual: Duration, times: u32) -> Duration {
+    (usual * times).max(if times < LATE { LATE_AT_LEAST / 2 } else { LATE_AT_LEAST })
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,10 +18,10 @@ impl Pieces {
     /// All of `count` pieces.
     #[must_use]
     pub fn all(count: u32) -> Self {
-        let mut pieces = Self::none(count);
-        (0..count).for_each(|piece| {
-            pieces.insert(piece);
-        });
+        let mut pieces = Self { words: vec![u64::MAX; (count as usize).div_ceil(64)], count, present: count };
+        if let Some(last) = pieces.words.last_mut().filter(|_| !count.is_multiple_of(64)) {
+            *last = bit(count) - 1;
+        }
         pieces
     }
 
@@ -91,17 +91,37 @@ impl Pieces {
 
     /// Those that are there, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.count).filter(|&piece| self.contains(piece))
+        numbers(self.words.iter().copied())
     }
 
     /// Those that are not, in order.
     pub fn missing(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.count).filter(|&piece| !self.contains(piece))
+        numbers(self.words.iter().map(|word| !word)).take_while(|&piece| piece < self.count)
+    }
+
+    /// Those that are in both sets, in order.
+    pub fn both<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        numbers(self.words.iter().zip(&other.words).map(|(one, two)| one & two))
+    }
+
+    /// Those that are in this set and not in the other, in order.
+    pub fn without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = u32> + 'a {
+        let words = other.words.iter().copied().chain(std::iter::repeat(0));
+        numbers(self.words.iter().zip(words).map(|(one, two)| one & !two))
     }
 }
 
 const fn bit(piece: u32) -> u64 {
     1 << (piece % 64)
+}
+
+/// The numbers of the bits that are set.
+fn numbers(words: impl Iterator<Item = u64>) -> impl Iterator<Item = u32> {
+    let bases = (0..u32::MAX).step_by(64);
+    words.zip(bases).flat_map(|(word, base)| {
+        let rest = std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)));
+        rest.take_while(|word| *word != 0).map(move |word| base + word.trailing_zeros())
+    })
 }
 
 #[cfg(test)]
@@ -123,5 +143,15 @@ mod tests {
         assert!(pieces.remove(64) && !pieces.remove(64) && !pieces.contains(64));
         assert_eq!(pieces.missing().count() + pieces.iter().count(), 70);
         assert!(Pieces::all(0).is_full());
+        for count in [1, 63, 64, 65, 130] {
+            assert_eq!(Pieces::from_bytes(&[0xff; 20], count), Pieces::all(count));
+            assert_eq!(Pieces::all(count).iter().count(), count as usize);
+            assert_eq!(Pieces::all(count).missing().count(), 0);
+            assert_eq!(Pieces::none(count).missing().count(), count as usize);
+        }
+        let other = Pieces::from_bytes(&[1, 1], 70);
+        assert_eq!(pieces.both(&other).collect::<Vec<_>>(), [0]);
+        assert_eq!(pieces.without(&other).collect::<Vec<_>>(), [9, 63, 69]);
+        assert_eq!(other.without(&pieces).collect::<Vec<_>>(), [8]);
     }
 }

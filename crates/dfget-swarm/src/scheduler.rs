@@ -1,11 +1,29 @@
 //! The scheduler's core: hosts, swarms, peers in; orders out.
 
+mod member;
+mod swarm;
+
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::member::{Kind, Member, State};
+use self::swarm::{Context, Swarm};
 use crate::pieces::Pieces;
 use crate::words::{HostInfo, Parent, SwarmKey};
+
+/// So many hosts must have had wrong pieces from a host until nobody gets it any more.
+const ACCUSERS: usize = 2;
+
+/// A host's word against others counts for so many of them.
+const ACCUSATIONS: u32 = 16;
+
+/// How long a caught host is handed to nobody.
+const BANNED: Duration = Duration::from_secs(3600);
+
+/// How long a peer does not get a host again that it could not reach.
+const LOST: Duration = Duration::from_secs(15);
 
 /// How the scheduler decides.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +32,12 @@ pub struct SchedulerOptions {
     pub most_at_origin: usize,
     /// Candidate parents for one peer.
     pub most_parents: usize,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self { most_at_origin: 4, most_parents: 10 }
+    }
 }
 
 /// A peer that begins.
@@ -113,76 +137,412 @@ pub enum What {
 }
 
 /// Hosts and swarms, and who is to do what.
+///
+/// After every call, [`Self::due`] says when to call [`Self::tick`] next.
 #[derive(Debug)]
 pub struct Scheduler {
-    _options: SchedulerOptions,
+    options: SchedulerOptions,
+    random: fastrand::Rng,
+    hosts: HashMap<Arc<str>, Host>,
+    peers: HashMap<Arc<str>, (u32, u32)>,
+    keys: HashMap<SwarmKey, u32>,
+    tasks: HashMap<Arc<str>, Vec<u32>>,
+    swarms: Vec<Option<(SwarmKey, Swarm)>>,
+    free: Vec<u32>,
+    agenda: BTreeSet<(Duration, u32)>,
+    /// When each swarm stands in the agenda.
+    dues: Vec<Option<Duration>>,
 }
 
-#[expect(clippy::unimplemented, reason = "being built")]
+/// A host, and what is said of it.
+#[derive(Debug)]
+struct Host {
+    info: Arc<HostInfo>,
+    /// Its members: swarm and slot.
+    members: Vec<(u32, u32)>,
+    /// Hosts that had wrong pieces from it.
+    accusers: Vec<Arc<str>>,
+    /// How many hosts it has accused.
+    accused: u32,
+    banned: Option<Duration>,
+}
+
 impl Scheduler {
     /// A scheduler that knows nobody yet. `seed` is for what it leaves to chance.
     #[must_use]
-    pub fn new(options: SchedulerOptions, _seed: u64) -> Self {
-        Self { _options: options }
+    pub fn new(options: SchedulerOptions, seed: u64) -> Self {
+        Self {
+            options,
+            random: fastrand::Rng::with_seed(seed),
+            hosts: HashMap::new(),
+            peers: HashMap::new(),
+            keys: HashMap::new(),
+            tasks: HashMap::new(),
+            swarms: Vec::new(),
+            free: Vec::new(),
+            agenda: BTreeSet::new(),
+            dues: Vec::new(),
+        }
     }
 
     /// Notes a host, or what has changed of it.
-    pub fn announce(&mut self, _host: HostInfo, _now: Duration) {
-        unimplemented!()
+    pub fn announce(&mut self, host: HostInfo, now: Duration) {
+        let info = Arc::new(host);
+        let Some(known) = self.hosts.get_mut(&info.id) else {
+            let host = Host {
+                info: info.clone(),
+                members: Vec::new(),
+                accusers: Vec::new(),
+                accused: 0,
+                banned: None,
+            };
+            self.hosts.insert(info.id.clone(), host);
+            return;
+        };
+        if known.banned.is_some_and(|until| until <= now) {
+            known.banned = None;
+            known.accusers.clear();
+        }
+        if known.info == info {
+            return;
+        }
+        known.info = info.clone();
+        for (swarm, slot) in known.members.clone() {
+            if let Some((_, swarm)) = self.swarms[swarm as usize].as_mut() {
+                swarm.describe(slot, info.clone());
+            }
+        }
     }
 
     /// Whether the host has been announced.
     #[must_use]
-    pub fn knows(&self, _host: &str) -> bool {
-        unimplemented!()
+    pub fn knows(&self, host: &str) -> bool {
+        self.hosts.contains_key(host)
     }
 
     /// All hosts, in no order.
     pub fn hosts(&self) -> impl Iterator<Item = &Arc<HostInfo>> {
-        std::iter::empty()
+        self.hosts.values().map(|host| &host.info)
     }
 
     /// How many swarms it knows.
     #[must_use]
     pub fn swarms(&self) -> usize {
-        unimplemented!()
+        self.keys.len()
     }
 
-    /// Forgets a host and all its peers.
-    pub fn leave(&mut self, _host: &str, _now: Duration, _orders: &mut Vec<Order>) {
-        unimplemented!()
+    /// How many peers and holders it knows, in all swarms.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// When [`Self::tick`] is to be called, if ever.
+    #[must_use]
+    pub fn due(&self) -> Option<Duration> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    /// Forgets a host and all its peers. What is known against it is kept if it is banned.
+    pub fn leave(&mut self, host: &str, now: Duration, orders: &mut Vec<Order>) {
+        let Some(known) = self.hosts.get(host) else { return };
+        for (swarm, slot) in known.members.clone() {
+            self.remove(swarm, slot, now, orders);
+        }
+        if self.hosts.get(host).is_some_and(|host| host.banned.is_none_or(|until| until <= now)) {
+            self.hosts.remove(host);
+        }
     }
 
     /// A host says that it has all of a content, verified.
     pub fn hold(
         &mut self,
-        _host: &str,
-        _key: SwarmKey,
-        _total: u64,
-        _private: bool,
-        _now: Duration,
-        _orders: &mut Vec<Order>,
+        host: &str,
+        key: SwarmKey,
+        total: u64,
+        private: bool,
+        now: Duration,
+        orders: &mut Vec<Order>,
     ) {
-        unimplemented!()
+        let Some(known) = self.hosts.get(host) else { return };
+        let (info, banned) = (known.info.clone(), known.banned.is_some_and(|until| until > now));
+        let swarm = self.swarm(&key, now);
+        if self.swarms[swarm as usize].as_ref().is_some_and(|(_, swarm)| swarm.denies(total)) {
+            return;
+        }
+        let mine: Vec<u32> =
+            known_slots(self.hosts.get(host), swarm).filter(|&slot| self.is_done(swarm, slot)).collect();
+        if let Some(&slot) = mine.first() {
+            self.with(swarm, now, orders, |swarm, _| swarm.member_mut(slot).private = private);
+            return;
+        }
+        let task: String = key.task.chars().take(16).collect();
+        let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}").into();
+        let mut member = Member::new(peer, info, Kind::Holder, State::Complete, now);
+        member.private = private;
+        member.banned = banned;
+        self.add(swarm, member, now, orders, |swarm, slot, context| {
+            swarm.learn_total(total, true, context);
+            swarm.find_children(slot, context);
+            swarm.finish(slot, context);
+        });
     }
 
     /// A host no longer has it, in whatever swarm of the task.
-    pub fn drop_task(&mut self, _host: &str, _task: &str, _now: Duration, _orders: &mut Vec<Order>) {
-        unimplemented!()
+    pub fn drop_task(&mut self, host: &str, task: &str, now: Duration, orders: &mut Vec<Order>) {
+        let swarms = self.tasks.get(task).cloned().unwrap_or_default();
+        for swarm in swarms {
+            let slots: Vec<u32> =
+                known_slots(self.hosts.get(host), swarm).filter(|&slot| self.is_done(swarm, slot)).collect();
+            for slot in slots {
+                self.remove(swarm, slot, now, orders);
+            }
+        }
     }
 
     /// A peer begins.
-    pub fn register(&mut self, _register: Register, _now: Duration, _orders: &mut Vec<Order>) {
-        unimplemented!()
+    pub fn register(&mut self, register: Register, now: Duration, orders: &mut Vec<Order>) {
+        let refuse = |why| Order { peer: register.peer.clone(), what: What::Refuse(why) };
+        let Some(host) = self.hosts.get(&register.host) else {
+            orders.push(refuse("host not found"));
+            return;
+        };
+        let (info, banned) = (host.info.clone(), host.banned.is_some_and(|until| until > now));
+        if let Some(&(swarm, slot)) = self.peers.get(&register.peer) {
+            if self.member(swarm, slot).is_some_and(|member| member.host.id != register.host) {
+                orders.push(refuse("the id of this peer is another's"));
+                return;
+            }
+            self.remove(swarm, slot, now, orders);
+        }
+        let swarm = self.swarm(&register.key, now);
+        // Who fetches it has it no more; unless it says that it does.
+        let gone: Vec<u32> =
+            known_slots(self.hosts.get(&register.host), swarm).filter(|&slot| self.is_done(swarm, slot)).collect();
+        if !register.metadata_only && register.have.as_ref().is_none_or(|have| !have.is_full()) {
+            for slot in gone {
+                self.remove(swarm, slot, now, orders);
+            }
+        }
+        // The last member may have gone, and the swarm with it.
+        let swarm = self.swarm(&register.key, now);
+        let ours = register.have.is_some();
+        let kind = if ours { Kind::Ours } else { Kind::Stock };
+        let state = if ours { State::Pulling } else { State::Announcing };
+        let mut member = Member::new(register.peer.clone(), info, kind, state, now);
+        member.private = register.private;
+        member.banned = banned;
+        self.add(swarm, member, now, orders, |swarm, slot, context| {
+            if let Some(total) = register.total {
+                swarm.learn_total(total, false, context);
+            }
+            if let Some(have) = register.have {
+                swarm.begin(slot, have);
+                swarm.start(slot, context);
+            } else if register.metadata_only {
+                context.orders.push(Order { peer: register.peer, what: What::MetadataOnly });
+            } else if register.total == Some(0) {
+                context.orders.push(Order { peer: register.peer, what: What::Empty });
+            } else {
+                swarm.start_stock(slot, register.back_to_source, context);
+            }
+        });
     }
 
     /// A peer tells something.
-    pub fn report(&mut self, _peer: &str, _report: Report, _now: Duration, _orders: &mut Vec<Order>) {
-        unimplemented!()
+    pub fn report(&mut self, peer: &str, report: Report, now: Duration, orders: &mut Vec<Order>) {
+        let Some(&(swarm, slot)) = self.peers.get(peer) else {
+            if !matches!(report, Report::Gone | Report::Finished | Report::Failed) {
+                orders.push(Order { peer: peer.into(), what: What::Refuse("peer not found") });
+            }
+            return;
+        };
+        match report {
+            Report::Progress { have, total, whole_only, wrong_hosts, lost_hosts } => {
+                self.with(swarm, now, orders, |swarm, context| {
+                    let news = total.is_some_and(|total| swarm.learn_total(total, false, context));
+                    swarm.progress(slot, &have, context);
+                    if news {
+                        swarm.plan(context);
+                    }
+                    for host in lost_hosts {
+                        swarm.part(slot, &host, now + LOST, context);
+                    }
+                    if whole_only {
+                        swarm.set_whole_only(slot, context);
+                    }
+                });
+                for host in wrong_hosts {
+                    self.accuse(swarm, slot, &host, now, orders);
+                }
+            }
+            Report::Started => self.with(swarm, now, orders, |swarm, context| swarm.started(slot, context)),
+            Report::BackToSourceStarted => {
+                self.with(swarm, now, orders, |swarm, context| swarm.at_origin_now(slot, context));
+            }
+            Report::Piece(piece) => {
+                self.with(swarm, now, orders, |swarm, context| swarm.stock_piece(slot, piece, context.now));
+            }
+            Report::PieceFailed { parent } => self.part_peers(swarm, slot, &[parent], now, orders),
+            Report::Reschedule { parents } => {
+                self.part_peers(swarm, slot, &parents, now, orders);
+                self.with(swarm, now, orders, |swarm, context| swarm.start_stock(slot, false, context));
+            }
+            Report::Finished => {
+                self.with(swarm, now, orders, |swarm, context| swarm.finish(slot, context));
+                orders.push(Order { peer: peer.into(), what: What::Close });
+            }
+            Report::Failed => {
+                self.remove(swarm, slot, now, orders);
+                orders.push(Order { peer: peer.into(), what: What::Close });
+            }
+            Report::Gone if self.is_done(swarm, slot) => {}
+            Report::Gone => self.remove(swarm, slot, now, orders),
+        }
     }
 
     /// What is due by time alone. Returns when to be called next, if ever.
-    pub fn tick(&mut self, _now: Duration, _orders: &mut Vec<Order>) -> Option<Duration> {
-        unimplemented!()
+    pub fn tick(&mut self, now: Duration, orders: &mut Vec<Order>) -> Option<Duration> {
+        while let Some(&(at, swarm)) = self.agenda.first().filter(|(at, _)| *at <= now) {
+            self.agenda.remove(&(at, swarm));
+            self.dues[swarm as usize] = None;
+            self.with(swarm, now, orders, |swarm, context| swarm.tick(context));
+        }
+        self.due()
+    }
+
+    // --- books ---
+
+    /// The swarm of a key, made if there is none.
+    fn swarm(&mut self, key: &SwarmKey, now: Duration) -> u32 {
+        if let Some(&at) = self.keys.get(key) {
+            return at;
+        }
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.swarms.push(None);
+            self.dues.push(None);
+            u32::try_from(self.swarms.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.swarms[at as usize] = Some((key.clone(), Swarm::new(now)));
+        self.keys.insert(key.clone(), at);
+        self.tasks.entry(key.task.clone()).or_default().push(at);
+        at
+    }
+
+    fn member(&self, swarm: u32, slot: u32) -> Option<&Member> {
+        self.swarms[swarm as usize].as_ref().map(|(_, swarm)| swarm.member(slot))
+    }
+
+    fn is_done(&self, swarm: u32, slot: u32) -> bool {
+        self.member(swarm, slot).is_some_and(|member| member.state == State::Complete)
+    }
+
+    /// Does something with a swarm, and notes when it wants to be called next; drops it if it is empty.
+    fn with<T: Default>(
+        &mut self,
+        at: u32,
+        now: Duration,
+        orders: &mut Vec<Order>,
+        act: impl FnOnce(&mut Swarm, &mut Context<'_>) -> T,
+    ) -> T {
+        let Some((key, swarm)) = self.swarms[at as usize].as_mut() else { return T::default() };
+        let mut context = Context { options: &self.options, random: &mut self.random, now, orders };
+        let result = act(swarm, &mut context);
+        let due = swarm.due().filter(|_| !swarm.is_empty());
+        if swarm.is_empty() {
+            self.keys.remove(key);
+            if let Some(swarms) = self.tasks.get_mut(&key.task) {
+                swarms.retain(|&other| other != at);
+                if swarms.is_empty() {
+                    self.tasks.remove(&key.task);
+                }
+            }
+            self.swarms[at as usize] = None;
+            self.free.push(at);
+        }
+        let before = &mut self.dues[at as usize];
+        if *before != due {
+            if let Some(before) = *before {
+                self.agenda.remove(&(before, at));
+            }
+            if let Some(due) = due {
+                self.agenda.insert((due, at));
+            }
+            *before = due;
+        }
+        result
+    }
+
+    fn add(
+        &mut self,
+        swarm: u32,
+        member: Member,
+        now: Duration,
+        orders: &mut Vec<Order>,
+        begin: impl FnOnce(&mut Swarm, u32, &mut Context<'_>),
+    ) {
+        let (peer, host) = (member.peer.clone(), member.host.id.clone());
+        let slot = self.with(swarm, now, orders, |swarm, context| {
+            let slot = swarm.add(member);
+            begin(swarm, slot, context);
+            slot
+        });
+        self.peers.insert(peer, (swarm, slot));
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.members.push((swarm, slot));
+        }
+    }
+
+    fn remove(&mut self, swarm: u32, slot: u32, now: Duration, orders: &mut Vec<Order>) {
+        let Some(host) = self.member(swarm, slot).map(|member| member.host.id.clone()) else { return };
+        if let Some(host) = self.hosts.get_mut(&host) {
+            host.members.retain(|&member| member != (swarm, slot));
+        }
+        let peer = self.with(swarm, now, orders, |swarm, context| Some(swarm.remove(slot, context)));
+        if let Some(peer) = peer {
+            self.peers.remove(&peer);
+        }
+    }
+
+    /// Another client's peer had nothing from these.
+    fn part_peers(&mut self, swarm: u32, slot: u32, peers: &[Arc<str>], now: Duration, orders: &mut Vec<Order>) {
+        for peer in peers {
+            let host = self.peers.get(peer).and_then(|&(other, slot)| self.member(other, slot));
+            let Some(host) = host.map(|member| member.host.id.clone()) else { continue };
+            self.with(swarm, now, orders, |swarm, context| swarm.part(slot, &host, now + BANNED, context));
+        }
+    }
+
+    /// A peer had wrong pieces from a host, which counts if it had been told to ask it.
+    fn accuse(&mut self, swarm: u32, slot: u32, culprit: &Arc<str>, now: Duration, orders: &mut Vec<Order>) {
+        let Some(accuser) = self.member(swarm, slot).map(|member| member.host.id.clone()) else { return };
+        let told = self.with(swarm, now, orders, |swarm, context| {
+            swarm.part(slot, culprit, Duration::MAX, context)
+        });
+        let Some(host) = self.hosts.get(culprit) else { return };
+        if !told || host.accusers.contains(&accuser) {
+            return;
+        }
+        match self.hosts.get_mut(&accuser) {
+            Some(host) if host.accused < ACCUSATIONS => host.accused += 1,
+            _ => return,
+        }
+        let Some(host) = self.hosts.get_mut(culprit) else { return };
+        host.accusers.push(accuser);
+        if host.accusers.len() >= ACCUSERS && host.banned.is_none_or(|until| until <= now) {
+            host.banned = Some(now + BANNED);
+            for (swarm, slot) in host.members.clone() {
+                self.with(swarm, now, orders, |swarm, context| swarm.ban(slot, context));
+            }
+        }
     }
 }
+
+/// The slots of a host in a swarm.
+fn known_slots(host: Option<&Host>, swarm: u32) -> impl Iterator<Item = u32> {
+    let members = host.map(|host| host.members.as_slice()).unwrap_or_default();
+    members.iter().filter(move |(other, _)| *other == swarm).map(|(_, slot)| *slot)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! One peer, or one holder, in a swarm.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pieces::Pieces;
+use crate::words::HostInfo;
+
+/// What a member is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    /// It takes orders.
+    Ours,
+    /// Another client of the protocol.
+    Stock,
+    /// A host that has all, and downloads nothing.
+    Holder,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum State {
+    /// Of another client: it has no answer yet.
+    Waiting {
+        /// It goes to the origin if there is no parent by then.
+        until: Duration,
+        /// It does not wait any longer than this.
+        last: Duration,
+    },
+    /// Of another client: it has said that it announces only, and not yet that it has all.
+    Announcing,
+    /// Of another client: sent to the origin, has not begun.
+    SentToOrigin,
+    /// It downloads.
+    Pulling,
+    /// Of another client: it downloads from the origin.
+    AtOrigin,
+    /// It has all.
+    Complete,
+}
+
+/// A peer or a holder.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) peer: Arc<str>,
+    pub(super) host: Arc<HostInfo>,
+    pub(super) kind: Kind,
+    pub(super) state: State,
+    /// What it has; not kept up when it is complete.
+    pub(super) have: Pieces,
+    /// Pieces are fetched or were fetched with a credential.
+    pub(super) private: bool,
+    /// Its host has been caught with wrong pieces.
+    pub(super) banned: bool,
+    /// What it has counts: others may have it from here.
+    pub(super) counted: bool,
+    /// Who it is told to ask, as slots; the best first.
+    pub(super) parents: Vec<u32>,
+    /// Who is told to ask it.
+    pub(super) children: Vec<u32>,
+    /// Hosts that it does not get as parents until then.
+    pub(super) avoid: Vec<(Arc<str>, Duration)>,
+    /// When it last had something new.
+    pub(super) moved: Duration,
+    /// When its parents were last changed because it got nowhere.
+    pub(super) helped: Duration,
+    /// It is not sent to the origin until then: it got nowhere with its last pieces.
+    pub(super) unfit: Duration,
+    /// It fetches all from the origin by itself: nobody may feed it.
+    pub(super) alone: bool,
+    /// It is told anew at the next occasion.
+    pub(super) stale: bool,
+    /// Fingerprint of what it was told last.
+    pub(super) told: Option<u64>,
+    /// Its place in the list of members.
+    pub(super) at: usize,
+}
+
+// === impl Member ===
+
+impl Member {
+    pub(super) fn new(peer: Arc<str>, host: Arc<HostInfo>, kind: Kind, state: State, now: Duration) -> Self {
+        Self {
+            peer,
+            host,
+            kind,
+            state,
+            have: Pieces::none(0),
+            private: false,
+            banned: false,
+            counted: false,
+            parents: Vec::new(),
+            children: Vec::new(),
+            avoid: Vec::new(),
+            moved: now,
+            helped: now,
+            unfit: Duration::ZERO,
+            alone: false,
+            stale: false,
+            told: None,
+            at: 0,
+        }
+    }
+
+    /// Whether it takes orders, and needs some.
+    pub(super) fn is_pulling(&self) -> bool {
+        self.kind == Kind::Ours && self.state == State::Pulling
+    }
+
+    /// Whether it has all, or fetches it by whatever way.
+    pub(super) const fn has_or_will_have(&self) -> bool {
+        matches!(self.state, State::Pulling | State::AtOrigin | State::Complete)
+    }
+
+    /// Whether what it has may go to others at all.
+    pub(super) fn gives(&self) -> bool {
+        !self.host.disable_shared && !self.banned && self.has_or_will_have() && (!self.private || self.host.keyed)
+    }
+
+    /// Whether pieces may go from `parent` to this one.
+    pub(super) fn may_ask(&self, parent: &Self, now: Duration) -> bool {
+        let private = self.private || parent.private;
+        parent.gives()
+            && parent.host.id != self.host.id
+            && (!private || (self.host.keyed && parent.host.keyed))
+            && !self.avoid.iter().any(|(host, until)| *until > now && *host == parent.host.id)
+    }
+
+    /// Keeps away from a host for a while.
+    pub(super) fn avoid(&mut self, host: &Arc<str>, until: Duration, now: Duration) {
+        self.avoid.retain(|(other, end)| *end > now && (other != host || *end > until));
+        if !self.avoid.iter().any(|(other, _)| other == host) {
+            self.avoid.push((host.clone(), until));
+        }
+    }
+}

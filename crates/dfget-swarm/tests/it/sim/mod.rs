@@ -1,0 +1,915 @@
+//! Many nodes in one process: the real cores on a made-up network and clock.
+
+pub(crate) mod net;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dfget_core::{piece_count, piece_length, piece_range};
+use dfget_swarm::{
+    Ask, Failure, HostInfo, Order, Parent, Picker, PickerOptions, Pieces, Register, Report, Scheduler,
+    SchedulerOptions, SwarmKey, What,
+};
+
+use self::net::{FlowId, Net};
+
+/// What kind of world it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) nodes: usize,
+    /// Length of the content in bytes.
+    pub(crate) total: u64,
+    /// Bytes a second.
+    pub(crate) origin: f64,
+    pub(crate) up: f64,
+    pub(crate) down: f64,
+    /// Seconds from one node to another, and back; and to the origin, and back.
+    pub(crate) rtt: f64,
+    pub(crate) origin_rtt: f64,
+    /// Uploads that a node serves at once; others wait in line.
+    pub(crate) uploads: usize,
+    /// Pieces that a node fetches from the origin at once.
+    pub(crate) origin_streams: usize,
+    pub(crate) scheduler: SchedulerOptions,
+    pub(crate) picker: PickerOptions,
+    pub(crate) seed: u64,
+}
+
+impl Setup {
+    /// So many nodes with the link of the origin, 100 Mbit/s.
+    pub(crate) fn equal(nodes: usize, total: u64, seed: u64) -> Self {
+        Self {
+            nodes,
+            total,
+            origin: 12.5e6,
+            up: 12.5e6,
+            down: 12.5e6,
+            rtt: 0.000_5,
+            origin_rtt: 0.03,
+            uploads: 4,
+            origin_streams: 2,
+            scheduler: SchedulerOptions::default(),
+            picker: PickerOptions::default(),
+            seed,
+        }
+    }
+
+    /// Seconds that the content takes over one link.
+    pub(crate) fn ideal(&self) -> f64 {
+        self.total as f64 / self.origin.min(self.down)
+    }
+}
+
+/// What a node does to others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Manner {
+    Honest,
+    /// Says that it has all, and sends what is not it.
+    Wrong,
+    /// Says that it has all, and says that it has not when asked.
+    Missing,
+    /// Says that it has all, and is silent when asked.
+    Silent,
+    /// Says that it has all, and sends what is not it with a checksum that fits.
+    Forged,
+}
+
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) host: Arc<str>,
+    peer: Arc<str>,
+    pub(crate) manner: Manner,
+    pub(crate) alive: bool,
+    lives: u32,
+    /// On which side of the split, and at which scheduler.
+    pub(crate) side: usize,
+    scheduler: usize,
+    up: usize,
+    down: usize,
+    picker: Option<Picker>,
+    /// Pieces that are not what they should be.
+    tainted: Vec<u32>,
+    parents: Vec<usize>,
+    /// Who hears of its new pieces.
+    children: Vec<usize>,
+    origin: Vec<Range<u32>>,
+    from_origin: Vec<(u32, FlowId)>,
+    serving: usize,
+    queue: VecDeque<(usize, Ask, f64)>,
+    knows_total: bool,
+    /// News for the scheduler are on their way or will be at this time.
+    telling: bool,
+    told_at: f64,
+    wrong: Vec<Arc<str>>,
+    lost: Vec<Arc<str>>,
+    wake: u64,
+    pub(crate) started: f64,
+    pub(crate) done: Option<f64>,
+    /// Wrong pieces that it had, by whom.
+    pub(crate) bad: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum Load {
+    Origin { node: usize, piece: u32 },
+    Peer { parent: usize, child: usize, ask: Ask, asked: f64 },
+}
+
+enum Event {
+    Flow(FlowId, u32),
+    Register(usize, u32),
+    Report(usize, u32, Box<Report>),
+    Hold(usize, u32),
+    Leave(usize, usize),
+    Orders(usize, u32, Box<What>),
+    Tick(usize),
+    Total(usize, u32),
+    Tell(usize, u32),
+    Wake(usize),
+    Request(usize, usize, Ask, f64),
+    Fail(usize, u32, Ask, Failure),
+    Rejoin(usize, u32),
+}
+
+struct Due(u64, u64, Event);
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) nodes: Vec<Node>,
+    schedulers: Vec<Scheduler>,
+    ticks: Vec<u64>,
+    net: Net,
+    origin_end: usize,
+    loads: Vec<Option<Load>>,
+    heap: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+    pub(crate) now: f64,
+    count: u32,
+    /// Bytes that the origin has sent, and how often it began each piece.
+    pub(crate) origin_sent: f64,
+    pub(crate) origin_times: Vec<u32>,
+    /// Bytes that came from peers whole and right.
+    pub(crate) good: f64,
+    /// What the schedulers' cores took, in calls and time.
+    pub(crate) cpu: Duration,
+    pub(crate) calls: u64,
+    pub(crate) orders: u64,
+    pub(crate) picker_cpu: Duration,
+    pub(crate) events: u64,
+}
+
+fn nanos(seconds: f64) -> u64 {
+    (seconds * 1e9) as u64
+}
+
+// === impl World ===
+
+impl World {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let mut net = Net::default();
+        let origin_end = net.end(setup.origin);
+        let count = piece_count(setup.total, piece_length(setup.total)) as u32;
+        let mut world = Self {
+            nodes: Vec::new(),
+            schedulers: vec![Scheduler::new(setup.scheduler, setup.seed)],
+            ticks: vec![u64::MAX],
+            net,
+            origin_end,
+            loads: Vec::new(),
+            heap: BinaryHeap::new(),
+            sequence: 0,
+            now: 0.0,
+            count,
+            origin_sent: 0.0,
+            origin_times: vec![0; count as usize],
+            good: 0.0,
+            cpu: Duration::ZERO,
+            calls: 0,
+            orders: 0,
+            picker_cpu: Duration::ZERO,
+            events: 0,
+            setup,
+        };
+        for number in 0..world.setup.nodes {
+            world.add(number);
+        }
+        world
+    }
+
+    fn add(&mut self, number: usize) {
+        let (up, down) = (self.net.end(self.setup.up), self.net.end(self.setup.down));
+        self.nodes.push(Node {
+            host: format!("n{number}").into(),
+            peer: format!("p{number}.0").into(),
+            manner: Manner::Honest,
+            alive: false,
+            lives: 0,
+            side: 0,
+            scheduler: 0,
+            up,
+            down,
+            picker: None,
+            tainted: Vec::new(),
+            parents: Vec::new(),
+            children: Vec::new(),
+            origin: Vec::new(),
+            from_origin: Vec::new(),
+            serving: 0,
+            queue: VecDeque::new(),
+            knows_total: false,
+            telling: false,
+            told_at: -1.0,
+            wrong: Vec::new(),
+            lost: Vec::new(),
+            wake: u64::MAX,
+            started: 0.0,
+            done: None,
+            bad: Vec::new(),
+        });
+    }
+
+    fn clock(&self) -> Duration {
+        Duration::from_secs_f64(self.now)
+    }
+
+    fn at(&mut self, when: f64, event: Event) {
+        self.sequence += 1;
+        self.heap.push(Reverse(Due(nanos(when.max(self.now)), self.sequence, event)));
+    }
+
+    fn after(&mut self, seconds: f64, event: Event) {
+        self.at(self.now + seconds, event);
+    }
+
+    fn message(&self) -> f64 {
+        self.setup.rtt / 2.0 + 0.000_2
+    }
+
+    fn key() -> SwarmKey {
+        SwarmKey { task: "a".into(), authority: "https://registry.example".into() }
+    }
+
+    fn length(&self, piece: u32) -> u64 {
+        let total = self.setup.total;
+        piece_range(piece.into(), total, piece_length(total)).map_or(0, |range| range.end - range.start)
+    }
+
+    // --- what a scenario does ---
+
+    /// A node begins to pull, with nothing.
+    pub(crate) fn start(&mut self, node: usize) {
+        let n = &mut self.nodes[node];
+        n.alive = true;
+        n.started = self.now;
+        n.done = None;
+        n.lives += 1;
+        n.peer = format!("p{node}.{}", n.lives).into();
+        n.picker = None;
+        n.knows_total = false;
+        n.told_at = -1.0;
+        if n.manner != Manner::Honest {
+            self.make_picker(node, Pieces::all(self.count));
+        }
+        self.announce(node);
+        let life = self.nodes[node].lives;
+        let delay = self.message();
+        self.after(delay, Event::Register(node, life));
+    }
+
+    /// A node that has all, and has said so.
+    pub(crate) fn start_full(&mut self, node: usize) {
+        self.nodes[node].alive = true;
+        self.nodes[node].lives += 1;
+        self.nodes[node].done = Some(self.now);
+        self.make_picker(node, Pieces::all(self.count));
+        self.announce(node);
+        let life = self.nodes[node].lives;
+        self.after(0.0, Event::Hold(node, life));
+    }
+
+    fn announce(&mut self, node: usize) {
+        let n = &self.nodes[node];
+        let [_, b, c, d] = (node as u32).to_be_bytes();
+        let info = HostInfo {
+            id: n.host.clone(),
+            hostname: n.host.to_string(),
+            ip: IpAddr::V4(Ipv4Addr::new(10, b, c, d)),
+            port: 65000,
+            idc: String::new(),
+            location: format!("site|rack{}", node / 32),
+            uplink: 0,
+            keyed: true,
+            disable_shared: false,
+        };
+        let now = self.clock();
+        let scheduler = n.scheduler;
+        self.schedulers[scheduler].announce(info, now);
+    }
+
+    /// A node dies; `wiped`: with all that it had.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if !self.nodes[node].alive {
+            return;
+        }
+        self.nodes[node].alive = false;
+        self.nodes[node].lives += 1;
+        self.nodes[node].picker = None;
+        self.nodes[node].tainted.clear();
+        self.cut(|flow| matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
+            || matches!(flow, Load::Origin { node: other, .. } if *other == node));
+        let queue = std::mem::take(&mut self.nodes[node].queue);
+        for (child, ask, _) in queue {
+            self.fail_soon(child, ask, Failure::Broken, 0.001);
+        }
+        for child in std::mem::take(&mut self.nodes[node].children) {
+            let host = self.nodes[node].host.clone();
+            let now = self.clock();
+            self.nodes[child].parents.retain(|&other| other != node);
+            if let Some(picker) = self.nodes[child].picker.as_mut() {
+                picker.lost(&host, now);
+            }
+            self.pump(child);
+        }
+        for parent in std::mem::take(&mut self.nodes[node].parents) {
+            self.nodes[parent].children.retain(|&other| other != node);
+            self.nodes[parent].queue.retain(|(child, ..)| *child != node);
+        }
+        self.nodes[node].origin.clear();
+        let delay = self.message() + 0.01;
+        let scheduler = self.nodes[node].scheduler;
+        self.after(delay, Event::Leave(node, scheduler));
+    }
+
+    /// Splits the nodes: those of `side` 1 get a scheduler of their own.
+    pub(crate) fn split(&mut self) {
+        if self.schedulers.len() < 2 {
+            self.schedulers.push(Scheduler::new(self.setup.scheduler, self.setup.seed + 1));
+            self.ticks.push(u64::MAX);
+        }
+        let sides: Vec<usize> = self.nodes.iter().map(|node| node.side).collect();
+        self.cut(|flow| matches!(flow, Load::Peer { parent, child, .. } if sides[*parent] != sides[*child]));
+        for node in 0..self.nodes.len() {
+            let parents = self.nodes[node].parents.clone();
+            for parent in parents.into_iter().filter(|&parent| sides[parent] != sides[node]) {
+                self.part(node, parent);
+                let host = self.nodes[parent].host.clone();
+                let now = self.clock();
+                if let Some(picker) = self.nodes[node].picker.as_mut() {
+                    picker.lost(&host, now);
+                }
+            }
+            if sides[node] == 1 && self.nodes[node].alive {
+                self.after(1.0, Event::Leave(node, 0));
+                let life = self.nodes[node].lives;
+                self.nodes[node].scheduler = 1;
+                self.after(1.0, Event::Rejoin(node, life));
+            }
+        }
+    }
+
+    /// Joins the sides again: all come back to the first scheduler.
+    pub(crate) fn heal(&mut self) {
+        for node in 0..self.nodes.len() {
+            let n = &mut self.nodes[node];
+            if std::mem::replace(&mut n.side, 0) == 1 && n.alive {
+                n.scheduler = 0;
+                let life = n.lives;
+                self.after(0.5, Event::Leave(node, 1));
+                self.after(0.5, Event::Rejoin(node, life));
+            }
+        }
+    }
+
+    /// The scheduler is replaced by one that knows nothing; all come to it.
+    pub(crate) fn replace_scheduler(&mut self) {
+        self.schedulers[0] = Scheduler::new(self.setup.scheduler, self.setup.seed + 2);
+        self.ticks[0] = u64::MAX;
+        for node in 0..self.nodes.len() {
+            if self.nodes[node].alive {
+                let life = self.nodes[node].lives;
+                self.after(0.3 + 0.000_7 * (node % 1000) as f64, Event::Rejoin(node, life));
+            }
+        }
+    }
+
+    /// Gives a node another link.
+    pub(crate) fn link(&mut self, node: usize, up: f64, down: f64) {
+        assert!(!self.nodes[node].alive, "before it begins");
+        (self.nodes[node].up, self.nodes[node].down) = (self.net.end(up), self.net.end(down));
+    }
+
+    pub(crate) fn run_until(&mut self, end: f64) {
+        while self.step(end) {}
+        self.now = self.now.max(end);
+    }
+
+    /// Runs until all that live have all, or to the limit. When the last one of the honest was done.
+    pub(crate) fn run(&mut self, limit: f64) -> Option<f64> {
+        let mut turn = 0_u32;
+        loop {
+            turn += 1;
+            if turn.is_multiple_of(64) && self.all_done() {
+                break;
+            }
+            if !self.step(limit) {
+                break;
+            }
+        }
+        self.all_done().then(|| self.nodes.iter().filter_map(|node| node.done).fold(0.0, f64::max))
+    }
+
+    pub(crate) fn all_done(&self) -> bool {
+        self.nodes.iter().all(|n| !n.alive || n.manner != Manner::Honest || n.done.is_some())
+    }
+
+    pub(crate) fn have(&self, node: usize) -> u32 {
+        self.nodes[node].picker.as_ref().map_or(0, |picker| picker.have().present())
+    }
+
+    pub(crate) fn origin_ratio(&self) -> f64 {
+        self.origin_sent / self.setup.total as f64
+    }
+
+    // --- events ---
+
+    fn step(&mut self, limit: f64) -> bool {
+        for (when, flow, version) in std::mem::take(&mut self.net.news) {
+            self.at(when, Event::Flow(flow, version));
+        }
+        if self.heap.peek().is_none_or(|Reverse(due)| due.0 > nanos(limit)) {
+            return false;
+        }
+        let Some(Reverse(Due(at, _, event))) = self.heap.pop() else { return false };
+        self.now = self.now.max(at as f64 / 1e9);
+        self.events += 1;
+        self.handle(event);
+        true
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Flow(flow, version) if self.net.is_current(flow, version) => self.flow_ends(flow),
+            Event::Register(node, life) if self.lives(node, life) => self.register(node),
+            Event::Rejoin(node, life) if self.lives(node, life) => {
+                self.announce(node);
+                if self.nodes[node].done.is_some() {
+                    self.handle(Event::Hold(node, life));
+                } else {
+                    self.nodes[node].peer = format!("p{node}.{life}.{}", self.sequence).into();
+                    self.register(node);
+                }
+            }
+            Event::Report(node, life, report) if self.lives(node, life) => {
+                let (peer, scheduler) = (self.nodes[node].peer.clone(), self.nodes[node].scheduler);
+                self.ask(scheduler, |core, now, orders| core.report(&peer, *report, now, orders));
+            }
+            Event::Hold(node, life) if self.lives(node, life) => {
+                let (host, total) = (self.nodes[node].host.clone(), self.setup.total);
+                let scheduler = self.nodes[node].scheduler;
+                self.ask(scheduler, |core, now, orders| core.hold(&host, Self::key(), total, false, now, orders));
+            }
+            Event::Leave(node, scheduler) => {
+                let host = self.nodes[node].host.clone();
+                self.ask(scheduler, |core, now, orders| core.leave(&host, now, orders));
+            }
+            Event::Orders(node, life, what) if self.lives(node, life) => self.ordered(node, *what),
+            Event::Tick(scheduler) => {
+                self.ticks[scheduler] = u64::MAX;
+                self.ask(scheduler, |core, now, orders| {
+                    core.tick(now, orders);
+                });
+            }
+            Event::Total(node, life) if self.lives(node, life) => {
+                self.learn_total(node);
+                self.tell(node);
+                self.pump(node);
+            }
+            Event::Tell(node, life) if self.lives(node, life) => self.tell_now(node),
+            Event::Wake(node) => {
+                if self.nodes[node].wake <= nanos(self.now) {
+                    self.nodes[node].wake = u64::MAX;
+                }
+                self.pump(node);
+            }
+            Event::Request(child, parent, ask, asked) => self.requested(child, parent, ask, asked),
+            Event::Fail(node, life, ask, why) if self.lives(node, life) => self.failed(node, &ask, why),
+            _ => {}
+        }
+    }
+
+    fn lives(&self, node: usize, life: u32) -> bool {
+        self.nodes[node].alive && self.nodes[node].lives == life
+    }
+
+    fn ask(&mut self, scheduler: usize, act: impl FnOnce(&mut Scheduler, Duration, &mut Vec<Order>)) {
+        let mut orders = Vec::new();
+        let now = self.clock();
+        let begin = Instant::now();
+        act(&mut self.schedulers[scheduler], now, &mut orders);
+        self.cpu += begin.elapsed();
+        self.calls += 1;
+        self.orders += orders.len() as u64;
+        let delay = self.message();
+        for order in orders {
+            let number: String = order.peer[1..].chars().take_while(char::is_ascii_digit).collect();
+            let node: usize = number.parse().expect("the number of a node");
+            if self.nodes[node].peer == order.peer {
+                let life = self.nodes[node].lives;
+                self.after(delay, Event::Orders(node, life, Box::new(order.what)));
+            }
+        }
+        if let Some(due) = self.schedulers[scheduler].due() {
+            let due = due.as_secs_f64() + 1e-6;
+            if nanos(due) < self.ticks[scheduler] {
+                self.ticks[scheduler] = nanos(due);
+                self.at(due, Event::Tick(scheduler));
+            }
+        }
+    }
+
+    fn register(&mut self, node: usize) {
+        let n = &self.nodes[node];
+        let have = n.picker.as_ref().map_or_else(|| Pieces::none(0), |picker| picker.have().clone());
+        let register = Register {
+            key: Self::key(),
+            peer: n.peer.clone(),
+            host: n.host.clone(),
+            total: n.knows_total.then_some(self.setup.total),
+            have: Some(have),
+            private: false,
+            metadata_only: false,
+            back_to_source: false,
+        };
+        let scheduler = n.scheduler;
+        self.ask(scheduler, |core, now, orders| core.register(register, now, orders));
+    }
+
+    fn make_picker(&mut self, node: usize, have: Pieces) {
+        let seed = self.setup.seed.wrapping_mul(1_000_003).wrapping_add(node as u64);
+        self.nodes[node].picker = Some(Picker::new(self.setup.picker, have, seed));
+        self.nodes[node].knows_total = true;
+    }
+
+    fn learn_total(&mut self, node: usize) {
+        if !self.nodes[node].knows_total {
+            self.make_picker(node, Pieces::none(self.count));
+        }
+    }
+
+    fn ordered(&mut self, node: usize, what: What) {
+        let What::Parents { parents, origin, total } = what else {
+            assert_eq!(what, What::Close, "node {node}");
+            return;
+        };
+        if self.nodes[node].manner != Manner::Honest || self.nodes[node].done.is_some() {
+            return;
+        }
+        self.nodes[node].origin = origin;
+        if total.is_some() {
+            self.learn_total(node);
+        } else if !self.nodes[node].knows_total {
+            if !self.nodes[node].origin.is_empty() {
+                let (delay, life) = (self.setup.origin_rtt, self.nodes[node].lives);
+                self.after(delay, Event::Total(node, life));
+            }
+            // The parents are known when the length is: the orders come again.
+            return;
+        }
+        self.set_parents(node, &parents);
+        self.pump(node);
+    }
+
+    fn set_parents(&mut self, node: usize, parents: &[Parent]) {
+        let now = self.clock();
+        let numbers: Vec<usize> = parents.iter().map(|parent| parent.host.id[1..].parse().unwrap()).collect();
+        let hosts: Vec<Arc<str>> = parents.iter().map(|parent| parent.host.id.clone()).collect();
+        let origin = self.nodes[node].origin.clone();
+        let picker = self.nodes[node].picker.as_mut().expect("the length is known");
+        picker.set_parents(&hosts, now);
+        picker.set_origin(&origin, now);
+        for old in self.nodes[node].parents.clone() {
+            if !numbers.contains(&old) {
+                self.part(node, old);
+            }
+        }
+        for parent in numbers {
+            assert_ne!(parent, node, "no node asks itself");
+            if self.nodes[node].parents.contains(&parent) {
+                continue;
+            }
+            let reached = self.nodes[parent].alive && self.nodes[parent].side == self.nodes[node].side;
+            let host = self.nodes[parent].host.clone();
+            if reached {
+                self.nodes[node].parents.push(parent);
+                self.nodes[parent].children.push(node);
+                let have = self.nodes[parent].picker.as_ref().map(|picker| picker.have().clone());
+                if let (Some(have), Some(picker)) = (have, self.nodes[node].picker.as_mut()) {
+                    picker.offers(&host, &have, now);
+                }
+            } else if let Some(picker) = self.nodes[node].picker.as_mut() {
+                picker.lost(&host, now);
+            }
+        }
+    }
+
+    fn part(&mut self, node: usize, parent: usize) {
+        self.nodes[node].parents.retain(|&other| other != parent);
+        self.nodes[parent].children.retain(|&other| other != node);
+    }
+
+    /// Asks for all that may be asked for, of parents and of the origin.
+    fn pump(&mut self, node: usize) {
+        if !self.nodes[node].alive || self.nodes[node].done.is_some() || self.nodes[node].picker.is_none() {
+            return;
+        }
+        self.pump_origin(node);
+        let now = self.clock();
+        let delay = self.message();
+        loop {
+            let begin = Instant::now();
+            let picker = self.nodes[node].picker.as_mut().expect("it has one");
+            let first = picker.have().missing().next().unwrap_or(0);
+            let ask = picker.next(first, now);
+            self.picker_cpu += begin.elapsed();
+            let Some(ask) = ask else { break };
+            assert!(!self.nodes[node].picker.as_ref().unwrap().have().contains(ask.piece));
+            let parent: usize = ask.host[1..].parse().unwrap();
+            self.after(delay, Event::Request(node, parent, ask, self.now));
+        }
+        let picker = self.nodes[node].picker.as_mut().expect("it has one");
+        let (wrong, lost) = picker.reports();
+        let wake = picker.wake(now);
+        let news = !wrong.is_empty() || !lost.is_empty();
+        for host in wrong.iter().chain(&lost) {
+            let parent = host[1..].parse().unwrap();
+            self.part(node, parent);
+        }
+        self.nodes[node].wrong.extend(wrong);
+        self.nodes[node].lost.extend(lost);
+        if news {
+            self.tell(node);
+        }
+        if let Some(wake) = wake.map(|at| at.as_secs_f64() + 1e-6)
+            && nanos(wake) < self.nodes[node].wake
+        {
+            self.nodes[node].wake = nanos(wake);
+            self.at(wake, Event::Wake(node));
+        }
+    }
+
+    fn pump_origin(&mut self, node: usize) {
+        let wanted = |world: &Self, piece: u32| {
+            world.nodes[node].origin.iter().any(|range| range.contains(&piece))
+        };
+        let stopped: Vec<(u32, FlowId)> =
+            self.nodes[node].from_origin.iter().filter(|(piece, _)| !wanted(self, *piece)).copied().collect();
+        for (piece, flow) in stopped {
+            let left = self.net.stop(flow, self.now);
+            self.loads[flow] = None;
+            self.origin_sent += self.length(piece) as f64 - left;
+            self.nodes[node].from_origin.retain(|(other, _)| *other != piece);
+        }
+        while self.nodes[node].from_origin.len() < self.setup.origin_streams {
+            let n = &self.nodes[node];
+            let picker = n.picker.as_ref().expect("it has one");
+            let ranges = n.origin.iter().flat_map(|range| range.start..range.end.min(self.count));
+            let mut open = ranges.filter(|&piece| !picker.have().contains(piece));
+            let Some(piece) = open.find(|piece| !n.from_origin.iter().any(|(other, _)| other == piece)) else { break };
+            let flow = self.net.start(self.origin_end, n.down, self.length(piece) as f64, self.now);
+            self.origin_times[piece as usize] += 1;
+            self.nodes[node].from_origin.push((piece, flow));
+            self.load(flow, Load::Origin { node, piece });
+        }
+    }
+
+    fn load(&mut self, flow: FlowId, load: Load) {
+        if self.loads.len() <= flow {
+            self.loads.resize_with(flow + 1, || None);
+        }
+        self.loads[flow] = Some(load);
+    }
+
+    fn requested(&mut self, child: usize, parent: usize, ask: Ask, asked: f64) {
+        let p = &self.nodes[parent];
+        if !p.alive || p.side != self.nodes[child].side {
+            self.fail_soon(child, ask, Failure::Broken, 0.5);
+            return;
+        }
+        let has = p.picker.as_ref().is_some_and(|picker| picker.have().contains(ask.piece));
+        match p.manner {
+            Manner::Silent => self.fail_soon(child, ask, Failure::Broken, 10.0),
+            Manner::Missing => self.fail_soon(child, ask, Failure::Missing, 0.001),
+            _ if !has => self.fail_soon(child, ask, Failure::Missing, 0.001),
+            _ => {
+                self.nodes[parent].queue.push_back((child, ask, asked));
+                self.serve(parent);
+            }
+        }
+    }
+
+    fn serve(&mut self, parent: usize) {
+        while self.nodes[parent].serving < self.setup.uploads {
+            let Some((child, ask, asked)) = self.nodes[parent].queue.pop_front() else { break };
+            if !self.nodes[child].alive {
+                continue;
+            }
+            let bytes = self.length(ask.piece) as f64;
+            let flow = self.net.start(self.nodes[parent].up, self.nodes[child].down, bytes, self.now);
+            self.nodes[parent].serving += 1;
+            self.load(flow, Load::Peer { parent, child, ask, asked });
+        }
+    }
+
+    fn fail_soon(&mut self, node: usize, ask: Ask, why: Failure, after: f64) {
+        let life = self.nodes[node].lives;
+        self.after(after, Event::Fail(node, life, ask, why));
+    }
+
+    fn failed(&mut self, node: usize, ask: &Ask, why: Failure) {
+        let now = self.clock();
+        if why == Failure::Broken {
+            let parent = ask.host[1..].parse().unwrap();
+            self.part(node, parent);
+        }
+        if let Some(picker) = self.nodes[node].picker.as_mut() {
+            picker.failed(ask, why, now);
+        }
+        self.pump(node);
+    }
+
+    /// Breaks transfers off.
+    fn cut(&mut self, which: impl Fn(&Load) -> bool) {
+        for flow in 0..self.loads.len() {
+            if !self.loads[flow].as_ref().is_some_and(&which) {
+                continue;
+            }
+            let left = self.net.stop(flow, self.now);
+            match self.loads[flow].take().expect("it is there") {
+                Load::Origin { node, piece } => {
+                    self.origin_sent += self.length(piece) as f64 - left;
+                    self.nodes[node].from_origin.retain(|(other, _)| *other != piece);
+                }
+                Load::Peer { parent, child, ask, .. } => {
+                    self.nodes[parent].serving -= 1;
+                    self.fail_soon(child, ask, Failure::Broken, 0.001);
+                    self.serve(parent);
+                }
+            }
+        }
+    }
+
+    fn flow_ends(&mut self, flow: FlowId) {
+        self.net.stop(flow, self.now);
+        match self.loads[flow].take().expect("a transfer has a load") {
+            Load::Origin { node, piece } => {
+                self.origin_sent += self.length(piece) as f64;
+                self.nodes[node].from_origin.retain(|(other, _)| *other != piece);
+                self.arrived(node, piece);
+            }
+            Load::Peer { parent, child, ask, asked } => {
+                self.nodes[parent].serving -= 1;
+                self.serve(parent);
+                self.came(parent, child, &ask, asked);
+            }
+        }
+    }
+
+    fn came(&mut self, parent: usize, child: usize, ask: &Ask, asked: f64) {
+        if self.nodes[child].picker.is_none() || self.nodes[child].done.is_some() {
+            return;
+        }
+        let now = self.clock();
+        if self.nodes[parent].manner == Manner::Wrong {
+            self.nodes[child].bad.push(parent);
+            self.failed(child, ask, Failure::Wrong);
+            return;
+        }
+        let tainted = self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
+        let length = self.length(ask.piece);
+        let picker = self.nodes[child].picker.as_mut().expect("it has one");
+        let fresh = !picker.have().contains(ask.piece);
+        picker.came(ask, length, Duration::from_secs_f64(self.now - asked), now);
+        if !fresh {
+            self.pump(child);
+            return;
+        }
+        if tainted {
+            self.nodes[child].tainted.push(ask.piece);
+            self.nodes[child].bad.push(parent);
+        } else {
+            self.good += length as f64;
+        }
+        self.arrived(child, ask.piece);
+    }
+
+    fn arrived(&mut self, node: usize, piece: u32) {
+        let now = self.clock();
+        let Some(picker) = self.nodes[node].picker.as_mut() else { return };
+        let others = picker.arrived(piece, now);
+        for host in others {
+            self.cancel(node, host[1..].parse().unwrap(), piece);
+        }
+        let host = self.nodes[node].host.clone();
+        for child in self.nodes[node].children.clone() {
+            if let Some(picker) = self.nodes[child].picker.as_mut() {
+                let idle = picker.asked() < self.setup.picker.most_asked;
+                picker.offer(&host, piece, now);
+                if idle && self.nodes[child].done.is_none() {
+                    self.pump(child);
+                }
+            }
+        }
+        let full = self.nodes[node].picker.as_ref().is_some_and(|picker| picker.have().is_full());
+        if full {
+            self.check(node);
+        } else {
+            self.tell(node);
+            self.pump(node);
+        }
+    }
+
+    fn cancel(&mut self, child: usize, parent: usize, piece: u32) {
+        self.nodes[parent].queue.retain(|(other, ask, _)| *other != child || ask.piece != piece);
+        let flow = self.loads.iter().position(|load| {
+            matches!(load, Some(Load::Peer { parent: p, child: c, ask, .. }) if *p == parent && *c == child && ask.piece == piece)
+        });
+        if let Some(flow) = flow {
+            self.net.stop(flow, self.now);
+            self.loads[flow] = None;
+            self.nodes[parent].serving -= 1;
+            self.serve(parent);
+        }
+    }
+
+    /// All is here: is it right? What is not is fetched again, from others.
+    fn check(&mut self, node: usize) {
+        let tainted = std::mem::take(&mut self.nodes[node].tainted);
+        if tainted.is_empty() {
+            self.nodes[node].done = Some(self.now);
+            for parent in std::mem::take(&mut self.nodes[node].parents) {
+                self.nodes[parent].children.retain(|&other| other != node);
+                self.nodes[parent].queue.retain(|(child, ..)| *child != node);
+            }
+            let (delay, life) = (self.message(), self.nodes[node].lives);
+            self.after(delay, Event::Report(node, life, Box::new(Report::Finished)));
+            self.after(delay, Event::Hold(node, life));
+            return;
+        }
+        let picker = self.nodes[node].picker.as_mut().expect("it has one");
+        for piece in tainted {
+            if let Some(giver) = picker.discard(piece) {
+                picker.convict(&giver);
+            }
+        }
+        self.tell(node);
+        self.pump(node);
+    }
+
+    /// Tells the scheduler soon: at most five times a second.
+    fn tell(&mut self, node: usize) {
+        if !std::mem::replace(&mut self.nodes[node].telling, true) {
+            let when = (self.nodes[node].told_at + 0.2).max(self.now);
+            let life = self.nodes[node].lives;
+            self.at(when, Event::Tell(node, life));
+        }
+    }
+
+    fn tell_now(&mut self, node: usize) {
+        let total = self.setup.total;
+        let (delay, now) = (self.message(), self.now);
+        let n = &mut self.nodes[node];
+        n.telling = false;
+        n.told_at = now;
+        let Some(picker) = n.picker.as_ref().filter(|_| n.done.is_none()) else { return };
+        let report = Report::Progress {
+            have: picker.have().clone(),
+            total: Some(total),
+            whole_only: false,
+            wrong_hosts: std::mem::take(&mut n.wrong),
+            lost_hosts: std::mem::take(&mut n.lost),
+        };
+        let life = n.lives;
+        self.after(delay, Event::Report(node, life, Box::new(report)));
+    }
+}
