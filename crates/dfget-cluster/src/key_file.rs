@@ -107,8 +107,8 @@ pub fn read_or_make_key(path: &Path) -> Result<ClusterKey, KeyFileError> {
         Err(KeyFileError::Missing { .. }) => {}
         other => return other,
     }
-    let key = ClusterKey::generate()
-        .map_err(|source| KeyFileError::Content { path: path.to_owned(), source })?;
+    let key =
+        ClusterKey::generate().map_err(|source| KeyFileError::Content { path: path.to_owned(), source })?;
     place(path, &key).map_err(|source| KeyFileError::Unwritable { path: path.to_owned(), source })?;
     read_key(path)
 }

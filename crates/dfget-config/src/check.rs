@@ -241,7 +241,7 @@ mod tests {
             ["f:1:1: jaeger: known, not yet supported: no traces are sent; \
               remove it, or keep it for a later version"]
         );
-        let text = "upload:\n  rateLimit: 1024Mi\n  tcpListen: {listen: 0.0.0.0, port: {start: 65020}}\n";
+        let text = "objectStorage:\n  enable: true\n  tcpListen: {listen: 0.0.0.0, port: {start: 65020}}\n";
         assert_eq!(said(text).len(), 1, "{:?}", said(text));
     }
 
@@ -265,8 +265,8 @@ mod tests {
     #[test]
     fn a_key_without_effect_is_checked_all_the_same() {
         let table = [
-            ("upload: {rateLimit: fast}", "f:1:21: upload.rateLimit: not a size (got `fast`)"),
-            ("upload: 7", "f:1:9: upload: a mapping belongs here (got a single value)"),
+            ("objectStorage: {maxReplicas: few}", "f:1:30: objectStorage.maxReplicas: not a"),
+            ("objectStorage: 7", "f:1:16: objectStorage: a mapping belongs here (got a single value)"),
             ("scheduler: {netAddrs: 7}", "f:1:23: scheduler.netAddrs: a list belongs here"),
             (
                 "download: {grpcDialTimeout: 10}",

@@ -39,10 +39,10 @@ pub use environment::{Environment, Files, SystemFiles};
 pub use host_pattern::literal_host;
 pub use load::{ConfigErrors, LoadOptions, Loaded, load, load_without_authority};
 pub use model::{
-    Access, BasicAuth, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost, Listen,
-    LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PemSource, PortRange, Proxy,
-    ProxyTls, RedirectPolicy, RegistryMirror, RegistryMirrors, ResourceClient, ResourceClients, SniListen,
-    Storage, WhiteListEntry,
+    Access, BasicAuth, Cluster, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost,
+    Host, Listen, LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PeerListen, PemSource,
+    PortRange, Proxy, ProxyTls, RedirectPolicy, RegistryMirror, RegistryMirrors, ResourceClient,
+    ResourceClients, SharePrivate, SniListen, Storage, Upload, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

@@ -30,6 +30,10 @@ pub struct LoadOptions {
     pub console: bool,
     /// Log at debug level, whatever the file says (`--verbose`).
     pub verbose: bool,
+    /// The members of the cluster, instead of those of the file (`--cluster`).
+    pub cluster: Option<String>,
+    /// The port for the members, whatever the file says (`--cluster-port`).
+    pub cluster_port: Option<u16>,
 }
 
 /// A configuration without errors, and what should be said about it all the same.
@@ -176,6 +180,7 @@ fn read(
     let own = places::own_authority(&source, &paths.data_dir, environment);
     let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, own, &mut context));
     let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), paths, &mut context);
+    config.cluster = build::cluster(&layout.daemon, &places, options, &mut context);
     match &layout.proxy {
         Some(section) => lint::proxy(section, &config.proxy, report),
         None if is_complete => nothing_to_serve(subjects.first(), environment, report),

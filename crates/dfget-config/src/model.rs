@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
+    num::NonZeroU64,
     path::PathBuf,
     time::Duration,
 };
@@ -51,6 +52,12 @@ pub struct Config {
     pub access: Access,
     /// How often registries are asked what a tag means.
     pub manifests: Manifests,
+    /// The nodes that feed each other.
+    pub cluster: Cluster,
+    /// How they know this one.
+    pub host: Host,
+    /// Pieces for them.
+    pub upload: Upload,
     /// The proxy: what there is to serve.
     pub proxy: Proxy,
 }
@@ -122,6 +129,74 @@ pub struct Download {
     pub redirects: RedirectPolicy,
     /// Addresses of hosts that are not looked up, by name in lower case (`resolve`).
     pub resolve: BTreeMap<String, IpAddr>,
+    /// Where members of the cluster reach the daemon (`peerGRPC.tcpListen`).
+    pub peer_grpc: PeerListen,
+}
+
+/// `cluster`: the nodes that feed each other. Without `members`, `members_file` and `dns` there is
+/// no cluster.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Cluster {
+    /// Hostlists as they were written, each checked (`members`, or `--cluster`).
+    pub members: Vec<String>,
+    /// A file of hostlists, absolute (`membersFile`). It need not be there yet.
+    pub members_file: Option<PathBuf>,
+    /// A name whose addresses are members, and their port (`dns`).
+    pub dns: Option<(String, u16)>,
+    /// Where the key lies, absolute (`keyFile`).
+    pub key_file: PathBuf,
+    /// Whether a missing key is made there: of a plain user, in the home directory.
+    pub make_key: bool,
+    /// The gRPC port (`port`, or `--cluster-port`); `None` = as `download.peerGRPC` or the job says,
+    /// else 65000.
+    pub port: Option<u16>,
+    /// Let in peers without TLS (`allowPlaintextPeers`, default false).
+    pub allow_plaintext_peers: bool,
+    /// Who may have what was fetched with a credential (`sharePrivate`, default `keyed`).
+    pub share_private: SharePrivate,
+}
+
+/// `cluster.sharePrivate`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SharePrivate {
+    /// Members that have shown the cluster's key.
+    #[default]
+    Keyed,
+    /// Nobody.
+    Never,
+    /// Anybody who may come in.
+    All,
+}
+
+/// `host`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Host {
+    /// Data centre (`idc`).
+    pub idc: String,
+    /// Levels of a place, split by `|` (`location`).
+    pub location: String,
+    /// Name in the cluster; `None` = the system's (`hostname`).
+    pub hostname: Option<String>,
+    /// Address in the cluster; `None` = found out (`advertiseIP`).
+    pub advertise_ip: Option<IpAddr>,
+}
+
+/// `upload`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Upload {
+    /// Bytes a second to all peers; `None` = no limit (`rateLimit`).
+    pub rate_limit: Option<NonZeroU64>,
+    /// Where peers fetch pieces (`tcpListen`).
+    pub listen: PeerListen,
+}
+
+/// Where a port for members opens, as far as the file says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PeerListen {
+    /// `listen`; `None` = all addresses.
+    pub ip: Option<IpAddr>,
+    /// `port`; `None` = by `cluster.port`.
+    pub port: Option<u16>,
 }
 
 /// `download.originBudget`: so many requests to one origin in any stretch of `per`.
@@ -505,7 +580,18 @@ impl Default for Download {
             resource_clients: ResourceClients::default(),
             redirects: RedirectPolicy::default(),
             resolve: BTreeMap::new(),
+            peer_grpc: PeerListen::default(),
         }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Whether members are named anywhere.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        !self.members.is_empty() || self.members_file.is_some() || self.dns.is_some()
     }
 }
 
@@ -585,6 +671,9 @@ impl Config {
             download: Download::default(),
             access: Access::default(),
             manifests: Manifests::default(),
+            cluster: Cluster::default(),
+            host: Host::default(),
+            upload: Upload::default(),
             proxy,
         }
     }

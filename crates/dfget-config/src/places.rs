@@ -23,6 +23,10 @@ pub(crate) enum Named {
 pub(crate) struct Places {
     pub(crate) log_dir: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
+    /// The key of the cluster.
+    pub(crate) cluster_key: Option<PathBuf>,
+    /// Of a plain user: the directory below which a missing key is made.
+    pub(crate) key_home: Option<PathBuf>,
 }
 
 /// The file to read: the one that is named, else the first that is there and readable, the
@@ -51,10 +55,34 @@ pub(crate) fn candidates(environment: &Environment) -> Vec<PathBuf> {
     std::iter::once(PathBuf::from(SYSTEM_CONFIG)).chain(user).collect()
 }
 
-/// The system's directories when both can be written, else the user's.
+/// The system's directories when they can be written, else the user's.
 pub(crate) fn places(environment: &Environment) -> Places {
+    with_key(environment, directories(environment))
+}
+
+/// The key of the system for whoever may write its directory, else the user's own.
+fn with_key(environment: &Environment, places: Places) -> Places {
+    let system = PathBuf::from(CLUSTER_KEY);
+    let is_ours = environment.files.is_writable_directory(Path::new(CONFIG_DIR));
+    let configured = environment.directory("XDG_CONFIG_HOME").map(Path::to_path_buf);
+    let home = environment.directory("HOME").map(Path::to_path_buf);
+    let user = configured.or_else(|| home.as_ref().map(|home| home.join(".config"))).filter(|_| !is_ours);
+    Places {
+        key_home: user
+            .as_ref()
+            .map(|user| home.filter(|home| user.starts_with(home)).unwrap_or_else(|| user.clone())),
+        cluster_key: Some(user.map_or(system, |user| user.join("dragonfly/cluster.key"))),
+        ..places
+    }
+}
+
+fn directories(environment: &Environment) -> Places {
     if [LOG_DIR, DATA_DIR].iter().all(|path| environment.files.is_writable_directory(Path::new(path))) {
-        return Places { log_dir: Some(LOG_DIR.into()), data_dir: Some(DATA_DIR.into()) };
+        return Places {
+            log_dir: Some(LOG_DIR.into()),
+            data_dir: Some(DATA_DIR.into()),
+            ..Places::default()
+        };
     }
     let below = |variable: &str, in_home: &str| {
         let home = || environment.directory("HOME").map(|home| home.join(in_home));
@@ -63,6 +91,7 @@ pub(crate) fn places(environment: &Environment) -> Places {
     Places {
         log_dir: below("XDG_STATE_HOME", ".local/state").map(|path| path.join("dragonfly/log")),
         data_dir: below("XDG_CACHE_HOME", ".cache").map(|path| path.join("dragonfly")),
+        ..Places::default()
     }
 }
 
@@ -103,6 +132,8 @@ pub fn own_authority(source: &Path, data_dir: &Path, environment: &Environment) 
 /// A configuration of ten thousand hosts takes less than a MiB.
 pub(crate) const LIMIT_BYTES: u64 = 4 << 20;
 
+const CONFIG_DIR: &str = "/etc/dragonfly";
+const CLUSTER_KEY: &str = "/etc/dragonfly/cluster.key";
 const SYSTEM_CONFIG: &str = "/etc/dragonfly/dfget.yaml";
 const LOG_DIR: &str = "/var/log/dragonfly";
 const DATA_DIR: &str = "/var/lib/dragonfly";
@@ -170,7 +201,9 @@ mod tests {
         assert_eq!(home.data_dir, Some("/home/u/.cache/dragonfly".into()));
         assert_eq!(home.log_dir, Some("/home/u/.local/state/dragonfly/log".into()));
 
-        assert_eq!(places(&environment(FakeFiles::default(), &[])), Places::default());
+        let nowhere = places(&environment(FakeFiles::default(), &[]));
+        let cluster_key = Some("/etc/dragonfly/cluster.key".into());
+        assert_eq!(nowhere, Places { cluster_key, ..Places::default() });
     }
 
     #[test]

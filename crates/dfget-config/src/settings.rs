@@ -457,6 +457,7 @@ impl Walk<'_> {
         };
         let places = self.origins.places;
         let below_home = |path: &Option<PathBuf>, variable: &'static str| match path {
+            Some(path) if path.starts_with("/etc") => (text(path.display().to_string()), Source::Default),
             Some(path) if path.starts_with("/var") && path.ends_with("dragonfly") => {
                 (text(path.display().to_string()), Source::Default)
             }
@@ -470,6 +471,7 @@ impl Walk<'_> {
         match key {
             "logDir" => below_home(&places.log_dir, "XDG_STATE_HOME"),
             "dataDir" => below_home(&places.data_dir, "XDG_CACHE_HOME"),
+            "cluster.keyFile" => below_home(&places.cluster_key, "XDG_CONFIG_HOME"),
             "proxy.defaultFilter" => (text(DEFAULT_FILTER.join("&")), Source::Default),
             _ if option.default.is_empty() => (Content::Unset, Source::Unset),
             _ => match yaml::parse(usize::MAX, option.default.as_bytes()) {
@@ -481,13 +483,19 @@ impl Walk<'_> {
 
     /// What the command line says, whatever the file does.
     fn overridden(&self, key: &str) -> Option<(Content, Source)> {
-        let flag = match key {
-            "console" if self.origins.options.console => "--console",
-            "verbose" if self.origins.options.verbose => "--verbose",
+        let options = self.origins.options;
+        let (flag, text, plain) = match (key, &options.cluster, options.cluster_port) {
+            ("console", ..) if options.console => ("--console", "true".to_owned(), true),
+            ("verbose", ..) if options.verbose => ("--verbose", "true".to_owned(), true),
+            ("cluster.members", Some(list), _) => ("--cluster", list.clone(), false),
+            ("cluster.membersFile" | "cluster.dns", Some(_), _) => {
+                return Some((Content::Unset, Source::Unset));
+            }
+            ("cluster.port", _, Some(port)) => ("--cluster-port", port.to_string(), true),
             _ => return None,
         };
         let mark = Mark { file: usize::MAX, line: 0, column: 0 };
-        let data = Data::Scalar { text: "true".to_owned(), plain: true };
+        let data = Data::Scalar { text, plain };
         Some((Content::Value(Node { mark, data }), Source::Flag(flag)))
     }
 

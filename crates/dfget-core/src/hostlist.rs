@@ -140,7 +140,11 @@ impl Item {
                 Part::Text(text) => hosts.iter_mut().for_each(|host| host.push_str(text)),
                 Part::Ranges(ranges) => {
                     let longer = |host: &String| {
-                        ranges.iter().flat_map(Range::numbers).map(|n| format!("{host}{n}")).collect::<Vec<_>>()
+                        ranges
+                            .iter()
+                            .flat_map(Range::numbers)
+                            .map(|n| format!("{host}{n}"))
+                            .collect::<Vec<_>>()
                     };
                     hosts = hosts.iter().flat_map(longer).collect();
                 }
@@ -298,7 +302,11 @@ mod tests {
             Some(port) => format!("{} {port}", host.host),
             None => host.host,
         };
-        expand_hostlist(text).unwrap_or_else(|error| panic!("{text}: {error}")).into_iter().map(shown).collect()
+        expand_hostlist(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
+            .into_iter()
+            .map(shown)
+            .collect()
     }
 
     #[test]
@@ -339,11 +347,14 @@ mod tests {
         assert_eq!(wrong("n\u{f6}de"), "'\u{f6}' is in no host name at character 2");
         assert_eq!(wrong("(null)"), "'(' is in no host name at character 1");
         assert_eq!(wrong("a;b"), "';' is in no host name at character 2");
-        assert_eq!(wrong("a:0"), "no port from 1 to 65535 at character 2");
-        assert_eq!(wrong("a:+7"), "no port from 1 to 65535 at character 2");
-        assert_eq!(wrong("a:70000"), "no port from 1 to 65535 at character 2");
+        assert_eq!(wrong("a:0"), "no port from 1 to 65535 at character 3");
+        assert_eq!(wrong("a:+7"), "no port from 1 to 65535 at character 3");
+        assert_eq!(wrong("a:70000"), "no port from 1 to 65535 at character 3");
         assert_eq!(wrong(":7"), "':' is in no host name at character 1");
-        assert_eq!(wrong(&format!("n[{}]", "9".repeat(19))), "a number of more than 18 digits at character 3");
+        assert_eq!(
+            wrong(&format!("n[{}]", "9".repeat(19))),
+            "a number of more than 18 digits at character 3"
+        );
         assert_eq!(wrong(&"a".repeat(254)), "a host of more than 253 characters at character 1");
     }
 

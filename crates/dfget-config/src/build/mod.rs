@@ -4,6 +4,7 @@
 //! been reported by its reader; the default stands in for it until the report stops the load.
 
 mod authority;
+mod cluster;
 mod egress;
 mod mirror;
 mod node;
@@ -13,6 +14,7 @@ mod tls;
 
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
+pub(crate) use cluster::cluster;
 pub(crate) use proxy::proxy;
 
 use dfget_core::{PingPath, RateLimits, Share};
@@ -58,6 +60,9 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         download: download(&section.section(report, "download"), report),
         access: access(&section.section(report, "access"), report),
         manifests: manifests(&section.section(report, "manifests"), report),
+        cluster: defaults.cluster,
+        host: cluster::host(&section.section(report, "host"), report),
+        upload: cluster::upload(&section.section(report, "upload"), report),
         paths: defaults.paths,
         proxy: defaults.proxy,
     };
@@ -161,6 +166,7 @@ fn download(section: &Section<'_>, report: &mut Report) -> Download {
         resource_clients: egress::resource_clients(section, report),
         redirects: egress::redirects(section, report),
         resolve: egress::resolve(section, report),
+        peer_grpc: cluster::peer_grpc(section, report),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Keys of the parts that make several daemons work together; none of them has an effect yet.
+//! Keys of the parts that make several daemons work together.
 
-use super::{Kind, LISTEN_PART, Opt, TLS_PART};
+use super::{Kind, LISTEN_PART, NAMESPACE, Opt, TLS_PART};
 
 const ADDRESSES: &[Opt] = &[
     Opt::part("type", Kind::Text, "kind of the address, `tcp`"),
@@ -38,29 +38,110 @@ pub(super) const SCHEDULER: Opt = Opt::later(
     "this daemon works alone, and takes from the origin what its cache does not hold",
 );
 
-pub(super) const HOST: Opt = Opt::later(
-    "host",
+pub(super) const CLUSTER: Opt = Opt::full(
+    "cluster",
     Kind::Section(&[
-        Opt::part("idc", Kind::Text, "data centre").harmless(&[""]),
-        Opt::part("location", Kind::Text, "levels of a place, split by `|`").harmless(&[""]),
-        Opt::part("hostname", Kind::Text, "name in the cluster").harmless(&[""]),
-        Opt::part("advertiseIP", Kind::Ip, "address in the cluster").harmless(&[""]),
-        Opt::part("listenIP", Kind::Ip, "in the packaged file of 2.0.9; never had an effect")
-            .harmless(&["", "0.0.0.0"]),
+        Opt::full(
+            "members",
+            Kind::List(&Kind::Text),
+            "",
+            "who belongs to the cluster, as Slurm writes it: `node[001-128,200]`, `10.1.0.[1-64]`, `name:port`; one text or a list of them",
+        ),
+        Opt::full(
+            "membersFile",
+            Kind::Path,
+            "",
+            "a file of such lists, one a line, `#` begins a comment; read again when it changes",
+        ),
+        Opt::full(
+            "dns",
+            Kind::Text,
+            "",
+            "`name:port` whose addresses are all members; asked again every 30 seconds",
+        ),
+        Opt::full(
+            "keyFile",
+            Kind::Path,
+            "/etc/dragonfly/cluster.key",
+            "the key that all members share (`dfget cluster key > FILE`), mode 0600; not root: `$XDG_CONFIG_HOME/dragonfly/cluster.key`, made on first use; without a key the ports stay closed",
+        ),
+        Opt::full(
+            "port",
+            Kind::Integer(1, 65_533),
+            "",
+            "port for the members, pieces go two above it; 65000 without it, in a Slurm job 20000 + 4 × (job number modulo 3000)",
+        ),
+        Opt::full(
+            "allowPlaintextPeers",
+            Kind::Boolean,
+            "false",
+            "let in peers without TLS and key, such as Dragonfly's own",
+        ),
+        Opt::full(
+            "sharePrivate",
+            Kind::Text,
+            "keyed",
+            "who may have what was fetched with a credential: `keyed` = members that showed the key, `never`, `all`",
+        ),
     ]),
-    "how the cluster knows this host",
-    "this daemon works alone, there is no cluster to know it",
+    "",
+    "nodes that feed each other; without `members`, `membersFile` and `dns` this daemon works alone",
 );
 
-pub(super) const UPLOAD: Opt = Opt::later(
+pub(super) const HOST: Opt = Opt::full(
+    "host",
+    Kind::Section(&[
+        Opt::full("idc", Kind::Text, "", "data centre; peers of the same one are preferred"),
+        Opt::full(
+            "location",
+            Kind::Text,
+            "",
+            "levels of a place, split by `|`; peers that share more of them are preferred",
+        ),
+        Opt::full("hostname", Kind::Text, "", "name in the cluster; the system's without it"),
+        Opt::full(
+            "advertiseIP",
+            Kind::Ip,
+            "",
+            "address in the cluster; without it the one that the members name, else the first of IPv4",
+        ),
+        Opt::later(
+            "listenIP",
+            Kind::Ip,
+            "in the packaged file of 2.0.9; never had an effect",
+            "where a port opens, its `tcpListen` says",
+        )
+        .harmless(&["", "0.0.0.0"])
+        .remedy("remove it"),
+    ]),
+    "",
+    "how the cluster knows this host",
+);
+
+/// `tcpListen` of a port for other members. It has no defaults of its own.
+pub(super) const PEER_LISTEN: &[Opt] = &[
+    Opt::full("listen", Kind::Ip, "", "IP address to listen on; all without it"),
+    Opt::full("port", Kind::Ports, "", "the port, rather than that of `cluster.port`; of a range, the first"),
+    NAMESPACE,
+];
+
+/// What the listeners for members do not take: their TLS is that of the cluster's key.
+pub(super) const PEER_SECURITY: Opt = Opt::later(
+    "security",
+    Kind::Section(TLS_PART),
+    "TLS of that listener",
+    "members know each other by the key of `cluster.keyFile`",
+);
+
+pub(super) const UPLOAD: Opt = Opt::full(
     "upload",
     Kind::Section(&[
-        Opt::part("rateLimit", Kind::Rate, "bytes per second to all peers"),
-        Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where peers fetch pieces"),
-        Opt::part("security", Kind::Section(TLS_PART), "TLS of that listener"),
+        Opt::full("rateLimit", Kind::Rate, "", "bytes per second to all peers; no limit without it"),
+        Opt::full("tcpListen", Kind::Section(PEER_LISTEN), "", "where peers fetch pieces"),
+        PEER_SECURITY,
     ]),
+    "",
     "pieces for other peers",
-    "this daemon works alone, it opens no port for peers",
 );
 
 pub(super) const OBJECT_STORAGE: Opt = Opt::later(

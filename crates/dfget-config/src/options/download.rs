@@ -1,5 +1,6 @@
 //! `download`.
 
+use super::cluster::{PEER_LISTEN, PEER_SECURITY};
 use super::{Kind, LISTEN_PART, Opt, TLS_PART};
 
 const NO_PEERS: &str = "this daemon works alone, nothing comes from peers";
@@ -102,9 +103,9 @@ const DOWNLOAD_GRPC: &[Opt] = &[
 ];
 
 const PEER_GRPC: &[Opt] = &[
-    Opt::part("tcpListen", Kind::Section(LISTEN_PART), "where it listens"),
-    Opt::part("unixListen", Kind::Section(SOCKET), "the unix socket"),
-    Opt::part("security", Kind::Section(TLS_PART), "TLS of that listener"),
+    Opt::full("tcpListen", Kind::Section(PEER_LISTEN), "", "where it listens"),
+    Opt::later("unixListen", Kind::Section(SOCKET), "the unix socket", "peers come over the net only"),
+    PEER_SECURITY,
 ];
 
 pub(super) const DOWNLOAD: &[Opt] = &[
@@ -207,10 +208,5 @@ pub(super) const DOWNLOAD: &[Opt] = &[
         "where `dfget URL` reaches the daemon",
         "there is no `dfget URL` yet, and `dfget run` finds the daemon without it",
     ),
-    Opt::later(
-        "peerGRPC",
-        Kind::Section(PEER_GRPC),
-        "where peers reach the daemon",
-        "this daemon works alone, it opens no port for peers",
-    ),
+    Opt::full("peerGRPC", Kind::Section(PEER_GRPC), "", "where members of the cluster reach the daemon"),
 ];

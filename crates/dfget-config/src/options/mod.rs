@@ -187,6 +187,7 @@ pub(crate) const TOP: &[Opt] = &[
         "",
         "the proxy; its keys may also stand at the top level, or in a file that is named here",
     ),
+    cluster::CLUSTER,
     cluster::SCHEDULER,
     cluster::HOST,
     cluster::UPLOAD,

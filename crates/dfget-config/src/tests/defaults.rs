@@ -51,7 +51,8 @@ fn zero_means_off_and_the_command_line_overrides_the_file() {
     let text = "access: {ttl: 0, offlineGrace: 0s}\nstorage: {taskExpireTime: 0, diskGCThreshold: 2Ki, \
                 diskGCThresholdPercent: 0}\naliveTime: 5m\nconsole: false\nproxies: [{regx: a}]\n";
     let files = FakeFiles::default().writable("/").with("/site/c.json", text);
-    let options = LoadOptions { config: Some("c.json".into()), console: true, verbose: true };
+    let options =
+        LoadOptions { config: Some("c.json".into()), console: true, verbose: true, ..LoadOptions::default() };
     let config = load(&options, &environment(files, &[])).unwrap().config;
     assert!(config.access.ttl.is_zero());
     assert_eq!(config.access.offline_grace, None);

@@ -45,7 +45,7 @@ fn every_key_of_dragonfly_is_known_and_none_is_an_error() {
     lines.sort();
     lines.dedup();
     assert_eq!(lines.len(), all, "a key was warned about twice");
-    for key in ["scheduler", "host", "upload", "objectStorage", "announcer", "security"] {
+    for key in ["scheduler", "host.listenIP", "upload.security", "objectStorage", "announcer", "security"] {
         assert!(lines.iter().any(|line| line == key), "no warning for {key}: {lines:?}");
     }
     assert!(!lines.iter().any(|line| line.starts_with("scheduler.")), "{lines:?}");

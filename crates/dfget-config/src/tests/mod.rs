@@ -1,6 +1,7 @@
 //! The whole way from a file's text to a configuration or to what is said about it.
 
 mod authority;
+mod cluster;
 mod defaults;
 mod egress;
 mod errors;
