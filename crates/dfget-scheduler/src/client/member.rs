@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfget_cluster::Members;
 use dfget_proto::Ring;
 use dfget_proto::messages::dfget::v1::StatusReply;
 use parking_lot::Mutex;
@@ -48,6 +49,23 @@ pub(crate) struct Member {
 struct Down {
     wait: Duration,
     why: String,
+}
+
+// === impl Roll for Members ===
+
+#[tonic::async_trait]
+impl Roll for Members {
+    fn ring(&self) -> &Ring {
+        self.ring()
+    }
+
+    fn me(&self) -> Option<&str> {
+        self.me()
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, String> {
+        self.resolve(name).await
+    }
 }
 
 // === impl Member ===

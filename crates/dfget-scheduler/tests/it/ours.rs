@@ -13,7 +13,7 @@ use crate::rig::*;
 
 const COUNT: u32 = 10;
 
-pub fn join(number: u8, letter: char) -> Join {
+pub(crate) fn join(number: u8, letter: char) -> Join {
     Join {
         task: task(letter),
         peer: format!("10.0.0.{number}-n{number}-{}", fastrand::u64(..)),

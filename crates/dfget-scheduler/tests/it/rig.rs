@@ -29,17 +29,17 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 
 /// So long nothing may take.
-pub const LONG: Duration = Duration::from_secs(30);
-pub const TOTAL: u64 = 40 << 20;
-pub const URL: &str = "https://registry.test/v2/a/blobs/x";
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const TOTAL: u64 = 40 << 20;
+pub(crate) const URL: &str = "https://registry.test/v2/a/blobs/x";
 
 /// A task of one letter.
-pub fn task(letter: char) -> String {
+pub(crate) fn task(letter: char) -> String {
     letter.to_string().repeat(64)
 }
 
 /// A node's announcement with as few fields as may be.
-pub fn host(number: u8) -> Host {
+pub(crate) fn host(number: u8) -> Host {
     Host {
         id: format!("10.0.0.{number}-n{number}"),
         hostname: format!("n{number}"),
@@ -67,16 +67,16 @@ impl Member for Steward {
 
 /// How nodes speak with each other.
 #[derive(Clone)]
-pub struct Speech {
-    pub door: Door,
-    pub dialer: Dialer,
+pub(crate) struct Speech {
+    pub(crate) door: Door,
+    pub(crate) dialer: Dialer,
 }
 
-pub fn plain() -> Speech {
+pub(crate) fn plain() -> Speech {
     Speech { door: Door { tls: None, plain: true }, dialer: Dialer { tls: None } }
 }
 
-pub fn keyed() -> Speech {
+pub(crate) fn keyed() -> Speech {
     let key = ClusterKey::from_bytes([7; 32]);
     let identity = Identity::from_key(&key, &["127.0.0.1".to_owned()]).unwrap();
     Speech {
@@ -86,18 +86,18 @@ pub fn keyed() -> Speech {
 }
 
 /// Where a scheduler answers.
-pub struct Node {
-    pub address: SocketAddr,
-    pub service: SchedulerService,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) service: SchedulerService,
     running: Vec<JoinHandle<()>>,
 }
 
 impl Node {
-    pub async fn start(speech: &Speech) -> Self {
+    pub(crate) async fn start(speech: &Speech) -> Self {
         Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), speech).await
     }
 
-    pub async fn start_at(address: SocketAddr, speech: &Speech) -> Self {
+    pub(crate) async fn start_at(address: SocketAddr, speech: &Speech) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = SchedulerService::new(SchedulerOptions::default(), 1, Arc::new(Steward));
@@ -111,7 +111,7 @@ impl Node {
     }
 
     /// As if its process were killed: all connections break.
-    pub async fn kill(mut self) -> SocketAddr {
+    pub(crate) async fn kill(mut self) -> SocketAddr {
         for task in self.running.drain(..) {
             task.abort();
             let _aborted = task.await;
@@ -127,7 +127,7 @@ impl Drop for Node {
 }
 
 /// Members by names that tests choose.
-pub struct Names {
+pub(crate) struct Names {
     ring: Ring,
     me: Option<String>,
     addresses: HashMap<String, SocketAddr>,
@@ -149,7 +149,7 @@ impl Roll for Names {
 }
 
 /// A list of members: a name and an address each.
-pub fn names(members: &[(String, SocketAddr)], me: Option<&str>) -> Arc<Names> {
+pub(crate) fn names(members: &[(String, SocketAddr)], me: Option<&str>) -> Arc<Names> {
     Arc::new(Names {
         ring: Ring::new(members.iter().map(|(name, _)| name.clone())),
         me: me.map(str::to_owned),
@@ -158,7 +158,7 @@ pub fn names(members: &[(String, SocketAddr)], me: Option<&str>) -> Arc<Names> {
 }
 
 /// Like the usual, with time for a machine that has much to do, and none lost over probes.
-pub fn pace() -> Pace {
+pub(crate) fn pace() -> Pace {
     Pace {
         connect: Duration::from_secs(5),
         answer: Duration::from_secs(5),
@@ -169,11 +169,15 @@ pub fn pace() -> Pace {
 }
 
 /// The client of node `number`, and the way to change its members.
-pub fn client(number: u8, names: Arc<Names>, speech: &Speech) -> (Schedulers, watch::Sender<Arc<Names>>) {
+pub(crate) fn client(
+    number: u8,
+    names: Arc<Names>,
+    speech: &Speech,
+) -> (Schedulers, watch::Sender<Arc<Names>>) {
     client_at(pace(), number, names, speech)
 }
 
-pub fn client_at(
+pub(crate) fn client_at(
     pace: Pace,
     number: u8,
     names: Arc<Names>,
@@ -184,21 +188,21 @@ pub fn client_at(
 }
 
 /// A channel of the usual make, in clear.
-pub async fn channel(node: &Node) -> Channel {
+pub(crate) async fn channel(node: &Node) -> Channel {
     Endpoint::from_shared(format!("http://{}", node.address)).unwrap().connect().await.unwrap()
 }
 
-pub async fn stock_client(node: &Node) -> SchedulerClient<Channel> {
+pub(crate) async fn stock_client(node: &Node) -> SchedulerClient<Channel> {
     SchedulerClient::new(channel(node).await)
 }
 
-pub async fn announce(client: &mut SchedulerClient<Channel>, host: Host) -> Result<(), Status> {
+pub(crate) async fn announce(client: &mut SchedulerClient<Channel>, host: Host) -> Result<(), Status> {
     let request = AnnounceHostRequest { host: Some(host), interval: None };
     client.announce_host(request).await.map(|_| ())
 }
 
 /// One download of a client of another make.
-pub struct Stock {
+pub(crate) struct Stock {
     names: AnnouncePeerRequest,
     out: mpsc::Sender<AnnouncePeerRequest>,
     answers: Streaming<AnnouncePeerResponse>,
@@ -206,7 +210,7 @@ pub struct Stock {
 
 impl Stock {
     /// Registers, with a change of the usual.
-    pub async fn register(
+    pub(crate) async fn register(
         client: &mut SchedulerClient<Channel>,
         host: &str,
         task: &str,
@@ -225,7 +229,12 @@ impl Stock {
         stock
     }
 
-    pub async fn open(client: &mut SchedulerClient<Channel>, host: &str, task: &str, peer: &str) -> Self {
+    pub(crate) async fn open(
+        client: &mut SchedulerClient<Channel>,
+        host: &str,
+        task: &str,
+        peer: &str,
+    ) -> Self {
         let (out, messages) = mpsc::channel(64);
         let messages = stream::unfold(messages, |mut messages| async move {
             messages.recv().await.map(|message| (message, messages))
@@ -240,22 +249,22 @@ impl Stock {
         Self { names, out, answers: answers.unwrap().into_inner() }
     }
 
-    pub async fn say(&mut self, arm: Arm) {
+    pub(crate) async fn say(&mut self, arm: Arm) {
         self.send(AnnouncePeerRequest { request: Some(arm), ..self.names.clone() }).await;
     }
 
-    pub async fn send(&mut self, message: AnnouncePeerRequest) {
+    pub(crate) async fn send(&mut self, message: AnnouncePeerRequest) {
         self.out.send(message).await.expect("the stream is open");
     }
 
     /// The next answer; `None` at the end.
-    pub async fn hear(&mut self) -> Result<Option<Response>, Status> {
+    pub(crate) async fn hear(&mut self) -> Result<Option<Response>, Status> {
         let answer = timeout(LONG, self.answers.message()).await.expect("an answer comes")?;
         Ok(answer.map(|answer| answer.response.expect("an arm")))
     }
 
     /// The ids of the parents that it is told.
-    pub async fn parents(&mut self) -> Vec<String> {
+    pub(crate) async fn parents(&mut self) -> Vec<String> {
         match self.hear().await.unwrap() {
             Some(Response::NormalTaskResponse(normal)) => {
                 normal.candidate_parents.into_iter().map(|peer| peer.id).collect()
@@ -265,43 +274,43 @@ impl Stock {
     }
 
     /// Told to go to the origin.
-    pub async fn sent_to_origin(&mut self) {
+    pub(crate) async fn sent_to_origin(&mut self) {
         let answer = self.hear().await.unwrap();
         assert!(matches!(answer, Some(Response::NeedBackToSourceResponse(_))), "{answer:?}");
     }
 
-    pub async fn ended(&mut self) {
+    pub(crate) async fn ended(&mut self) {
         assert_eq!(self.hear().await.unwrap(), None);
     }
 }
 
-pub fn started() -> Arm {
+pub(crate) fn started() -> Arm {
     Arm::DownloadPeerStartedRequest(DownloadPeerStartedRequest {})
 }
 
-pub fn finished() -> Arm {
+pub(crate) fn finished() -> Arm {
     Arm::DownloadPeerFinishedRequest(DownloadPeerFinishedRequest {})
 }
 
-pub fn at_origin() -> Arm {
+pub(crate) fn at_origin() -> Arm {
     Arm::DownloadPeerBackToSourceStartedRequest(DownloadPeerBackToSourceStartedRequest::default())
 }
 
-pub fn finished_at_origin() -> Arm {
+pub(crate) fn finished_at_origin() -> Arm {
     Arm::DownloadPeerBackToSourceFinishedRequest(DownloadPeerBackToSourceFinishedRequest {})
 }
 
-pub fn piece(number: u32) -> Arm {
+pub(crate) fn piece(number: u32) -> Arm {
     let piece = Piece { number, ..Piece::default() };
     Arm::DownloadPieceFinishedRequest(DownloadPieceFinishedRequest { piece: Some(piece) })
 }
 
-pub fn peer(id: &str) -> Peer {
+pub(crate) fn peer(id: &str) -> Peer {
     Peer { id: id.to_owned(), ..Peer::default() }
 }
 
 /// Waits until it is so.
-pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let wait = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

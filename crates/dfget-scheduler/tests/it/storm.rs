@@ -38,7 +38,7 @@ async fn every_join_is_answered_while_schedulers_die_and_what_is_known_comes_bac
             Some(node) => drop(node.kill().await),
             None => nodes[victim] = Some(Node::start_at(members[victim].1, &speech).await),
         }
-        let letter = random.choice("abcdef".chars()).unwrap();
+        let letter = random.choice(['a', 'b', 'c', 'd', 'e', 'f']).unwrap();
         for (number, (client, _)) in clients.iter().enumerate() {
             let join = join(u8::try_from(number).unwrap(), letter);
             match timeout(LONG, client.join(&join)).await.expect("an answer") {
