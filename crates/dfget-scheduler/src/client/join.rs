@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 use super::line::Line;
 use super::member::Member;
 use super::membership::{Membership, read};
-use super::outgoing::{Names, Slot, messages};
+use super::outgoing::{Names, Teller, messages};
 use super::schedulers::{Shared, Trouble, is_alone};
 
 /// A download that wants to join its swarm.
@@ -99,11 +99,11 @@ impl Shared {
     ) -> Result<Membership, Status> {
         let host = self.host().id;
         let names = Names { host: host.clone(), task: join.task.clone(), peer: join.peer.clone() };
-        let slot = Arc::new(Slot::default());
+        let teller = Teller::default();
         let mut changes = self.changes();
         changes.mark_unchanged();
         let first = register_message(&names, join);
-        let outgoing = messages(Arc::clone(&slot), names, first);
+        let outgoing = messages(Arc::clone(&teller.0), names, first);
         let mut inbound = line.scheduler().announce_peer(outgoing).await?.into_inner();
         let first = inbound.message().await?;
         let first = first.ok_or_else(|| Status::unavailable("it ended the stream at once"))?;
@@ -113,8 +113,8 @@ impl Shared {
             task: join.task.clone(),
             first: Some(read(first, &host)),
             host,
-            slot,
-            inbound: Some(inbound),
+            teller,
+            inbound,
             changes,
             leave_at: None,
             _line: Arc::clone(line),

@@ -11,6 +11,7 @@ use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::join::trouble;
 use super::member::Member;
@@ -190,9 +191,11 @@ impl Shared {
     /// Tells a scheduler all, then what is new, until the stream breaks; an error if it did not even
     /// begin.
     async fn tell_all(self: &Arc<Self>, member: &Arc<Member>) -> Result<(), Trouble> {
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
         let begin = async {
             let line = self.line(member).await?;
-            let outgoing = requests(Arc::clone(self), member.name.clone());
+            let outgoing = requests(Arc::clone(self), member.name.clone(), over);
             let replies = line.cluster().hold(outgoing).await.map_err(|status| trouble(&status))?;
             let mut replies = replies.into_inner();
             let first = replies.message().await.map_err(|status| trouble(&status))?;
@@ -222,12 +225,17 @@ impl Books {
     }
 }
 
-/// The messages of one Hold stream: who this is, all that is here, then what changes.
-fn requests(shared: Arc<Shared>, scheduler: String) -> impl Stream<Item = HoldRequest> {
+/// The messages of one Hold stream: who this is, all that is here, then what changes, until it is over.
+fn requests(
+    shared: Arc<Shared>,
+    scheduler: String,
+    over: CancellationToken,
+) -> impl Stream<Item = HoldRequest> {
     let host = Some(shared.host());
-    stream::unfold((shared, scheduler, host), |(shared, scheduler, mut host)| async move {
-        let request = next_request(&shared, &scheduler, &mut host).await?;
-        Some((request, (shared, scheduler, host)))
+    let state = (shared, scheduler, host, over);
+    stream::unfold(state, |(shared, scheduler, mut host, over)| async move {
+        let next = over.run_until_cancelled(next_request(&shared, &scheduler, &mut host)).await;
+        Some((next??, (shared, scheduler, host, over)))
     })
 }
 

@@ -84,10 +84,12 @@ async fn feed_each_other(speech: Speech) {
     }
     first.tell(progress(Pieces::all(COUNT)));
     first.finish();
-    let told = orders(&mut second, "a parent that has all", |orders| {
-        orders.parents.iter().any(|parent| parent.complete)
-    });
-    assert_eq!(names_of(&told.await), ["n1"]);
+    let (three, _members) = client(3, names(&members, None), &speech);
+    let mut third = three.join(&join(3, 'a')).await.unwrap();
+    let has_all =
+        |orders: &Orders| orders.parents.iter().any(|parent| parent.complete && parent.host.hostname == "n1");
+    orders(&mut third, "the first, which has all", has_all).await;
+    third.finish();
     second.fail("the client has left");
     one.close().await;
     two.close().await;

@@ -10,9 +10,10 @@ use dfget_proto::messages::grpc::health::v1::HealthCheckRequest;
 use dfget_proto::messages::grpc::health::v1::health_client::HealthClient;
 use dfget_proto::messages::scheduler::v2::DeleteHostRequest;
 use dfget_scheduler::Pace;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::Code;
@@ -126,22 +127,26 @@ async fn a_later_hold_stream_of_a_host_replaces_the_earlier_one() {
         }],
         remove: Vec::new(),
     };
-    let open = |letter| stream::once(std::future::ready(first(letter)));
-    let endless = |letter| {
-        use futures_util::StreamExt as _;
-        open(letter).chain(stream::pending())
+    let begin = |letter| {
+        let (end, ended) = oneshot::channel::<()>();
+        let request = stream::once(std::future::ready(first(letter)));
+        (request.chain(stream::pending()).take_until(ended), end)
     };
-    let mut old = cluster.hold(endless('a')).await.unwrap().into_inner();
+    let (requests, end_of_old) = begin('a');
+    let mut old = cluster.hold(requests).await.unwrap().into_inner();
     let instance = old.message().await.unwrap().unwrap().instance;
-    let mut new = cluster.hold(endless('b')).await.unwrap().into_inner();
+    let (requests, end_of_new) = begin('b');
+    let mut new = cluster.hold(requests).await.unwrap().into_inner();
     assert_eq!(new.message().await.unwrap().unwrap().instance, instance);
     assert_eq!(node.service.counts(), (1, 1));
-    drop(old);
+    drop(end_of_old);
+    old.message().await.expect("it ends");
     let mut stock = stock_client(&node).await;
     announce(&mut stock, host(2)).await.unwrap();
     let mut child = Stock::register(&mut stock, &host(2).id, &task('b'), "p", |_| {}).await;
     assert_eq!(child.parents().await.len(), 1);
-    drop(new);
+    drop(end_of_new);
+    new.message().await.expect("it ends");
     until("it is forgotten", || node.service.counts() == (1, 1)).await;
 }
 
