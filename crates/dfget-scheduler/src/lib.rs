@@ -15,8 +15,6 @@ mod serve;
 mod service;
 mod words;
 
-pub use client::{
-    Join, MemberList, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Schedulers,
-};
+pub use client::{Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll, Schedulers};
 pub use serve::{Caller, serve_grpc};
 pub use service::{Member, SchedulerService};

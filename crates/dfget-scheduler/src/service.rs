@@ -76,6 +76,12 @@ impl SchedulerService {
     pub fn counts(&self) -> (u64, u64) {
         self.room.counts()
     }
+
+    /// Whether it knows a peer or a holder of a task.
+    #[must_use]
+    pub fn knows(&self, task: &str) -> bool {
+        self.room.stat(task).is_some()
+    }
 }
 
 impl std::fmt::Debug for SchedulerService {

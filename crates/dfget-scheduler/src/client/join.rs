@@ -12,8 +12,8 @@ use tonic::{Code, Status};
 use super::line::Line;
 use super::member::Member;
 use super::membership::{Membership, read};
-use super::outgoing::{Names, Slot, messages};
-use super::schedulers::{Shared, Trouble};
+use super::outgoing::{Names, Teller, messages};
+use super::schedulers::{Shared, Trouble, is_alone};
 
 /// A download that wants to join its swarm.
 #[derive(Clone, Debug)]
@@ -51,14 +51,13 @@ pub enum NoScheduler {
 
 impl Shared {
     pub(crate) async fn join(self: &Arc<Self>, join: &Join) -> Result<Membership, NoScheduler> {
-        let ring = self.ring();
-        let own = self.own_name();
-        if ring.order(&join.task).all(|name| Some(name) == own.as_deref()) {
+        let roll = self.roll();
+        if is_alone(roll.as_ref()) {
             return Err(NoScheduler::Alone);
         }
         let begun = Instant::now();
         let mut why = "all members are known to be unreachable".to_owned();
-        for name in ring.order(&join.task) {
+        for name in roll.ring().order(&join.task) {
             if begun.elapsed() > self.pace().all {
                 break;
             }
@@ -100,11 +99,11 @@ impl Shared {
     ) -> Result<Membership, Status> {
         let host = self.host().id;
         let names = Names { host: host.clone(), task: join.task.clone(), peer: join.peer.clone() };
-        let slot = Arc::new(Slot::default());
+        let teller = Teller::default();
         let mut changes = self.changes();
         changes.mark_unchanged();
         let first = register_message(&names, join);
-        let outgoing = messages(Arc::clone(&slot), names, first);
+        let outgoing = messages(Arc::clone(&teller.0), names, first);
         let mut inbound = line.scheduler().announce_peer(outgoing).await?.into_inner();
         let first = inbound.message().await?;
         let first = first.ok_or_else(|| Status::unavailable("it ended the stream at once"))?;
@@ -114,8 +113,8 @@ impl Shared {
             task: join.task.clone(),
             first: Some(read(first, &host)),
             host,
-            slot,
-            inbound: Some(inbound),
+            teller,
+            inbound,
             changes,
             leave_at: None,
             _line: Arc::clone(line),

@@ -11,6 +11,7 @@ use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::join::trouble;
 use super::member::Member;
@@ -68,9 +69,10 @@ impl Keeper {
     }
 
     /// All has to be told anew; `false` if the scheduler need not know anything any more.
-    fn again(&self, scheduler: &str) -> bool {
+    fn again(&self, scheduler: &str, arrived: &Arc<Notify>) -> bool {
         let mut books = self.books.lock();
-        let Some(told) = books.told.get_mut(scheduler) else { return false };
+        let told = books.told.get_mut(scheduler).filter(|told| Arc::ptr_eq(&told.arrived, arrived));
+        let Some(told) = told else { return false };
         told.news = told.tasks.iter().cloned().collect();
         true
     }
@@ -138,8 +140,10 @@ impl Shared {
         let wanted: Vec<_> =
             tasks.into_iter().filter_map(|task| self.best(&task).map(|best| (best, task))).collect();
         let mut books = self.keeper.books.lock();
+        let roll = self.roll();
+        let members: HashSet<_> = roll.ring().order("").collect();
         books.told.retain(|name, told| {
-            let stays = self.is_member(name);
+            let stays = members.contains(name.as_str());
             if !stays {
                 told.arrived.notify_one();
             }
@@ -165,7 +169,8 @@ impl Shared {
     async fn keep_telling(self: Arc<Self>, scheduler: String) {
         let mut failures = 0;
         let mut changes = self.changes();
-        while self.keeper.again(&scheduler) {
+        let Some(arrived) = self.keeper.arrived(&scheduler) else { return };
+        while self.keeper.again(&scheduler, &arrived) {
             let member = self.member(&scheduler);
             if member.is_up() {
                 match self.tell_all(&member).await {
@@ -186,9 +191,11 @@ impl Shared {
     /// Tells a scheduler all, then what is new, until the stream breaks; an error if it did not even
     /// begin.
     async fn tell_all(self: &Arc<Self>, member: &Arc<Member>) -> Result<(), Trouble> {
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
         let begin = async {
             let line = self.line(member).await?;
-            let outgoing = requests(Arc::clone(self), member.name.clone());
+            let outgoing = requests(Arc::clone(self), member.name.clone(), over);
             let replies = line.cluster().hold(outgoing).await.map_err(|status| trouble(&status))?;
             let mut replies = replies.into_inner();
             let first = replies.message().await.map_err(|status| trouble(&status))?;
@@ -218,12 +225,17 @@ impl Books {
     }
 }
 
-/// The messages of one Hold stream: who this is, all that is here, then what changes.
-fn requests(shared: Arc<Shared>, scheduler: String) -> impl Stream<Item = HoldRequest> {
+/// The messages of one Hold stream: who this is, all that is here, then what changes, until it is over.
+fn requests(
+    shared: Arc<Shared>,
+    scheduler: String,
+    over: CancellationToken,
+) -> impl Stream<Item = HoldRequest> {
     let host = Some(shared.host());
-    stream::unfold((shared, scheduler, host), |(shared, scheduler, mut host)| async move {
-        let request = next_request(&shared, &scheduler, &mut host).await?;
-        Some((request, (shared, scheduler, host)))
+    let state = (shared, scheduler, host, over);
+    stream::unfold(state, |(shared, scheduler, mut host, over)| async move {
+        let next = over.run_until_cancelled(next_request(&shared, &scheduler, &mut host)).await;
+        Some((next??, (shared, scheduler, host, over)))
     })
 }
 

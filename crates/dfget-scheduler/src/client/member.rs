@@ -1,31 +1,27 @@
 //! The members, any of which may be a task's scheduler, and which of them answer.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfget_cluster::Members;
 use dfget_proto::Ring;
 use dfget_proto::messages::dfget::v1::StatusReply;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::line::Line;
 
-/// Who belongs to the cluster.
+/// Who belongs to the cluster, as of one moment.
 #[tonic::async_trait]
-pub trait MemberList: Send + Sync + 'static {
-    /// The members' names on their ring, and what becomes of it.
-    fn ring(&self) -> watch::Receiver<Arc<Ring>>;
+pub trait Roll: Send + Sync + 'static {
+    /// The members' names on their ring.
+    fn ring(&self) -> &Ring;
 
     /// The name of this node, if it is a member.
-    fn own_name(&self) -> Option<String>;
+    fn me(&self) -> Option<&str>;
 
-    /// Where the gRPC port of a member is.
-    ///
-    /// # Errors
-    /// The name does not resolve.
-    async fn resolve(&self, name: &str) -> io::Result<SocketAddr>;
+    /// Where the gRPC port of a member is; or why that is not known.
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, String>;
 }
 
 /// How a member is, as this node sees it.
@@ -53,6 +49,23 @@ pub(crate) struct Member {
 struct Down {
     wait: Duration,
     why: String,
+}
+
+// === impl Roll for Members ===
+
+#[tonic::async_trait]
+impl Roll for Members {
+    fn ring(&self) -> &Ring {
+        self.ring()
+    }
+
+    fn me(&self) -> Option<&str> {
+        self.me()
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, String> {
+        self.resolve(name).await
+    }
 }
 
 // === impl Member ===

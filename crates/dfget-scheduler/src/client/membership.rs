@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tonic::Streaming;
 
 use super::line::Line;
-use super::outgoing::{Last, Progress, Slot};
+use super::outgoing::{Last, Progress, Teller};
 use super::schedulers::Shared;
 use crate::words;
 
@@ -38,8 +38,8 @@ pub struct Membership {
     pub(crate) scheduler: String,
     pub(crate) task: String,
     pub(crate) host: String,
-    pub(crate) slot: Arc<Slot>,
-    pub(crate) inbound: Option<Streaming<AnnouncePeerResponse>>,
+    pub(crate) teller: Teller,
+    pub(crate) inbound: Streaming<AnnouncePeerResponse>,
     pub(crate) first: Option<Orders>,
     /// Which members answer has changed, or who is a member.
     pub(crate) changes: watch::Receiver<u64>,
@@ -68,10 +68,9 @@ impl Membership {
             return Some(first);
         }
         loop {
-            let inbound = self.inbound.as_mut()?;
             let leave_at = self.leave_at;
             tokio::select! {
-                message = inbound.message() => match message {
+                message = self.inbound.message() => match message {
                     Ok(Some(message)) => return Some(read(message, &self.host)),
                     Ok(None) => return None,
                     Err(status) => {
@@ -103,7 +102,7 @@ impl Membership {
     /// Tells what the download has. Goes out within a fifth of a second; what is told in between
     /// replaces it.
     pub fn tell(&self, progress: Progress) {
-        self.slot.tell(progress);
+        self.teller.0.tell(progress);
     }
 
     /// It has all.
@@ -116,23 +115,14 @@ impl Membership {
         self.part(Last::Failed(why.chars().take(200).collect()));
     }
 
-    fn part(mut self, last: Last) {
-        let Some(mut inbound) = self.inbound.take() else { return };
-        let slot = Arc::clone(&self.slot);
-        slot.part(last);
-        self.shared.tasks().spawn(async move {
+    fn part(self, last: Last) {
+        let Self { teller, mut inbound, shared, .. } = self;
+        teller.0.part(last);
+        shared.tasks().spawn(async move {
             let ended = async { while let Ok(Some(_)) = inbound.message().await {} };
             let _ended = timeout(LAST_WORD, ended).await;
-            slot.close();
+            drop(teller);
         });
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if self.inbound.is_some() {
-            self.slot.close();
-        }
     }
 }
 

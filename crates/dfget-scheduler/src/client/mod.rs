@@ -9,7 +9,7 @@ mod outgoing;
 mod schedulers;
 
 pub use join::{Join, NoScheduler};
-pub use member::{MemberList, MemberState};
+pub use member::{MemberState, Roll};
 pub use membership::{Membership, Orders};
 pub use outgoing::Progress;
 pub use schedulers::{Pace, Schedulers};

@@ -49,6 +49,10 @@ struct Told {
     closed: bool,
 }
 
+/// Tells the slot; dropped, it ends the stream as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Teller(pub(crate) Arc<Slot>);
+
 /// The names that stand in each message.
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
@@ -93,9 +97,15 @@ impl Slot {
     }
 
     /// Ends the stream as it is.
-    pub(crate) fn close(&self) {
+    fn close(&self) {
         self.told.lock().closed = true;
         self.news.notify_one();
+    }
+}
+
+impl Drop for Teller {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -1,13 +1,12 @@
 //! All schedulers of the cluster, as one node sees them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_cluster::Dialer;
-use dfget_proto::Ring;
 use dfget_proto::messages::common::v2::Host;
 use dfget_proto::messages::dfget::v1::{StatusReply, StatusRequest};
 use futures_util::{StreamExt as _, stream};
@@ -20,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::join::{Join, NoScheduler};
 use super::keeper::Keeper;
 use super::line::Line;
-use super::member::{Member, MemberList, MemberState};
+use super::member::{Member, MemberState, Roll};
 use super::membership::Membership;
 
 /// How long to wait for schedulers.
@@ -47,8 +46,7 @@ pub struct Schedulers {
 
 /// What all that runs for the client shares.
 pub(crate) struct Shared {
-    list: Arc<dyn MemberList>,
-    ring: watch::Receiver<Arc<Ring>>,
+    roll: Mutex<Arc<dyn Roll>>,
     dialer: Dialer,
     host: Box<dyn Fn() -> Host + Send + Sync>,
     pace: Pace,
@@ -88,15 +86,14 @@ impl Schedulers {
     /// The schedulers among these members, reached by `dialer`. `host` makes the announcement of this
     /// node. Has to be called in a runtime.
     #[must_use]
-    pub fn new(
-        list: Arc<dyn MemberList>,
+    pub fn new<R: Roll>(
+        mut members: watch::Receiver<Arc<R>>,
         dialer: Dialer,
         host: impl Fn() -> Host + Send + Sync + 'static,
         pace: Pace,
     ) -> Self {
         let shared = Arc::new(Shared {
-            ring: list.ring(),
-            list,
+            roll: Mutex::new(members.borrow_and_update().clone()),
             dialer,
             host: Box::new(host),
             pace,
@@ -106,7 +103,7 @@ impl Schedulers {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
-        shared.run(Arc::clone(&shared).follow_ring());
+        shared.run(Arc::clone(&shared).follow_members(members));
         shared.run(Arc::clone(&shared).follow_changes());
         shared.run(Arc::clone(&shared).close_idle());
         Self { shared }
@@ -150,13 +147,13 @@ impl Schedulers {
     }
 
     fn names(&self) -> Vec<String> {
-        self.shared.ring().order("").map(str::to_owned).collect()
+        self.shared.roll().ring().order("").map(str::to_owned).collect()
     }
 
     async fn status_of(&self, names: Vec<String>) -> Vec<MemberState> {
-        let own = self.shared.own_name();
+        let roll = self.shared.roll();
         let states = stream::iter(names).map(|name| {
-            let own = own.as_ref() == Some(&name);
+            let own = roll.me() == Some(name.as_str());
             async move {
                 let reply = self.shared.ask_status(&name).await;
                 MemberState { name, own, reply }
@@ -178,12 +175,8 @@ impl Schedulers {
 // === impl Shared ===
 
 impl Shared {
-    pub(crate) fn ring(&self) -> Arc<Ring> {
-        Arc::clone(&self.ring.borrow())
-    }
-
-    pub(crate) fn own_name(&self) -> Option<String> {
-        self.list.own_name()
+    pub(crate) fn roll(&self) -> Arc<dyn Roll> {
+        Arc::clone(&self.roll.lock())
     }
 
     pub(crate) fn host(&self) -> Host {
@@ -223,14 +216,13 @@ impl Shared {
     /// The scheduler of a task: the first in the ring's order that answers, as far as is known.
     /// `None` if there is nobody to share with.
     pub(crate) fn best(&self, task: &str) -> Option<String> {
-        let ring = self.ring();
-        let own = self.own_name();
-        if ring.order(task).all(|name| Some(name) == own.as_deref()) {
+        let roll = self.roll();
+        if is_alone(roll.as_ref()) {
             return None;
         }
         let members = self.members.lock();
         let up = |name: &&str| members.get(*name).is_none_or(|member| member.is_up());
-        ring.order(task).find(up).map(str::to_owned)
+        roll.ring().order(task).find(up).map(str::to_owned)
     }
 
     /// The connection to a member, made if there is none.
@@ -248,10 +240,16 @@ impl Shared {
     }
 
     async fn dial(&self, name: &str) -> Result<Line, String> {
-        let resolved = timeout(self.pace.connect, self.list.resolve(name)).await;
-        let to = resolved.map_err(|_| "its name does not resolve in time".to_owned())?;
-        let to = to.map_err(|error| format!("its name does not resolve: {error}"))?;
-        Line::connect(&self.dialer, to, self.pace.connect, &self.tasks).await
+        let resolved = timeout(self.pace.connect, async { self.roll().resolve(name).await }).await;
+        let addresses = resolved.map_err(|_| "its name does not resolve in time".to_owned())??;
+        let mut why = "its name has no address".to_owned();
+        for to in addresses.into_iter().take(MOST_ADDRESSES) {
+            match Line::connect(&self.dialer, to, self.pace.connect, &self.tasks).await {
+                Ok(line) => return Ok(line),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
     }
 
     /// A member did not answer: nobody asks it for a while.
@@ -295,7 +293,7 @@ impl Shared {
     }
 
     pub(crate) fn is_member(&self, name: &str) -> bool {
-        self.ring().order("").any(|other| other == name)
+        self.roll().ring().order("").any(|other| other == name)
     }
 
     async fn ask_status(&self, name: &str) -> Result<StatusReply, String> {
@@ -312,10 +310,12 @@ impl Shared {
         timeout(self.pace.answer, ask).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
     }
 
-    async fn follow_ring(self: Arc<Self>) {
-        let mut ring = self.ring.clone();
-        while ring.changed().await.is_ok() {
-            self.members.lock().retain(|name, _| self.is_member(name));
+    async fn follow_members<R: Roll>(self: Arc<Self>, mut members: watch::Receiver<Arc<R>>) {
+        while members.changed().await.is_ok() {
+            let roll = members.borrow_and_update().clone();
+            let names: HashSet<_> = roll.ring().order("").map(str::to_owned).collect();
+            *self.roll.lock() = roll;
+            self.members.lock().retain(|name, _| names.contains(name));
             self.changed();
         }
     }
@@ -352,6 +352,17 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// Whether there is nobody to share with.
+pub(crate) fn is_alone(roll: &dyn Roll) -> bool {
+    match roll.ring().len() {
+        0 => true,
+        1 => roll.me().is_some(),
+        _ => false,
+    }
+}
+
+/// Addresses of one name that are tried.
+const MOST_ADDRESSES: usize = 3;
 /// Connections without a stream are kept for this time.
 const IDLE: Duration = Duration::from_secs(60);
 /// Members asked for their status at once.
