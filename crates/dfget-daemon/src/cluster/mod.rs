@@ -6,7 +6,6 @@
 mod holdings;
 mod host;
 mod itself;
-mod members;
 mod network;
 mod options;
 
@@ -31,7 +30,6 @@ use tracing::{info, warn};
 use self::holdings::Shelf;
 use self::host::OwnHost;
 use self::itself::Itself;
-use self::members::Directory;
 use self::network::Swarms;
 pub use self::options::cluster_options;
 use self::options::sources;
@@ -107,10 +105,9 @@ impl Cluster {
             setup.key_fingerprint,
         );
         let own = OwnHost::new(config, &setup);
-        let directory = Directory::follow(setup.members.clone(), &running, &ended);
         let host = own.clone();
         let schedulers = Schedulers::new(
-            Arc::new(directory),
+            setup.members.clone(),
             setup.dialer.clone(),
             move || host.message(),
             Pace::default(),
