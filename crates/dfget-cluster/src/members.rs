@@ -200,7 +200,14 @@ fn not_among(itself: &Itself) -> String {
 /// Looks names up, and remembers for a short time.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
-    known: Mutex<HashMap<String, (Instant, Result<Vec<IpAddr>, String>)>>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What was found out about a name, and when.
+#[derive(Debug)]
+struct Known {
+    at: Instant,
+    found: Result<Vec<IpAddr>, String>,
 }
 
 // === impl Resolver ===
@@ -219,14 +226,14 @@ impl Resolver {
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
-        known.insert(host.to_owned(), (Instant::now(), found.clone()));
+        known.insert(host.to_owned(), Known { at: Instant::now(), found: found.clone() });
         drop(known);
         found.map(with_port)
     }
 
     fn remembered(&self, host: &str) -> Option<Result<Vec<IpAddr>, String>> {
         let known = self.known.lock();
-        let (at, found) = known.get(host)?;
+        let Known { at, found } = known.get(host)?;
         let holds = if found.is_ok() { FOUND_HOLDS } else { FAILURE_HOLDS };
         (at.elapsed() < holds).then(|| found.clone())
     }
