@@ -171,14 +171,14 @@ async fn by_address(
         return Some(index);
     }
     // Loopback names every node; a name that leads there is this node only where nothing else is.
-    let mut failed = Vec::new();
+    let (mut failed, begun) = (Vec::new(), Instant::now());
     for (index, member) in candidates().filter(|(_, member)| member.host.parse::<IpAddr>().is_err()) {
         match resolver.resolve(&member.host, member.port).await {
             Ok(addresses) if is_ours(&addresses) => return Some(index),
             Ok(_) => {}
             Err(reason) => failed.push(reason),
         }
-        if failed.len() >= MOST_FAILURES {
+        if failed.len() >= MOST_FAILURES || begun.elapsed() > LOOKING {
             break;
         }
     }
@@ -265,6 +265,8 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(5);
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Names that are remembered, at most.
 const MOST_REMEMBERED: usize = 65_536;
+/// How long a node looks for itself by address: the daemon waits for it.
+const LOOKING: Duration = Duration::from_secs(10);
 /// After so many names that do not resolve, DNS is out of order.
 const MOST_FAILURES: usize = 16;
 

@@ -56,7 +56,7 @@ fn a_command_of_a_cluster_has_a_daemon_of_its_own_and_leaves_with_it() {
         Running::start(session.script(&[], "echo ready; read line").stdin(std::process::Stdio::piped()));
     plain.wait_for("ready");
     assert_eq!(sockets(), 1);
-    let arguments = ["--cluster", "127.0.0.1", "--cluster-linger", "0"];
+    let arguments = ["--verbose", "--cluster", "127.0.0.1", "--cluster-linger", "0"];
     let mut command = session.script(&arguments, "true");
     let ended = Ended::of(command.env("SLURM_JOB_ID", "7"));
     assert_eq!(ended.code, 0, "{}", ended.stderr);

@@ -218,8 +218,6 @@ async fn whoever_is_no_node_is_told_apart() {
     let keyed = identity(1, 0);
     let refused = stranger(door(&keyed), b"", true).await;
     assert!(refused.is_idle(), "{refused}");
-    let refused = stranger(door(&keyed), b"\x16", true).await;
-    assert!(!matches!(refused, DoorError::Tls(_)), "{refused}");
     let refused = stranger(door(&keyed), b"\x16\x03\x01\x02\x00\x01", true).await;
     assert!(refused.is_idle(), "half a hello: {refused}");
     let refused = stranger(door(&keyed), b"\x16\x03\x01\x00\x04AAAA", false).await;
