@@ -171,14 +171,14 @@ async fn by_address(
         return Some(index);
     }
     // Loopback names every node; a name that leads there is this node only where nothing else is.
-    let mut failed = Vec::new();
+    let (mut failed, begun) = (Vec::new(), Instant::now());
     for (index, member) in candidates().filter(|(_, member)| member.host.parse::<IpAddr>().is_err()) {
         match resolver.resolve(&member.host, member.port).await {
             Ok(addresses) if is_ours(&addresses) => return Some(index),
             Ok(_) => {}
             Err(reason) => failed.push(reason),
         }
-        if failed.len() >= MOST_FAILURES {
+        if failed.len() >= MOST_FAILURES || begun.elapsed() > LOOKING {
             break;
         }
     }
@@ -200,7 +200,14 @@ fn not_among(itself: &Itself) -> String {
 /// Looks names up, and remembers for a short time.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
-    known: Mutex<HashMap<String, (Instant, Result<Vec<IpAddr>, String>)>>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What was found out about a name, and when.
+#[derive(Debug)]
+struct Known {
+    at: Instant,
+    found: Result<Vec<IpAddr>, String>,
 }
 
 // === impl Resolver ===
@@ -219,14 +226,14 @@ impl Resolver {
         if known.len() >= MOST_REMEMBERED {
             known.clear();
         }
-        known.insert(host.to_owned(), (Instant::now(), found.clone()));
+        known.insert(host.to_owned(), Known { at: Instant::now(), found: found.clone() });
         drop(known);
         found.map(with_port)
     }
 
     fn remembered(&self, host: &str) -> Option<Result<Vec<IpAddr>, String>> {
         let known = self.known.lock();
-        let (at, found) = known.get(host)?;
+        let Known { at, found } = known.get(host)?;
         let holds = if found.is_ok() { FOUND_HOLDS } else { FAILURE_HOLDS };
         (at.elapsed() < holds).then(|| found.clone())
     }
@@ -258,6 +265,8 @@ const FAILURE_HOLDS: Duration = Duration::from_secs(5);
 const LOOK_UP: Duration = Duration::from_secs(5);
 /// Names that are remembered, at most.
 const MOST_REMEMBERED: usize = 65_536;
+/// How long a node looks for itself by address: the daemon waits for it.
+const LOOKING: Duration = Duration::from_secs(10);
 /// After so many names that do not resolve, DNS is out of order.
 const MOST_FAILURES: usize = 16;
 

@@ -325,16 +325,29 @@ mod tests {
 
     /// Keys that hold from the start to the end of a daemon.
     const FIXED: &[&str] = &[
+        "cluster.allowPlaintextPeers",
+        "cluster.dns",
+        "cluster.keyFile",
+        "cluster.members",
+        "cluster.membersFile",
+        "cluster.port",
+        "cluster.sharePrivate",
         "console",
         "dataDir",
         "dataDirMode",
         "download.concurrent.initBackoff",
         "download.concurrent.maxAttempts",
         "download.concurrent.maxBackoff",
+        "download.peerGRPC.tcpListen.listen",
+        "download.peerGRPC.tcpListen.port",
         "download.resourceClients",
         "health.path",
         "health.tcpListen.listen",
         "health.tcpListen.port",
+        "host.advertiseIP",
+        "host.hostname",
+        "host.idc",
+        "host.location",
         "logDir",
         "logMaxAge",
         "logMaxBackups",
@@ -348,6 +361,9 @@ mod tests {
         "proxy.tcpListen.namespace",
         "proxy.tcpListen.port",
         "storage.strategy",
+        "upload.rateLimit",
+        "upload.tcpListen.listen",
+        "upload.tcpListen.port",
     ];
 
     #[test]
