@@ -178,7 +178,7 @@ async fn beside(dir: &Path, nginx: &str, total: u64) -> Result<()> {
 fn nginx_conf(dir: &Path, clear: u16, tls: u16) -> String {
     let dir = dir.display();
     format!(
-        "daemon off; worker_processes 1; pid {dir}/pid; error_log {dir}/error.log;\n\
+        "daemon off; master_process off; pid {dir}/pid; error_log {dir}/error.log;\n\
          events {{ worker_connections 64; }}\n\
          http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 100000;\n\
          client_body_temp_path {dir}/t1; proxy_temp_path {dir}/t2; fastcgi_temp_path {dir}/t3;\n\
