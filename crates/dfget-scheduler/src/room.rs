@@ -33,6 +33,8 @@ struct State {
     peers: HashMap<Arc<str>, PeerLine>,
     tasks: HashMap<Arc<str>, TaskLine>,
     generations: u64,
+    /// When silent hosts were last looked for.
+    swept: Duration,
     orders: Vec<Order>,
 }
 
@@ -108,6 +110,7 @@ impl Room {
             peers: HashMap::new(),
             tasks: HashMap::new(),
             generations: 0,
+            swept: Duration::ZERO,
             orders: Vec::new(),
         };
         Self {
@@ -431,6 +434,10 @@ impl State {
 
     /// Forgets hosts that have no stream and were silent for two of their intervals.
     fn forget_silent(&mut self, now: Duration) {
+        if now < self.swept + LONGEST_NAP {
+            return;
+        }
+        self.swept = now;
         let silent = |line: &HostLine| {
             line.hold.is_none() && line.peers.is_empty() && now > line.seen + line.interval * 2
         };
