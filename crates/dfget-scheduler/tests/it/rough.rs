@@ -140,8 +140,8 @@ async fn a_later_hold_stream_of_a_host_replaces_the_earlier_one() {
     let mut new = cluster.hold(requests).await.unwrap().into_inner();
     assert_eq!(new.message().await.unwrap().unwrap().instance, instance);
     assert_eq!(node.service.counts(), (1, 1));
+    assert_eq!(old.message().await.expect_err("it is told").code(), Code::Aborted);
     drop(end_of_old);
-    old.message().await.expect("it ends");
     let mut stock = stock_client(&node).await;
     announce(&mut stock, host(2)).await.unwrap();
     let mut child = Stock::register(&mut stock, &host(2).id, &task('b'), "p", |_| {}).await;
