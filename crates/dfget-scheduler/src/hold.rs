@@ -7,6 +7,7 @@ use dfget_swarm::SwarmKey;
 use futures_util::{Stream, stream};
 use prost::Message as _;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use crate::limits;
@@ -28,7 +29,7 @@ struct Hearing {
     room: Arc<Room>,
     caller: Caller,
     inbound: Streaming<HoldRequest>,
-    holder: Option<(Arc<str>, u64)>,
+    holder: Option<(Arc<str>, u64, CancellationToken)>,
     over: bool,
 }
 
@@ -41,7 +42,10 @@ impl Hearing {
         }
         let reply = match self.holder.clone() {
             None => self.begin().await.map(Some),
-            Some((host, generation)) => self.hear(&host, generation).await.map(|()| None),
+            Some((host, generation, replaced)) => {
+                let hear = replaced.run_until_cancelled(self.hear(&host, generation));
+                hear.await.unwrap_or_else(|| Err(taken_over())).map(|()| None)
+            }
         };
         self.over = !matches!(reply, Ok(Some(_)));
         reply.transpose()
@@ -53,8 +57,9 @@ impl Hearing {
         let mut message = message.ok_or_else(|| words::invalid("host", "is missing"))?;
         let host = message.host.take().ok_or_else(|| words::invalid("host", "is missing"))?;
         let id: Arc<str> = host.id.as_str().into();
-        let generation = self.room.hold_begins(Announced::read(host, self.caller.keyed, None)?)?;
-        self.holder = Some((id.clone(), generation));
+        let (generation, replaced) =
+            self.room.hold_begins(Announced::read(host, self.caller.keyed, None)?)?;
+        self.holder = Some((id.clone(), generation, replaced));
         self.note(&id, generation, message).await?;
         Ok(HoldReply { instance: self.room.instance.clone() })
     }
@@ -76,20 +81,20 @@ impl Hearing {
             let skipped = message.add.len() - add.len();
             tracing::debug!(host, skipped, "a host says that it holds what cannot be");
         }
-        if self.room.hold(host, generation, &add, &message.remove) {
-            Ok(())
-        } else {
-            Err(Status::aborted("another stream of this host has taken over"))
-        }
+        if self.room.hold(host, generation, &add, &message.remove) { Ok(()) } else { Err(taken_over()) }
     }
 }
 
 impl Drop for Hearing {
     fn drop(&mut self) {
-        if let Some((host, generation)) = self.holder.take() {
+        if let Some((host, generation, _)) = self.holder.take() {
             self.room.hold_ends(&host, generation);
         }
     }
+}
+
+fn taken_over() -> Status {
+    Status::aborted("another stream of this host has taken over")
 }
 
 /// Reads what a host has; `None` if that cannot be.

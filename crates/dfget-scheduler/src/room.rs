@@ -9,6 +9,7 @@ use dfget_swarm::{HostInfo, Order, Register, Report, Scheduler, SchedulerOptions
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::limits;
@@ -33,6 +34,8 @@ struct State {
     peers: HashMap<Arc<str>, PeerLine>,
     tasks: HashMap<Arc<str>, TaskLine>,
     generations: u64,
+    /// When silent hosts were last looked for.
+    swept: Duration,
     orders: Vec<Order>,
 }
 
@@ -48,6 +51,8 @@ struct HostLine {
     peers: HashSet<Arc<str>>,
     /// Its Hold stream: the newest one.
     hold: Option<u64>,
+    /// Cancelled when a newer Hold stream takes over from that one.
+    replaced: CancellationToken,
     /// Tasks that it is known to have.
     held: HashSet<Arc<str>>,
 }
@@ -108,6 +113,7 @@ impl Room {
             peers: HashMap::new(),
             tasks: HashMap::new(),
             generations: 0,
+            swept: Duration::ZERO,
             orders: Vec::new(),
         };
         Self {
@@ -136,19 +142,25 @@ impl Room {
         self.act(|state, now| state.announce(announced, now))
     }
 
-    /// Notes a host that opens a Hold stream, whose number this returns; an older one counts no more.
-    pub(crate) fn hold_begins(&self, announced: Announced) -> Result<u64, Status> {
+    /// Notes a host that opens a Hold stream, whose number this returns, and what is cancelled when
+    /// a newer one takes over; an older one counts no more.
+    pub(crate) fn hold_begins(&self, announced: Announced) -> Result<(u64, CancellationToken), Status> {
         self.act(|state, now| {
             let id = announced.info.id.clone();
             state.announce(announced, now)?;
             state.generations += 1;
             let generation = state.generations;
-            let line = state.hosts.get_mut(&id);
-            let before = line.and_then(|line| line.hold.replace(generation).map(|_| line.held.clone()));
+            let Some(line) = state.hosts.get_mut(&id) else {
+                return Ok((generation, CancellationToken::new()));
+            };
+            let before = line.hold.replace(generation).map(|_| line.held.clone());
+            let replaced = std::mem::take(&mut line.replaced);
+            let token = line.replaced.clone();
+            replaced.cancel();
             for task in before.into_iter().flatten() {
                 state.drop_task(&id, &task, now);
             }
-            Ok(generation)
+            Ok((generation, token))
         })
     }
 
@@ -297,6 +309,7 @@ impl State {
             seen: now,
             peers: HashSet::new(),
             hold: None,
+            replaced: CancellationToken::new(),
             held: HashSet::new(),
         });
         line.keyed |= info.keyed;
@@ -431,6 +444,10 @@ impl State {
 
     /// Forgets hosts that have no stream and were silent for two of their intervals.
     fn forget_silent(&mut self, now: Duration) {
+        if now < self.swept + LONGEST_NAP {
+            return;
+        }
+        self.swept = now;
         let silent = |line: &HostLine| {
             line.hold.is_none() && line.peers.is_empty() && now > line.seen + line.interval * 2
         };

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -104,7 +105,10 @@ impl Port {
     async fn converse(&self, stream: PeerStream, address: SocketAddr) {
         let caller = Caller { keyed: stream.is_keyed(), address, meter: Arc::new(Meter::new()) };
         let router = self.router.clone();
+        let asked = Arc::new(AtomicBool::new(false));
+        let asks = Arc::clone(&asked);
         let service = service_fn(move |mut request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(caller.clone());
             router.clone().call(request)
         });
@@ -117,8 +121,15 @@ impl Port {
             .max_header_list_size(16 << 10);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let silent = async {
+            sleep(FIRST_REQUEST).await;
+            if asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = tokio::select! {
             ended = &mut connection => ended,
+            () = silent => return tracing::debug!(peer = %address, "a connection to the gRPC port asks nothing"),
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -144,6 +155,8 @@ impl Port {
 /// The other is asked so often whether it is there, and has so long to answer.
 pub(crate) const PING: Duration = Duration::from_secs(2);
 pub(crate) const PONG: Duration = Duration::from_secs(3);
+/// A connection that has not asked anything by then is closed.
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(2);
 const QUIET: Duration = Duration::from_secs(60);
 const MOST_COMPLAINTS: usize = 64;

@@ -274,7 +274,8 @@ mod tests {
     #[test]
     fn a_host_that_cannot_be_asked_is_refused_by_the_name_of_the_field() {
         assert!(host_info(&host(), true).is_ok());
-        let cases: [(&str, fn(&mut Host)); 5] = [
+        type Spoil = fn(&mut Host);
+        let cases: [(&str, Spoil); 5] = [
             ("host.port", |host| host.port = 80),
             ("host.port", |host| host.port = 65_535),
             ("host.ip", |host| host.ip = "nope".to_owned()),

@@ -22,7 +22,7 @@ pub struct Join {
     pub task: String,
     /// Id of the peer, new for each download.
     pub peer: String,
-    /// `scheme://authority/path`; what follows the path does not go out.
+    /// `scheme://authority/path`; names, passwords and what follows the path do not go out.
     pub url: String,
     /// Length of the content in bytes, if known.
     pub total: Option<u64>,
@@ -123,9 +123,8 @@ impl Shared {
 }
 
 fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
-    let url = join.url.split(['?', '#']).next().unwrap_or_default();
     let download = Download {
-        url: url.to_owned(),
+        url: public_part(&join.url),
         actual_content_length: join.total,
         enable_task_id_based_blob_digest: true,
         ..Download::default()
@@ -140,6 +139,14 @@ fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
     names.message(Some(request), Some(swarm))
 }
 
+/// A URL without what may be secret: name, password, query, fragment. Empty if it is none.
+fn public_part(url: &str) -> String {
+    let Ok(url) = url::Url::parse(url) else { return String::new() };
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}://{host}{port}{}", url.scheme(), url.path())
+}
+
 /// What an error of a call says about the scheduler.
 pub(crate) fn trouble(status: &Status) -> Trouble {
     let text = status.message().to_owned();
@@ -150,5 +157,18 @@ pub(crate) fn trouble(status: &Status) -> Trouble {
         | Code::AlreadyExists
         | Code::NotFound => Trouble::Refused(text),
         _ => Trouble::Lost(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_url_goes_out() {
+        let url = "https://user:pw@r.test:5000/v2/a/blobs/x?sig=secret#also";
+        assert_eq!(public_part(url), "https://r.test:5000/v2/a/blobs/x");
+        assert_eq!(public_part("http://[::1]:80/"), "http://[::1]/");
+        assert_eq!(public_part("no url?secret"), "");
     }
 }

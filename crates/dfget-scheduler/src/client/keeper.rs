@@ -10,8 +10,9 @@ use dfget_proto::messages::dfget::v1::{Held, HoldRequest};
 use futures_util::{Stream, stream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::join::trouble;
 use super::member::Member;
@@ -173,11 +174,18 @@ impl Shared {
         while self.keeper.again(&scheduler, &arrived) {
             let member = self.member(&scheduler);
             if member.is_up() {
-                match self.tell_all(&member).await {
-                    Ok(()) => failures = 0,
+                let begun = Instant::now();
+                let told = self.tell_all(&member).await;
+                if begun.elapsed() > BACKOFF.ceiling {
+                    failures = 0;
+                }
+                match told {
+                    Ok(()) => {}
                     Err(Trouble::Lost(why)) => self.lost(&member, why),
+                    // Once, not at each of many tries.
+                    Err(Trouble::Refused(_)) if failures > 0 => {}
                     Err(Trouble::Refused(why)) => {
-                        tracing::warn!(%scheduler, why, "a scheduler does not want to know what is here");
+                        tracing::warn!(%scheduler, "a scheduler does not want to know what is here: {why}");
                     }
                 }
                 failures += 1;
@@ -205,8 +213,15 @@ impl Shared {
         let late = |_| Err(Trouble::Lost("it does not answer in time".to_owned()));
         let (_line, mut replies, first) = timeout(self.pace().answer, begin).await.unwrap_or_else(late)?;
         tracing::debug!(scheduler = %member.name, instance = first.instance, "a scheduler is told what is here");
-        while let Ok(Some(_)) = replies.message().await {}
-        Ok(())
+        loop {
+            match replies.message().await {
+                Ok(Some(_)) => {}
+                Err(status) if status.code() == Code::Aborted => {
+                    return Err(Trouble::Refused(TWIN.to_owned()));
+                }
+                Ok(None) | Err(_) => return Ok(()),
+            }
+        }
     }
 }
 
@@ -251,6 +266,9 @@ async fn next_request(shared: &Shared, scheduler: &str, host: &mut Option<Host>)
     }
 }
 
+/// What the scheduler means that says it has a newer stream of this host.
+const TWIN: &str =
+    "another daemon says it is this host: set host.hostname (or host.advertiseIP) so that the nodes differ";
 /// About the longest message of a Hold stream, in bytes.
 const MOST_BYTES: usize = 256 << 10;
 /// Between two tries to keep a stream.

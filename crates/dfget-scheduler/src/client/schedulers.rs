@@ -162,13 +162,14 @@ impl Schedulers {
         states.buffered(ASKED_AT_ONCE).collect().await
     }
 
-    /// Leaves all schedulers and ends all that runs.
+    /// Leaves all schedulers and ends all that runs, in two seconds at most. Downloads that still have
+    /// their place keep their connection.
     pub async fn close(&self) {
         self.shared.stop.cancel();
         self.shared.members.lock().clear();
         self.shared.keeper.close();
         self.shared.tasks.close();
-        self.shared.tasks.wait().await;
+        let _ended = timeout(GOODBYE, self.shared.tasks.wait()).await;
     }
 }
 
@@ -361,6 +362,8 @@ pub(crate) fn is_alone(roll: &dyn Roll) -> bool {
     }
 }
 
+/// For last words.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Addresses of one name that are tried.
 const MOST_ADDRESSES: usize = 3;
 /// Connections without a stream are kept for this time.

@@ -1,7 +1,12 @@
 //! The scheduler's port and its client, over real sockets on loopback.
 
+#[cfg(test)]
 mod ours;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod rough;
+#[cfg(test)]
 mod stock;
+#[cfg(test)]
 mod storm;

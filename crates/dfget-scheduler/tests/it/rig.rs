@@ -22,7 +22,7 @@ use dfget_swarm::SchedulerOptions;
 use futures_util::stream;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::service::RoutesBuilder;
 use tonic::transport::{Channel, Endpoint};
@@ -89,7 +89,7 @@ pub(crate) fn keyed() -> Speech {
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) service: SchedulerService,
-    running: Vec<JoinHandle<()>>,
+    running: JoinSet<()>,
 }
 
 impl Node {
@@ -105,24 +105,16 @@ impl Node {
         service.mount(&mut routes);
         let serving = serve_grpc(listener, speech.door.clone(), routes.routes(), std::future::pending());
         let clock = service.clone();
-        let running =
-            [tokio::task::spawn(serving), tokio::task::spawn(async move { clock.keep_time().await })];
-        Self { address, service, running: running.into() }
+        let mut running = JoinSet::new();
+        running.spawn(serving);
+        running.spawn(async move { clock.keep_time().await });
+        Self { address, service, running }
     }
 
     /// As if its process were killed: all connections break.
     pub(crate) async fn kill(mut self) -> SocketAddr {
-        for task in self.running.drain(..) {
-            task.abort();
-            let _aborted = task.await;
-        }
+        self.running.shutdown().await;
         self.address
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.running.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 
@@ -22,10 +22,11 @@ use crate::ours::join;
 use crate::rig::*;
 
 /// A port that accepts, says `words` to whoever comes and reads on.
-async fn imposter(words: &'static [u8]) -> (SocketAddr, JoinHandle<()>) {
+async fn imposter(words: &'static [u8]) -> (SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let running = tokio::task::spawn(async move {
+    let mut running = JoinSet::new();
+    running.spawn(async move {
         let mut sockets = Vec::new();
         loop {
             let (mut socket, _) = listener.accept().await.unwrap();
@@ -56,7 +57,7 @@ async fn the_next_is_asked(words: &'static [u8], speech: Speech) {
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     };
     assert_eq!(membership.scheduler(), "good:1");
-    running.abort();
+    drop(running);
 }
 
 #[tokio::test]
@@ -139,8 +140,8 @@ async fn a_later_hold_stream_of_a_host_replaces_the_earlier_one() {
     let mut new = cluster.hold(requests).await.unwrap().into_inner();
     assert_eq!(new.message().await.unwrap().unwrap().instance, instance);
     assert_eq!(node.service.counts(), (1, 1));
+    assert_eq!(old.message().await.expect_err("it is told").code(), Code::Aborted);
     drop(end_of_old);
-    old.message().await.expect("it ends");
     let mut stock = stock_client(&node).await;
     announce(&mut stock, host(2)).await.unwrap();
     let mut child = Stock::register(&mut stock, &host(2).id, &task('b'), "p", |_| {}).await;

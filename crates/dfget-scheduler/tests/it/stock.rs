@@ -8,8 +8,9 @@ use dfget_proto::messages::grpc::health::v1::health_client::HealthClient;
 use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
 use dfget_proto::messages::scheduler::v2::announce_peer_response::Response;
 use dfget_proto::messages::scheduler::v2::{
-    AnnouncePeerRequest, DeleteHostRequest, DeletePeerRequest, DeleteTaskRequest, DownloadPieceFailedRequest,
-    ListHostsRequest, RegisterPeerRequest, ReschedulePeerRequest, StatTaskRequest,
+    AnnounceHostRequest, AnnouncePeerRequest, DeleteHostRequest, DeletePeerRequest, DeleteTaskRequest,
+    DownloadPieceFailedRequest, ListHostsRequest, RegisterPeerRequest, ReschedulePeerRequest,
+    StatTaskRequest,
 };
 use tonic::Code;
 
@@ -227,4 +228,20 @@ async fn what_is_deleted_feeds_nobody() {
     let stat = StatTaskRequest { task_id: task('a'), ..StatTaskRequest::default() };
     assert_eq!(client.stat_task(stat).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(node.service.counts(), (0, 1));
+}
+
+#[tokio::test]
+async fn a_host_that_is_silent_for_two_of_its_intervals_is_forgotten_unless_it_pulls() {
+    let node = Node::start(&plain()).await;
+    let mut client = stock_client(&node).await;
+    for number in 1..=2 {
+        let interval = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        client.announce_host(AnnounceHostRequest { host: Some(host(number)), interval }).await.unwrap();
+    }
+    let mut pulling = Stock::register(&mut client, N1, &task('a'), "p1", |_| {}).await;
+    pulling.sent_to_origin().await;
+    until("one is forgotten", || node.service.counts().1 == 1).await;
+    pulling.say(finished_at_origin()).await;
+    pulling.ended().await;
+    until("the other is forgotten, and what it had", || node.service.counts() == (0, 0)).await;
 }
