@@ -413,11 +413,9 @@ impl Swarm {
 
     /// What a new peer has.
     pub(super) fn begin(&mut self, slot: u32, have: Pieces) {
-        if have.count() == self.count {
-            self.member_mut(slot).have = have;
-        } else {
-            self.member_mut(slot).have = Pieces::none(self.count);
-        }
+        self.uncount(slot);
+        let none = Pieces::none(self.count);
+        self.member_mut(slot).have = if have.count() == self.count { have } else { none };
     }
 
     /// The first orders of a peer that takes some.
