@@ -32,6 +32,9 @@ const DRAWN: usize = 3;
 /// Pieces that are asked of parents while the origin sends, so that what it sends is not slowed.
 const MOST_BESIDE_ORIGIN: usize = 2;
 
+/// A parent that offers so many pieces and has none of them when asked is put aside.
+const MOST_DENIED: u32 = 3;
+
 /// How a download picks.
 #[derive(Clone, Copy, Debug)]
 pub struct PickerOptions {
@@ -89,6 +92,8 @@ struct Source {
     asked: usize,
     /// Pieces that it gave.
     gave: u32,
+    /// Pieces that it offered and did not have when asked, since it last gave one.
+    denied: u32,
     /// How long a piece of it takes, from the ask; zero as long as none came.
     took: Duration,
 }
@@ -177,7 +182,7 @@ impl Picker {
                 source.listed = named;
                 if again {
                     source.trust = Trust::Fine;
-                    source.gave = 0;
+                    (source.gave, source.denied) = (0, 0);
                 }
             });
         }
@@ -190,6 +195,7 @@ impl Picker {
                     offers: Pieces::none(self.have.count()),
                     asked: 0,
                     gave: 0,
+                    denied: 0,
                     took: Duration::ZERO,
                 });
             }
@@ -299,6 +305,7 @@ impl Picker {
         let source = &mut self.sources[at];
         source.took = if source.gave == 0 { took } else { (source.took * 3 + took) / 4 };
         source.gave += 1;
+        source.denied = 0;
         if self.have.insert(ask.piece) {
             self.givers[ask.piece as usize] = u32::try_from(at).ok();
         }
@@ -310,9 +317,15 @@ impl Picker {
         let Some(at) = self.source(&ask.host) else { return };
         self.land_ask(at, ask.piece);
         match why {
-            Failure::Missing => self.change(at, |source| {
-                source.offers.remove(ask.piece);
-            }),
+            Failure::Missing => {
+                self.change(at, |source| {
+                    source.offers.remove(ask.piece);
+                    source.denied += 1;
+                });
+                if self.sources[at].denied >= MOST_DENIED {
+                    self.put_aside(at, now);
+                }
+            }
             Failure::Broken => self.put_aside(at, now),
             Failure::Wrong => self.ban(at),
         }
@@ -347,7 +360,8 @@ impl Picker {
     /// needed, or the origin.
     #[must_use]
     pub fn is_starving(&self) -> bool {
-        let mut open = self.have.missing().filter(|&piece| !self.origin.contains(piece) && !self.is_asked(piece));
+        let mut open =
+            self.have.missing().filter(|&piece| !self.origin.contains(piece) && !self.is_asked(piece));
         let mut some = false;
         let offered = open.any(|piece| {
             some = true;
@@ -422,7 +436,8 @@ impl Picker {
     /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.
     fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
         let limit = late_after(self.usual(), LATE_AT_THE_END);
-        let mut late: Vec<Flight> = self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
+        let mut late: Vec<Flight> =
+            self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
         late.sort_unstable_by_key(|flight| flight.since);
         let mut wanted = Pieces::none(self.have.count());
         for flight in late {
@@ -446,8 +461,12 @@ impl Picker {
             return;
         }
         let limit = late_after(self.usual(), LATE) * 2;
-        let slow: Vec<usize> =
-            self.flights.iter().filter(|flight| now >= flight.since + limit).map(|flight| flight.source).collect();
+        let slow: Vec<usize> = self
+            .flights
+            .iter()
+            .filter(|flight| now >= flight.since + limit)
+            .map(|flight| flight.source)
+            .collect();
         for at in slow {
             if self.sources[at].is_live() {
                 self.put_aside(at, now);
@@ -505,7 +524,9 @@ impl Picker {
     }
 
     fn land_ask(&mut self, source: usize, piece: u32) {
-        if let Some(at) = self.flights.iter().position(|flight| flight.source == source && flight.piece == piece) {
+        if let Some(at) =
+            self.flights.iter().position(|flight| flight.source == source && flight.piece == piece)
+        {
             self.land(at);
         }
     }

@@ -317,8 +317,9 @@ impl Scheduler {
         }
         let swarm = self.swarm(&register.key, now);
         // Who fetches it has it no more; unless it says that it does.
-        let gone: Vec<u32> =
-            known_slots(self.hosts.get(&register.host), swarm).filter(|&slot| self.is_done(swarm, slot)).collect();
+        let gone: Vec<u32> = known_slots(self.hosts.get(&register.host), swarm)
+            .filter(|&slot| self.is_done(swarm, slot))
+            .collect();
         if !register.metadata_only && register.have.as_ref().is_none_or(|have| !have.is_full()) {
             for slot in gone {
                 self.remove(swarm, slot, now, orders);
@@ -505,7 +506,14 @@ impl Scheduler {
     }
 
     /// Another client's peer had nothing from these.
-    fn part_peers(&mut self, swarm: u32, slot: u32, peers: &[Arc<str>], now: Duration, orders: &mut Vec<Order>) {
+    fn part_peers(
+        &mut self,
+        swarm: u32,
+        slot: u32,
+        peers: &[Arc<str>],
+        now: Duration,
+        orders: &mut Vec<Order>,
+    ) {
         for peer in peers {
             let host = self.peers.get(peer).and_then(|&(other, slot)| self.member(other, slot));
             let Some(host) = host.map(|member| member.host.id.clone()) else { continue };
@@ -516,9 +524,8 @@ impl Scheduler {
     /// A peer had wrong pieces from a host, which counts if it had been told to ask it.
     fn accuse(&mut self, swarm: u32, slot: u32, culprit: &Arc<str>, now: Duration, orders: &mut Vec<Order>) {
         let Some(accuser) = self.member(swarm, slot).map(|member| member.host.id.clone()) else { return };
-        let told = self.with(swarm, now, orders, |swarm, context| {
-            swarm.part(slot, culprit, Duration::MAX, context)
-        });
+        let told =
+            self.with(swarm, now, orders, |swarm, context| swarm.part(slot, culprit, Duration::MAX, context));
         let Some(host) = self.hosts.get(culprit) else { return };
         if !told || host.accusers.contains(&accuser) {
             return;

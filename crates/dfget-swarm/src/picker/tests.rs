@@ -43,7 +43,7 @@ fn a_new_parent_gets_one_ask_and_a_proven_one_its_share() {
 #[test]
 fn a_rare_piece_is_asked_for_sooner_than_others() {
     let mut rare = 0;
-    for seed in 0..100 {
+    for seed in 0..1_000 {
         let mut picker = Picker::new(PickerOptions::default(), Pieces::none(64), seed);
         picker.set_parents(&hosts(3), at(0));
         picker.offers("host0", &Pieces::all(64), at(0));
@@ -54,7 +54,7 @@ fn a_rare_piece_is_asked_for_sooner_than_others() {
         rare += usize::from(all(&mut picker, at(0)).iter().any(|ask| ask.piece == 40));
     }
     // Three draws of 64 find it more often than one does.
-    assert!(rare > 3 * 100 / 64 && rare < 60, "{rare}");
+    assert!(rare > 25, "{rare}");
 }
 
 #[test]

@@ -42,6 +42,9 @@ const GRANT_STALLS: Duration = Duration::from_secs(8);
 /// Bytes a second that are to be expected from an origin, at least.
 const ORIGIN_AT_LEAST: u64 = 4 << 20;
 
+/// When so many, or half of those that download, had nothing from a member, what it has does not count.
+const DOUBTERS: usize = 3;
+
 /// How long a peer that got nowhere with a grant gets no other.
 const UNFIT: Duration = Duration::from_secs(120);
 
@@ -249,7 +252,7 @@ impl Swarm {
     fn count_in(&mut self, slot: u32) {
         let Self { members, copies, completes, .. } = self;
         let Some(member) = members[slot as usize].as_mut() else { return };
-        if member.counted || !member.gives() {
+        if member.counted || member.doubted || !member.gives() {
             return;
         }
         member.counted = true;
@@ -397,16 +400,48 @@ impl Swarm {
     }
 
     /// What a peer said of its parents: it does not get them (for a while).
-    pub(super) fn part(&mut self, slot: u32, host: &Arc<str>, until: Duration, context: &mut Context<'_>) -> bool {
+    pub(super) fn part(
+        &mut self,
+        slot: u32,
+        host: &Arc<str>,
+        until: Duration,
+        context: &mut Context<'_>,
+    ) -> bool {
         self.member_mut(slot).avoid(host, until, context.now);
         let parent = self.member(slot).parents.iter().copied().find(|&at| self.member(at).host.id == *host);
         let Some(parent) = parent else { return false };
         self.disconnect(slot, parent);
+        self.doubt(parent, slot, context);
         if self.member(slot).is_pulling() {
             self.find_parents(slot, context);
             self.restale(slot, context.now);
         }
         true
+    }
+
+    /// A peer had nothing from this one. When enough say so, what it claims to have is fetched anew.
+    fn doubt(&mut self, slot: u32, by: u32, context: &mut Context<'_>) {
+        let doubter = self.member(by).host.id.clone();
+        let pulling = self.pulling;
+        let member = self.member_mut(slot);
+        if member.doubted || member.doubters.contains(&doubter) {
+            return;
+        }
+        member.doubters.push(doubter);
+        if member.doubters.len() >= DOUBTERS || member.doubters.len() * 2 >= pulling {
+            member.doubted = true;
+            self.uncount(slot);
+            self.plan(context);
+        }
+    }
+
+    /// A peer that has something new is alive.
+    fn believe(&mut self, slot: u32) {
+        let member = self.member_mut(slot);
+        member.doubters.clear();
+        if std::mem::replace(&mut member.doubted, false) {
+            self.count_in(slot);
+        }
     }
 
     // --- a peer that takes orders ---
@@ -462,6 +497,7 @@ impl Swarm {
         if news > 0 {
             member.moved = context.now;
             self.moved_grants(slot, context.now);
+            self.believe(slot);
         }
         if news > 0 && first {
             self.answer_waiting(context);
@@ -538,7 +574,8 @@ impl Swarm {
     /// Grants that are done are forgotten, and what their peers were told of them.
     fn end_grants(&mut self, now: Duration) {
         let done = |grant: &Grant| grant.left == 0;
-        let ended: Vec<u32> = self.grants.iter().filter(|grant| done(grant)).map(|grant| grant.slot).collect();
+        let ended: Vec<u32> =
+            self.grants.iter().filter(|grant| done(grant)).map(|grant| grant.slot).collect();
         self.grants.retain(|grant| !done(grant));
         for slot in ended {
             self.restale(slot, now);
@@ -632,7 +669,10 @@ impl Swarm {
     /// At the end, the tail of a slow grant goes to another.
     fn split_grants(&mut self, context: &mut Context<'_>) {
         let Some(usual) = self.granted_piece else { return };
-        if self.whole.is_some() || self.at_origin() >= context.options.most_at_origin || self.next_run().is_some() {
+        if self.whole.is_some()
+            || self.at_origin() >= context.options.most_at_origin
+            || self.next_run().is_some()
+        {
             return;
         }
         let now = context.now;
@@ -758,7 +798,8 @@ impl Swarm {
     /// that it can see has is fetched by itself.
     fn shake(&mut self, slot: u32, context: &mut Context<'_>) {
         let have = &self.member(slot).have;
-        let useful = |parent: &Member| parent.state == State::Complete || parent.have.without(have).next().is_some();
+        let useful =
+            |parent: &Member| parent.state == State::Complete || parent.have.without(have).next().is_some();
         let useless: Vec<u32> =
             self.member(slot).parents.iter().copied().filter(|&at| !useful(self.member(at))).collect();
         if self.list.len() > SMALL {
@@ -769,7 +810,8 @@ impl Swarm {
         let moving = self.grants.iter().any(|grant| context.now < grant.moved + GRANT_STALLS * 2);
         let waits_for_origin = self.whole.is_some() || (moving && self.origin_is_the_brake(slot));
         let long = context.now >= self.member(slot).moved + STUCK * 3;
-        if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only {
+        if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only
+        {
             self.grant_missing(slot, context);
         }
     }
@@ -940,11 +982,7 @@ impl Swarm {
 
 /// How a member is named to others.
 fn parent(member: &Member) -> Parent {
-    Parent {
-        peer: member.peer.clone(),
-        host: member.host.clone(),
-        complete: member.state == State::Complete,
-    }
+    Parent { peer: member.peer.clone(), host: member.host.clone(), complete: member.state == State::Complete }
 }
 
 /// How busy a parent is: its children over what it may have, more if its uplink is thin. A parent that

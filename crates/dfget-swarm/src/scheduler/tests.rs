@@ -55,7 +55,8 @@ impl World {
         for order in orders {
             match order.what {
                 What::Parents { parents, origin, total } => {
-                    let mut parents: Vec<_> = parents.iter().map(|parent| parent.host.id.to_string()).collect();
+                    let mut parents: Vec<_> =
+                        parents.iter().map(|parent| parent.host.id.to_string()).collect();
                     parents.sort();
                     self.told.insert(order.peer.to_string(), Told { parents, origin, total });
                 }

@@ -54,7 +54,7 @@ impl Setup {
             rtt: 0.000_5,
             origin_rtt: 0.03,
             uploads: 3,
-            patience: 1.0,
+            patience: 4.0,
             origin_streams: 1,
             scheduler: SchedulerOptions::default(),
             picker: PickerOptions::default(),
@@ -346,8 +346,10 @@ impl World {
         self.nodes[node].lives += 1;
         self.nodes[node].picker = None;
         self.nodes[node].tainted.clear();
-        self.cut(|flow| matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
-            || matches!(flow, Load::Origin { node: other, .. } if *other == node));
+        self.cut(|flow| {
+            matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
+                || matches!(flow, Load::Origin { node: other, .. } if *other == node)
+        });
         let queue = std::mem::take(&mut self.nodes[node].queue);
         for (child, ask, _) in queue {
             self.fail_soon(child, ask, Failure::Broken, 0.001);
@@ -497,7 +499,9 @@ impl World {
             Event::Hold(node, life) if self.lives(node, life) => {
                 let (host, total) = (self.nodes[node].host.clone(), self.setup.total);
                 let scheduler = self.nodes[node].scheduler;
-                self.ask(scheduler, |core, now, orders| core.hold(&host, Self::key(), total, false, now, orders));
+                self.ask(scheduler, |core, now, orders| {
+                    core.hold(&host, Self::key(), total, false, now, orders)
+                });
             }
             Event::Leave(node, scheduler) => {
                 let host = self.nodes[node].host.clone();
@@ -693,9 +697,8 @@ impl World {
     }
 
     fn pump_origin(&mut self, node: usize) {
-        let wanted = |world: &Self, piece: u32| {
-            world.nodes[node].origin.iter().any(|range| range.contains(&piece))
-        };
+        let wanted =
+            |world: &Self, piece: u32| world.nodes[node].origin.iter().any(|range| range.contains(&piece));
         let stopped: Vec<(u32, FlowId)> =
             self.nodes[node].from_origin.iter().filter(|(piece, _)| !wanted(self, *piece)).copied().collect();
         for (piece, flow) in stopped {
@@ -709,7 +712,10 @@ impl World {
             let picker = n.picker.as_ref().expect("it has one");
             let ranges = n.origin.iter().flat_map(|range| range.start..range.end.min(self.count));
             let mut open = ranges.filter(|&piece| !picker.have().contains(piece));
-            let Some(piece) = open.find(|piece| !n.from_origin.iter().any(|(other, _)| other == piece)) else { break };
+            let Some(piece) = open.find(|piece| !n.from_origin.iter().any(|(other, _)| other == piece))
+            else {
+                break;
+            };
             let flow = self.net.start(self.origin_end, n.down, self.length(piece) as f64, self.now);
             self.origin_times[piece as usize] += 1;
             self.nodes[node].from_origin.push((piece, flow));
@@ -833,7 +839,8 @@ impl World {
             self.failed(child, ask, Failure::Wrong);
             return;
         }
-        let tainted = self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
+        let tainted =
+            self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
         let length = self.length(ask.piece);
         let picker = self.nodes[child].picker.as_mut().expect("it has one");
         let fresh = !picker.have().contains(ask.piece);
