@@ -6,8 +6,8 @@
 //! duration since some fixed moment, randomness from a seed, and what is to be done comes out as
 //! values. So thousands of nodes can be simulated in one process.
 
-mod pieces;
 mod picker;
+mod pieces;
 mod scheduler;
 mod words;
 

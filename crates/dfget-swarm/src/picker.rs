@@ -23,20 +23,30 @@ const ASIDE: Duration = Duration::from_secs(10);
 const ORIGIN_LATE: Duration = Duration::from_secs(10);
 
 /// One ask in so many goes to the first piece that is missing and not to the rarest.
-const IN_ORDER: u32 = 6;
+const IN_ORDER: u32 = 8;
+
+/// The rarest of so many pieces, drawn by chance, is asked for: were it the rarest of all, all would ask
+/// for the same one at once.
+const DRAWN: usize = 3;
+
+/// Pieces that are asked of parents while the origin sends, so that what it sends is not slowed.
+const MOST_BESIDE_ORIGIN: usize = 2;
+
+/// A parent that offers so many pieces and has none of them when asked is put aside.
+const MOST_DENIED: u32 = 3;
 
 /// How a download picks.
 #[derive(Clone, Copy, Debug)]
 pub struct PickerOptions {
     /// Pieces asked for and not here yet, at all parents together.
     pub most_asked: usize,
-    /// Of those, at one parent.
+    /// Of those, at one parent; less if there are other parents for them.
     pub most_at_one: usize,
 }
 
 impl Default for PickerOptions {
     fn default() -> Self {
-        Self { most_asked: 8, most_at_one: 2 }
+        Self { most_asked: 6, most_at_one: 4 }
     }
 }
 
@@ -82,6 +92,8 @@ struct Source {
     asked: usize,
     /// Pieces that it gave.
     gave: u32,
+    /// Pieces that it offered and did not have when asked, since it last gave one.
+    denied: u32,
     /// How long a piece of it takes, from the ask; zero as long as none came.
     took: Duration,
 }
@@ -170,7 +182,7 @@ impl Picker {
                 source.listed = named;
                 if again {
                     source.trust = Trust::Fine;
-                    source.gave = 0;
+                    (source.gave, source.denied) = (0, 0);
                 }
             });
         }
@@ -183,6 +195,7 @@ impl Picker {
                     offers: Pieces::none(self.have.count()),
                     asked: 0,
                     gave: 0,
+                    denied: 0,
                     took: Duration::ZERO,
                 });
             }
@@ -266,7 +279,8 @@ impl Picker {
     /// piece that a waiting client lacks.
     pub fn next(&mut self, first: u32, now: Duration) -> Option<Ask> {
         self.leave_the_slow(now);
-        if self.flights.len() >= self.options.most_asked {
+        let most = if self.origin_sends(now) { MOST_BESIDE_ORIGIN } else { usize::MAX };
+        if self.flights.len() >= self.options.most_asked.min(most) {
             return None;
         }
         let mut wanted = self.wanted(now);
@@ -291,6 +305,7 @@ impl Picker {
         let source = &mut self.sources[at];
         source.took = if source.gave == 0 { took } else { (source.took * 3 + took) / 4 };
         source.gave += 1;
+        source.denied = 0;
         if self.have.insert(ask.piece) {
             self.givers[ask.piece as usize] = u32::try_from(at).ok();
         }
@@ -302,9 +317,15 @@ impl Picker {
         let Some(at) = self.source(&ask.host) else { return };
         self.land_ask(at, ask.piece);
         match why {
-            Failure::Missing => self.change(at, |source| {
-                source.offers.remove(ask.piece);
-            }),
+            Failure::Missing => {
+                self.change(at, |source| {
+                    source.offers.remove(ask.piece);
+                    source.denied += 1;
+                });
+                if self.sources[at].denied >= MOST_DENIED {
+                    self.put_aside(at, now);
+                }
+            }
             Failure::Broken => self.put_aside(at, now),
             Failure::Wrong => self.ban(at),
         }
@@ -377,10 +398,16 @@ impl Picker {
         wanted
     }
 
+    /// Whether this node gets something from the origin at present.
+    fn origin_sends(&self, now: Duration) -> bool {
+        now < self.origin_moved + ORIGIN_LATE && self.origin.without(&self.have).next().is_some()
+    }
+
     /// The parent that is likely to be the soonest, and the piece to ask of it.
     fn choose(&mut self, wanted: &Pieces, first: u32) -> Option<(usize, u32)> {
         let usual = self.usual();
-        let most = self.options.most_at_one;
+        let live = self.sources.iter().filter(|source| source.is_live()).count();
+        let most = self.options.most_asked.div_ceil(live.max(1)).clamp(1, self.options.most_at_one.max(1));
         let mut free: Vec<(Duration, u32, usize)> = (0..self.sources.len())
             .filter(|&at| self.sources[at].room(most) > 0)
             .map(|at| (self.sources[at].expected(usual), self.random.u32(..), at))
@@ -394,34 +421,16 @@ impl Picker {
         None
     }
 
-    /// The piece to ask of this parent: the rarest, by chance among equals; now and then the first.
+    /// The piece to ask of this parent: the rarest, of some drawn by chance; now and then the first.
     fn piece_of(&mut self, at: usize, wanted: &Pieces, first: u32) -> Option<u32> {
-        let in_order = self.random.u32(..IN_ORDER) == 0;
-        let mut best: Option<(u32, u32)> = None;
-        let mut equals = 0;
-        for piece in wanted.both(&self.sources[at].offers) {
-            if self.is_asked_of(at, piece) {
-                continue;
-            }
-            if in_order && piece >= first {
-                return Some(piece);
-            }
-            let rarity = self.offered[piece as usize];
-            match best {
-                Some((least, _)) if rarity > least => {}
-                Some((least, _)) if rarity == least => {
-                    equals += 1;
-                    if self.random.u32(..equals) == 0 {
-                        best = Some((rarity, piece));
-                    }
-                }
-                _ => {
-                    equals = 1;
-                    best = Some((rarity, piece));
-                }
-            }
+        let open = wanted.both(&self.sources[at].offers).filter(|&piece| !self.is_asked_of(at, piece));
+        let open: Vec<u32> = open.collect();
+        if self.random.u32(..IN_ORDER) == 0 {
+            let next = open.iter().copied().find(|&piece| piece >= first);
+            return next.or_else(|| open.first().copied());
         }
-        best.map(|(_, piece)| piece)
+        let drawn = (0..DRAWN).filter_map(|_| Some(*open.get(self.random.usize(..open.len().max(1)))?));
+        drawn.min_by_key(|&piece| self.offered[piece as usize])
     }
 
     /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.

@@ -54,6 +54,10 @@ pub(super) struct Member {
     pub(super) banned: bool,
     /// What it has counts: others may have it from here.
     pub(super) counted: bool,
+    /// Hosts that were told to ask it and had nothing from it, since it last had something new.
+    pub(super) doubters: Vec<Arc<str>>,
+    /// So many that what it has does not count.
+    pub(super) doubted: bool,
     /// Who it is told to ask, as slots; the best first.
     pub(super) parents: Vec<u32>,
     /// Who is told to ask it.
@@ -89,6 +93,8 @@ impl Member {
             private: false,
             banned: false,
             counted: false,
+            doubters: Vec::new(),
+            doubted: false,
             parents: Vec::new(),
             children: Vec::new(),
             avoid: Vec::new(),

@@ -42,6 +42,9 @@ const GRANT_STALLS: Duration = Duration::from_secs(8);
 /// Bytes a second that are to be expected from an origin, at least.
 const ORIGIN_AT_LEAST: u64 = 4 << 20;
 
+/// When so many, or half of those that download, had nothing from a member, what it has does not count.
+const DOUBTERS: usize = 3;
+
 /// How long a peer that got nowhere with a grant gets no other.
 const UNFIT: Duration = Duration::from_secs(120);
 
@@ -249,7 +252,7 @@ impl Swarm {
     fn count_in(&mut self, slot: u32) {
         let Self { members, copies, completes, .. } = self;
         let Some(member) = members[slot as usize].as_mut() else { return };
-        if member.counted || !member.gives() {
+        if member.counted || member.doubted || !member.gives() {
             return;
         }
         member.counted = true;
@@ -408,6 +411,7 @@ impl Swarm {
         let parent = self.member(slot).parents.iter().copied().find(|&at| self.member(at).host.id == *host);
         let Some(parent) = parent else { return false };
         self.disconnect(slot, parent);
+        self.doubt(parent, slot, context);
         if self.member(slot).is_pulling() {
             self.find_parents(slot, context);
             self.restale(slot, context.now);
@@ -415,15 +419,38 @@ impl Swarm {
         true
     }
 
+    /// A peer had nothing from this one. When enough say so, what it claims to have is fetched anew.
+    fn doubt(&mut self, slot: u32, by: u32, context: &mut Context<'_>) {
+        let doubter = self.member(by).host.id.clone();
+        let pulling = self.pulling;
+        let member = self.member_mut(slot);
+        if member.doubted || member.doubters.contains(&doubter) {
+            return;
+        }
+        member.doubters.push(doubter);
+        if member.doubters.len() >= DOUBTERS || member.doubters.len() * 2 >= pulling {
+            member.doubted = true;
+            self.uncount(slot);
+            self.plan(context);
+        }
+    }
+
+    /// A peer that has something new is alive.
+    fn believe(&mut self, slot: u32) {
+        let member = self.member_mut(slot);
+        member.doubters.clear();
+        if std::mem::replace(&mut member.doubted, false) {
+            self.count_in(slot);
+        }
+    }
+
     // --- a peer that takes orders ---
 
     /// What a new peer has.
     pub(super) fn begin(&mut self, slot: u32, have: Pieces) {
-        if have.count() == self.count {
-            self.member_mut(slot).have = have;
-        } else {
-            self.member_mut(slot).have = Pieces::none(self.count);
-        }
+        self.uncount(slot);
+        let none = Pieces::none(self.count);
+        self.member_mut(slot).have = if have.count() == self.count { have } else { none };
     }
 
     /// The first orders of a peer that takes some.
@@ -470,6 +497,7 @@ impl Swarm {
         if news > 0 {
             member.moved = context.now;
             self.moved_grants(slot, context.now);
+            self.believe(slot);
         }
         if news > 0 && first {
             self.answer_waiting(context);

@@ -32,6 +32,9 @@ pub(crate) struct Setup {
     pub(crate) origin_rtt: f64,
     /// Uploads that a node serves at once; others wait in line.
     pub(crate) uploads: usize,
+    /// Of those in line, the one whose piece was sent least is first; but so many seconds of waiting
+    /// count for one time less. Very small: first come, first served.
+    pub(crate) patience: f64,
     /// Pieces that a node fetches from the origin at once.
     pub(crate) origin_streams: usize,
     pub(crate) scheduler: SchedulerOptions,
@@ -50,8 +53,9 @@ impl Setup {
             down: 12.5e6,
             rtt: 0.000_5,
             origin_rtt: 0.03,
-            uploads: 4,
-            origin_streams: 2,
+            uploads: 3,
+            patience: 4.0,
+            origin_streams: 1,
             scheduler: SchedulerOptions::default(),
             picker: PickerOptions::default(),
             seed,
@@ -100,6 +104,8 @@ pub(crate) struct Node {
     from_origin: Vec<(u32, FlowId)>,
     serving: usize,
     queue: VecDeque<(usize, Ask, f64)>,
+    /// How often it has sent each piece.
+    sent: Vec<u32>,
     knows_total: bool,
     /// News for the scheduler are on their way or will be at this time.
     telling: bool,
@@ -169,6 +175,8 @@ pub(crate) struct World {
     /// Bytes that the origin has sent, and how often it began each piece.
     pub(crate) origin_sent: f64,
     pub(crate) origin_times: Vec<u32>,
+    /// When it last sent something.
+    pub(crate) origin_end_at: f64,
     /// Bytes that came from peers whole and right.
     pub(crate) good: f64,
     /// What the schedulers' cores took, in calls and time.
@@ -202,6 +210,7 @@ impl World {
             now: 0.0,
             count,
             origin_sent: 0.0,
+            origin_end_at: 0.0,
             origin_times: vec![0; count as usize],
             good: 0.0,
             cpu: Duration::ZERO,
@@ -237,6 +246,7 @@ impl World {
             from_origin: Vec::new(),
             serving: 0,
             queue: VecDeque::new(),
+            sent: vec![0; self.count as usize],
             knows_total: false,
             telling: false,
             told_at: -1.0,
@@ -336,8 +346,10 @@ impl World {
         self.nodes[node].lives += 1;
         self.nodes[node].picker = None;
         self.nodes[node].tainted.clear();
-        self.cut(|flow| matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
-            || matches!(flow, Load::Origin { node: other, .. } if *other == node));
+        self.cut(|flow| {
+            matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
+                || matches!(flow, Load::Origin { node: other, .. } if *other == node)
+        });
         let queue = std::mem::take(&mut self.nodes[node].queue);
         for (child, ask, _) in queue {
             self.fail_soon(child, ask, Failure::Broken, 0.001);
@@ -487,7 +499,9 @@ impl World {
             Event::Hold(node, life) if self.lives(node, life) => {
                 let (host, total) = (self.nodes[node].host.clone(), self.setup.total);
                 let scheduler = self.nodes[node].scheduler;
-                self.ask(scheduler, |core, now, orders| core.hold(&host, Self::key(), total, false, now, orders));
+                self.ask(scheduler, |core, now, orders| {
+                    core.hold(&host, Self::key(), total, false, now, orders)
+                });
             }
             Event::Leave(node, scheduler) => {
                 let host = self.nodes[node].host.clone();
@@ -579,7 +593,11 @@ impl World {
 
     fn ordered(&mut self, node: usize, what: What) {
         let What::Parents { parents, origin, total } = what else {
-            assert_eq!(what, What::Close, "node {node}");
+            // A scheduler that does not know the peer is joined anew, once.
+            if matches!(what, What::Refuse(_)) && self.nodes[node].done.is_none() {
+                let life = self.nodes[node].lives;
+                self.after(0.1, Event::Rejoin(node, life));
+            }
             return;
         };
         if self.nodes[node].manner != Manner::Honest || self.nodes[node].done.is_some() {
@@ -679,9 +697,8 @@ impl World {
     }
 
     fn pump_origin(&mut self, node: usize) {
-        let wanted = |world: &Self, piece: u32| {
-            world.nodes[node].origin.iter().any(|range| range.contains(&piece))
-        };
+        let wanted =
+            |world: &Self, piece: u32| world.nodes[node].origin.iter().any(|range| range.contains(&piece));
         let stopped: Vec<(u32, FlowId)> =
             self.nodes[node].from_origin.iter().filter(|(piece, _)| !wanted(self, *piece)).copied().collect();
         for (piece, flow) in stopped {
@@ -695,7 +712,10 @@ impl World {
             let picker = n.picker.as_ref().expect("it has one");
             let ranges = n.origin.iter().flat_map(|range| range.start..range.end.min(self.count));
             let mut open = ranges.filter(|&piece| !picker.have().contains(piece));
-            let Some(piece) = open.find(|piece| !n.from_origin.iter().any(|(other, _)| other == piece)) else { break };
+            let Some(piece) = open.find(|piece| !n.from_origin.iter().any(|(other, _)| other == piece))
+            else {
+                break;
+            };
             let flow = self.net.start(self.origin_end, n.down, self.length(piece) as f64, self.now);
             self.origin_times[piece as usize] += 1;
             self.nodes[node].from_origin.push((piece, flow));
@@ -728,9 +748,22 @@ impl World {
         }
     }
 
+    /// The next to be served.
+    fn next_of_queue(&mut self, parent: usize) -> Option<(usize, Ask, f64)> {
+        let n = &mut self.nodes[parent];
+        let rank = |(_, ask, asked): &(usize, Ask, f64)| {
+            f64::from(n.sent[ask.piece as usize]) - (self.now - asked) / self.setup.patience
+        };
+        let least = n.queue.iter().enumerate().min_by(|one, two| rank(one.1).total_cmp(&rank(two.1)));
+        let at = least?.0;
+        let next = n.queue.remove(at)?;
+        n.sent[next.1.piece as usize] += 1;
+        Some(next)
+    }
+
     fn serve(&mut self, parent: usize) {
         while self.nodes[parent].serving < self.setup.uploads {
-            let Some((child, ask, asked)) = self.nodes[parent].queue.pop_front() else { break };
+            let Some((child, ask, asked)) = self.next_of_queue(parent) else { break };
             if !self.nodes[child].alive {
                 continue;
             }
@@ -784,6 +817,7 @@ impl World {
         match self.loads[flow].take().expect("a transfer has a load") {
             Load::Origin { node, piece } => {
                 self.origin_sent += self.length(piece) as f64;
+                self.origin_end_at = self.now;
                 self.nodes[node].from_origin.retain(|(other, _)| *other != piece);
                 self.arrived(node, piece);
             }
@@ -805,7 +839,8 @@ impl World {
             self.failed(child, ask, Failure::Wrong);
             return;
         }
-        let tainted = self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
+        let tainted =
+            self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
         let length = self.length(ask.piece);
         let picker = self.nodes[child].picker.as_mut().expect("it has one");
         let fresh = !picker.have().contains(ask.piece);

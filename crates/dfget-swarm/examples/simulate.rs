@@ -1,0 +1,75 @@
+//! Prints how swarms of many nodes do: `simulate [NODES TOTAL_MIB [SEED]]`, or a table of all.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a simulation reckons in floating point, and prints"
+)]
+
+#[path = "../tests/it/sim/mod.rs"]
+#[allow(dead_code)]
+mod sim;
+
+use std::time::Instant;
+
+use sim::{Setup, World};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, or: u64| arguments.get(at).and_then(|text| text.parse().ok()).unwrap_or(or);
+    let sets: Vec<(usize, u64)> = if arguments.is_empty() {
+        vec![(16, 256), (200, 256), (1_000, 256), (1_000, 10_000)]
+    } else {
+        vec![(number(0, 16) as usize, number(1, 256))]
+    };
+    for (nodes, mib) in sets {
+        let mut setup = Setup::equal(nodes, mib << 20, number(2, 1));
+        for pair in &arguments {
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            let value: f64 = value.parse().unwrap();
+            match name {
+                "patience" => setup.patience = value,
+                "uploads" => setup.uploads = value as usize,
+                "asked" => setup.picker.most_asked = value as usize,
+                "one" => setup.picker.most_at_one = value as usize,
+                "parents" => setup.scheduler.most_parents = value as usize,
+                "origins" => setup.scheduler.most_at_origin = value as usize,
+                "streams" => setup.origin_streams = value as usize,
+                "links" => (setup.up, setup.down) = (setup.origin * value, setup.origin * value),
+                _ => {}
+            }
+        }
+        run(setup);
+    }
+}
+
+fn run(setup: Setup) {
+    let begin = Instant::now();
+    let (nodes, ideal, seed) = (setup.nodes, setup.ideal(), setup.seed);
+    let mut world = World::new(setup);
+    (0..nodes).for_each(|node| world.start(node));
+    let last = world.run(ideal * 20.0);
+    let mut done: Vec<f64> = world.nodes.iter().filter_map(|node| node.done).collect();
+    done.sort_by(f64::total_cmp);
+    let last_or_now = last.unwrap_or(world.now);
+    let cpu = world.cpu.as_secs_f64() / last_or_now / (nodes as f64 / 1000.0);
+    println!(
+        "{nodes} nodes, {} MiB, seed {seed}: last {:.3} x ideal{}, median {:.3}, first {:.3}; origin {:.3} x until {:.3}; \
+         scheduler {:.2} % of a core per 1,000 peers, {} calls, {} orders; pickers {:.2} s; {} events in {:.1} s",
+        world.setup.total >> 20,
+        last_or_now / ideal,
+        if last.is_some() { "" } else { " NOT DONE" },
+        done.get(done.len() / 2).copied().unwrap_or(0.0) / ideal,
+        done.first().copied().unwrap_or(0.0) / ideal,
+        world.origin_ratio(),
+        world.origin_end_at / ideal,
+        cpu * 100.0,
+        world.calls,
+        world.orders,
+        world.picker_cpu.as_secs_f64(),
+        world.events,
+        begin.elapsed().as_secs_f64()
+    );
+}
