@@ -206,9 +206,9 @@ async fn keep_asking(schedulers: Schedulers, tasks: Tasks, feeding: Arc<AtomicBo
         tokio::time::sleep(ASK).await;
         let [_, _, to_peers] = tasks.metrics().exchanged();
         let others = schedulers.sample(SAMPLE).await;
-        let pulling = others.iter().any(|member| {
-            !member.own && member.reply.as_ref().is_ok_and(|reply| reply.running_tasks > 0)
-        });
+        let pulling = others
+            .iter()
+            .any(|member| !member.own && member.reply.as_ref().is_ok_and(|reply| reply.running_tasks > 0));
         idle = if pulling || to_peers > sent { 0 } else { idle + 1 };
         sent = to_peers;
         feeding.store(idle < IDLE, Ordering::Relaxed);
