@@ -388,12 +388,16 @@ impl Task {
                     self.tasks.metrics().piece_stored();
                 }
                 let cost = self.started.elapsed().as_millis();
-                let peers = self.state.lock().swarm.as_ref().map_or(0, |swarm| swarm.from_peers);
+                let (peers, parents) = {
+                    let state = self.state.lock();
+                    let swarm = state.swarm.as_ref();
+                    swarm.map(|swarm| (swarm.from_peers, swarm.parents(total))).unwrap_or_default()
+                };
                 // Whence most of it came.
                 let source = if peers > total / 2 { "peers" } else { "origin" };
                 if peers > 0 {
                     let origin = total.saturating_sub(peers);
-                    info!(task, peer, "{peers} bytes came from peers, {origin} from the origin");
+                    info!(task, peer, "{origin} bytes came from the origin, {peers} from peers: {parents}");
                 }
                 info!(peer, task, component = "PeerTask", source, "peer task done, cost: {cost}ms");
             }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dfget_core::ByteRange;
 use dfget_storage::WriteError;
 use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
+use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
@@ -550,6 +551,7 @@ impl Conductor {
         let Some(picker) = &mut self.picker else { return };
         match outcome {
             Ok(len) => {
+                debug!(task = %self.task.id, parent = %ask.host, "piece {} came, {len} bytes in {took:?}", ask.piece);
                 picker.came(&ask, len, took, now);
                 let others = picker.arrived(ask.piece, now);
                 self.stop(ask.piece, &others);
@@ -560,6 +562,7 @@ impl Conductor {
             Err(Trouble::Peer(failure)) => {
                 info!(task = %self.task.id, "piece {} did not come from {}: {failure:?}", ask.piece, ask.host);
                 picker.failed(&ask, failure, now);
+                self.task.tasks.metrics().peer_failed(counted(failure));
                 if failure == Failure::Wrong {
                     self.network.ban(&ask.host);
                 }
@@ -725,6 +728,15 @@ impl Task {
     /// Whether this task may take part in a swarm: what cannot be checked is not taken from peers.
     pub(crate) fn can_swarm(&self) -> bool {
         self.tasks.network().is_some() && self.first.is_shared()
+    }
+}
+
+/// A failure as it is counted.
+const fn counted(failure: Failure) -> PieceFailure {
+    match failure {
+        Failure::Broken => PieceFailure::Broken,
+        Failure::Missing => PieceFailure::Missing,
+        Failure::Wrong => PieceFailure::Wrong,
     }
 }
 
