@@ -302,10 +302,12 @@ impl Shared {
     async fn ask_status(&self, name: &str, patience: Duration) -> Result<StatusReply, String> {
         let member = self.member(name);
         let ask = async {
+            let was_down = !member.is_up();
             let line = match self.line(&member).await {
                 Ok(line) => line,
                 // It may be back before the next probe.
-                Err(_) => Arc::new(self.dial(name).await?),
+                Err(_) if was_down => Arc::new(self.dial(name).await?),
+                Err(Trouble::Lost(why) | Trouble::Refused(why)) => return Err(why),
             };
             let reply = line.cluster().status(StatusRequest {}).await;
             reply.map(tonic::Response::into_inner).map_err(|status| refusal(&status))
@@ -390,7 +392,7 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Members asked for their status at once.
 const ASKED_AT_ONCE: usize = 200;
 /// For the status of all members, up to about a thousand ..
-const SURVEY: Duration = Duration::from_millis(2500);
+const SURVEY: Duration = Duration::from_millis(2250);
 /// .. and for that of one, however many there are.
 const LEAST_PATIENCE: Duration = Duration::from_millis(400);
 /// Changes within this time are answered together.
