@@ -47,7 +47,9 @@ struct Open {
 // === impl Teller ===
 
 impl Teller {
-    pub(crate) const fn new(holding: Holding, pieces: SocketAddr, interest: Interest) -> Self {
+    pub(crate) fn new(mut holding: Holding, pieces: SocketAddr, interest: Interest) -> Self {
+        // What ends here alone must end nothing elsewhere.
+        holding.ended = holding.ended.child_token();
         Self { holding, pieces, open: None, interest, queue: VecDeque::new(), over: false }
     }
 

@@ -9,7 +9,7 @@
 )]
 
 #[path = "../tests/it/sim/mod.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "the tests use all of it")]
 mod sim;
 
 use std::time::Instant;

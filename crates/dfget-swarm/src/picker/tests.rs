@@ -246,7 +246,7 @@ proptest! {
                     let some: Vec<_> = (0..5).filter(|at| which & (1 << at) != 0).map(|at| names[at].clone()).collect();
                     picker.set_parents(&some, now);
                 }
-                Event::Origin(end) => picker.set_origin(&[end / 2..end], now),
+                Event::Origin(end) => picker.set_origin(&[0..end / 4, end / 2..end], now),
                 Event::Wait(millis) => now += at(millis),
                 Event::Give(_) | Event::Fail(..) => {}
             }

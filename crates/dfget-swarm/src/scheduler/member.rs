@@ -56,6 +56,8 @@ pub(super) struct Member {
     pub(super) counted: bool,
     /// Hosts that were told to ask it and had nothing from it, since it last had something new.
     pub(super) doubters: Vec<Arc<str>>,
+    /// It has had something new since it came.
+    pub(super) proven: bool,
     /// So many that what it has does not count.
     pub(super) doubted: bool,
     /// Who it is told to ask, as slots; the best first.
@@ -95,6 +97,7 @@ impl Member {
             counted: false,
             doubters: Vec::new(),
             doubted: false,
+            proven: false,
             parents: Vec::new(),
             children: Vec::new(),
             avoid: Vec::new(),
@@ -111,6 +114,11 @@ impl Member {
     /// Whether it takes orders, and needs some.
     pub(super) fn is_pulling(&self) -> bool {
         self.kind == Kind::Ours && self.state == State::Pulling
+    }
+
+    /// Whether it says that it has every piece, of a content whose length is known.
+    pub(super) const fn have_all(&self) -> bool {
+        self.have.count() > 0 && self.have.is_full()
     }
 
     /// Whether it has all, or fetches it by whatever way.

@@ -99,6 +99,8 @@ pub(super) struct Swarm {
     stalls: u32,
     stale: Vec<u32>,
     waiting: Vec<u32>,
+    /// When somebody last had something new, or came.
+    moved: Duration,
     /// The next round begins here in `list`.
     cursor: usize,
     next_round: Duration,
@@ -135,6 +137,7 @@ impl Swarm {
             stalls: 0,
             stale: Vec::new(),
             waiting: Vec::new(),
+            moved: now,
             cursor: 0,
             next_round: now,
             next_flush: None,
@@ -435,6 +438,25 @@ impl Swarm {
         }
     }
 
+    /// When nobody gets anything, what was claimed by those that never got anything, or are doubted, does
+    /// not count, and is fetched anew.
+    fn check_claims(&mut self, context: &mut Context<'_>) {
+        let stands = context.now >= self.moved + STUCK && self.grants.is_empty() && self.whole.is_none();
+        if self.pulling == 0 || !stands {
+            return;
+        }
+        self.moved = context.now;
+        for slot in self.list.clone() {
+            let member = self.member_mut(slot);
+            let claims = member.state == State::Pulling && member.have.present() > 0 && !member.proven;
+            if claims || !member.doubters.is_empty() {
+                member.doubted = true;
+                self.uncount(slot);
+            }
+        }
+        self.plan(context);
+    }
+
     /// A peer that has something new is alive.
     fn believe(&mut self, slot: u32) {
         let member = self.member_mut(slot);
@@ -496,6 +518,8 @@ impl Swarm {
         member.have.clone_from(have);
         if news > 0 {
             member.moved = context.now;
+            member.proven = true;
+            self.moved = context.now;
             self.moved_grants(slot, context.now);
             self.believe(slot);
         }
@@ -610,7 +634,9 @@ impl Swarm {
     /// The peer that fetches next: the one that has just done so, else one of those with the least to do.
     fn fetcher(&self, context: &mut Context<'_>) -> Option<u32> {
         let now = context.now;
-        let fit = |member: &Member| member.is_pulling() && !member.alone && member.gives();
+        let fit = |member: &Member| {
+            member.is_pulling() && !member.alone && member.gives() && !member.doubted && !member.have_all()
+        };
         let free = |slot: u32| !self.grants.iter().any(|grant| grant.slot == slot && grant.left > 1);
         let good = |slot: u32| {
             let member = self.member(slot);
@@ -624,7 +650,8 @@ impl Swarm {
         let best = some.min_by(|&one, &two| burden(one).total_cmp(&burden(two)));
         best.or_else(|| self.list.iter().copied().find(|&slot| good(slot))).or_else(|| {
             // Better one that failed, or one that does not give, than none.
-            let any = |&slot: &u32| self.member(slot).is_pulling() && !self.member(slot).alone && free(slot);
+            let lacks = |member: &Member| member.is_pulling() && !member.alone && !member.have_all();
+            let any = |&slot: &u32| lacks(self.member(slot)) && free(slot);
             let unfit = |&slot: &u32| (!fit(self.member(slot)), self.member(slot).unfit);
             let idle = self.grants.is_empty();
             self.list.iter().copied().filter(any).filter(|_| idle).min_by_key(unfit)
@@ -708,7 +735,7 @@ impl Swarm {
         }
         let parents: Vec<Parent> = member.parents.iter().map(|&at| parent(self.member(at))).collect();
         let mut origin: Vec<Range<u32>> = if member.alone || self.whole == Some(slot) {
-            vec![0..u32::MAX]
+            std::iter::once(0..u32::MAX).collect()
         } else {
             self.grants.iter().filter(|grant| grant.slot == slot).map(|grant| grant.range.clone()).collect()
         };
@@ -743,6 +770,7 @@ impl Swarm {
         if self.next_round <= context.now {
             self.next_round = context.now + ROUND;
             self.check_grants(context);
+            self.check_claims(context);
             self.split_grants(context);
             self.check_whole(context);
             self.answer_waiting(context);

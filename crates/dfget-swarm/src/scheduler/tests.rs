@@ -1,3 +1,5 @@
+#![expect(clippy::single_range_in_vec_init, reason = "one run of pieces is meant")]
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;

@@ -3,7 +3,10 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    reason = "a simulation reckons in floating point"
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a simulation reckons in floating point, prints its seeds, and fails loudly"
 )]
 
 mod scenarios;

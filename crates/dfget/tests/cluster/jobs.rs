@@ -1,6 +1,7 @@
 //! Jobs that bring their cluster with them: `dfget run --cluster` on every node, no daemon, one home for all.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -9,6 +10,9 @@ use dfget_testkit::content::sha256;
 use dfget_testkit::{Blob, Network, Place, Registry, TestCa};
 
 use crate::support::{MIB, REPOSITORY, dfget_binary, in_namespace, run};
+
+/// The key of the job's cluster.
+const KEY: &str = "/tmp/shared-home/cluster.key";
 
 /// Nodes with a registry, and a home that all of them share.
 struct Site {
@@ -27,6 +31,10 @@ impl Site {
         let url = registry.put(REPOSITORY, &blob);
         fs::create_dir_all("/tmp/shared-home").expect("/tmp is ours");
         fs::write("/tmp/trusted.pem", ca.certificate_pem()).expect("/tmp is ours");
+        // In these namespaces every process is root, whose key is made by hand.
+        let key = run(Command::new(dfget_binary()).args(["cluster", "key"])).ok().stdout;
+        fs::write(KEY, key).expect("/tmp is ours");
+        fs::set_permissions(KEY, fs::Permissions::from_mode(0o600)).expect("it is ours");
         Self { registry, network, blob, url }
     }
 
@@ -39,6 +47,7 @@ impl Site {
         command
             .args(["run", "--host", &self.registry.origin.authority(), "--cluster", &members])
             .args(flags)
+            .args(["--cluster-key", KEY])
             .args(["--", "curl", "--silent", "--show-error", "--fail", "--output"])
             .arg(own.join("fetched"))
             .arg(&self.url)
