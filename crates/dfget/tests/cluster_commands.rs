@@ -118,7 +118,7 @@ fn the_status_of_members_that_nobody_runs_is_that_they_are_down() {
 
 fn write_key(path: &str) {
     use std::os::unix::fs::PermissionsExt as _;
-    let key = Command::new(DFGET).args(["cluster", "key"]).output().unwrap().stdout;
-    std::fs::write(path, key).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let made = Command::new(DFGET).args(["cluster", "key"]).output().expect("the binary is there");
+    std::fs::write(path, made.stdout).expect("it can be written");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
 }

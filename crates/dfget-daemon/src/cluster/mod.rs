@@ -203,7 +203,6 @@ fn listen(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
 }
 
 /// Tells the upload service who asks.
-#[expect(clippy::result_large_err, reason = "the type that tonic wants")]
 fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     if let Some(caller) = request.extensions().get::<Caller>() {
         let asker = Asker { keyed: caller.keyed, address: caller.address };

@@ -443,7 +443,7 @@ impl Conductor {
             self.task.id.clone(),
             self.layout.map_or(0, |layout| layout.count),
         );
-        let listening = tokio::spawn(async move {
+        let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut heard = match listening.await {
                 Ok(heard) => heard,
