@@ -61,6 +61,12 @@ fn the_status_of_a_cluster_is_told_and_who_is_down() {
         let (blob, url) = put(&cluster, 16);
         pull(&cluster, [1], &blob, &url);
         pull(&cluster, [2], &blob, &url);
+        let (from, length) = (&cluster.node(1).place, blob.len());
+        let parent = format!("{}-{} {length}", from.address(), from.name());
+        let line = format!("0 bytes came from the origin, {length} from peers: {parent}");
+        assert!(cluster.node(2).daemon.log().contains(&line), "{}", cluster.node(2).daemon.log());
+        assert_eq!(cluster.node(2).metric("dfget_pieces_from_peers_total"), Some(4.0));
+        assert_eq!(cluster.node(2).metric("dfget_piece_failures_total"), Some(0.0));
         let (code, all) = json(cluster.node(3), &[]);
         assert_eq!(
             (code, &all["total"]["up"], &all["askedDaemon"]),
