@@ -17,6 +17,7 @@ mod members;
 mod setup;
 mod sources;
 mod stream;
+mod visitor;
 
 pub use door::{Dialer, Door};
 pub use door_error::{DoorError, describe_io};
@@ -28,3 +29,4 @@ pub use members::{Itself, Member, Members};
 pub use setup::{Bind, ClusterError, ClusterOptions, ClusterSetup};
 pub use sources::{MemberControl, MemberWatch, Sources};
 pub use stream::PeerStream;
+pub use visitor::Visitor;

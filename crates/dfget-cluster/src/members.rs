@@ -65,6 +65,20 @@ impl Members {
         (Self { members, me, ring, resolver }, remarks)
     }
 
+    /// These hosts, for somebody who only asks them: no name is looked up to find out which of them is
+    /// this node.
+    pub(crate) fn as_listed(
+        hosts: Vec<ListedHost>,
+        itself: &Itself,
+        resolver: Arc<Resolver>,
+    ) -> (Self, Vec<String>) {
+        let mut remarks = Vec::new();
+        let members = distinct(hosts, itself.port, &mut remarks);
+        let me = by_name(&members, itself).or_else(|| by_literal(&members, itself));
+        let ring = Ring::new(members.iter().map(|member| member.name.clone()));
+        (Self { members, me, ring, resolver }, remarks)
+    }
+
     /// All members.
     #[must_use]
     pub fn all(&self) -> &[Member] {
@@ -163,13 +177,10 @@ async fn by_address(
     let is_ours = |addresses: &[SocketAddr]| {
         addresses.iter().any(|address| itself.addresses.contains(&address.ip().to_canonical()))
     };
-    let candidates = || members.iter().enumerate().filter(|(_, member)| member.port == itself.port);
-    let literal = candidates().find(|(_, member)| {
-        member.host.parse::<IpAddr>().is_ok_and(|ip| itself.addresses.contains(&ip.to_canonical()))
-    });
-    if let Some((index, _)) = literal {
+    if let Some(index) = by_literal(members, itself) {
         return Some(index);
     }
+    let candidates = || members.iter().enumerate().filter(|(_, member)| member.port == itself.port);
     // Loopback names every node; a name that leads there is this node only where nothing else is.
     let (mut failed, begun) = (Vec::new(), Instant::now());
     for (index, member) in candidates().filter(|(_, member)| member.host.parse::<IpAddr>().is_err()) {
@@ -187,6 +198,14 @@ async fn by_address(
         remarks.push(format!("{first} ({more} more members do not resolve): mend the list, or DNS"));
     }
     None
+}
+
+/// The member that is written as one of our addresses, with our port.
+fn by_literal(members: &[Member], itself: &Itself) -> Option<usize> {
+    members.iter().position(|member| {
+        let is_ours = |ip: IpAddr| itself.addresses.contains(&ip.to_canonical());
+        member.port == itself.port && member.host.parse().is_ok_and(is_ours)
+    })
 }
 
 fn not_among(itself: &Itself) -> String {

@@ -65,6 +65,30 @@ impl Sources {
     pub const fn is_empty(&self) -> bool {
         self.hostlists.is_empty() && self.file.is_none() && self.dns.is_none()
     }
+
+    /// All hosts that are named now, and what could not be read; DNS gets no longer than `patience`.
+    pub(crate) async fn read(&self, patience: Duration) -> (Vec<ListedHost>, Vec<String>) {
+        let written = lists(self.hostlists.iter().map(String::as_str).enumerate(), "cluster.members, list");
+        let file = self.file.as_deref().map(|path| named(path, read_file(path)));
+        let dns = match &self.dns {
+            None => None,
+            Some((name, port)) => {
+                let found = tokio::time::timeout(patience, by_dns(name, *port)).await;
+                let found =
+                    found.unwrap_or_else(|_| Err(format!("cannot resolve {name}: no answer in time")));
+                Some(found.map_err(|reason| format!("cluster.dns: {reason}")))
+            }
+        };
+        let (mut hosts, mut failed) = (Vec::new(), Vec::new());
+        for read in [Some(written), file, dns].into_iter().flatten() {
+            match read {
+                Ok(more) => hosts.extend(more),
+                Err(reason) => failed.push(reason),
+            }
+        }
+        hosts.truncate(MOST_HOSTS);
+        (hosts, failed)
+    }
 }
 
 // === impl MemberControl ===
@@ -149,8 +173,7 @@ impl MemberWatch {
             return;
         }
         self.seen.stamp = stamp;
-        let read =
-            read_file(path).map_err(|reason| format!("cluster.membersFile {}: {reason}", path.display()));
+        let read = named(path, read_file(path));
         self.seen.file = self.seen.take("cluster.membersFile", read, |seen| &seen.file);
     }
 
@@ -209,6 +232,11 @@ fn lists<'a>(all: impl Iterator<Item = (usize, &'a str)>, what: &str) -> Result<
         hosts.extend(expanded);
     }
     Ok(hosts)
+}
+
+/// An error of the members' file, with its name.
+fn named<T>(path: &Path, read: Result<T, String>) -> Result<T, String> {
+    read.map_err(|reason| format!("cluster.membersFile {}: {reason}", path.display()))
 }
 
 /// The hosts of a file of lists. A file without any is taken at its word.

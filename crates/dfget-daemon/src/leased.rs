@@ -109,6 +109,9 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let joined = options.cluster.map(|cluster| cluster.options);
     let cluster = runtime.block_on(Cluster::start(&config, joined, &parts.tasks, &announce));
     let feeding = cluster.as_ref().map(Cluster::feeding);
+    if let Some(cluster) = &cluster {
+        leases.know_cluster(cluster.survey());
+    }
     let leaving = Leaving {
         socket: options.socket,
         lock: options.lock,

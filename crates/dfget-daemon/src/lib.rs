@@ -24,7 +24,10 @@ mod settings;
 mod signals;
 mod upkeep;
 
-pub use cluster::cluster_options;
+pub use cluster::{
+    AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
+};
+pub use dfget_lease::{ClusterSeen, MemberSeen, NodeTold};
 pub use dfget_telemetry::redact_url as shown_url;
 pub use error::{RootsError, RunError};
 pub use explain::{Explained, Explanation, Outcome, Question, Step, Stored, explain};

@@ -32,6 +32,9 @@ const LIVE: &[&str] = &[
     "access.offlineGrace",
     "access.ttl",
     "aliveTime",
+    "cluster.dns",
+    "cluster.members",
+    "cluster.membersFile",
     "download.concurrent.goroutineCount",
     "download.concurrent.thresholdSize",
     "download.concurrent.thresholdSpeed",
@@ -78,10 +81,14 @@ const LIVE: &[&str] = &[
     "storage.diskGCThresholdPercent",
     "storage.multiplex",
     "storage.taskExpireTime",
+    "upload.rateLimit",
     "verbose",
 ];
 
 const HOSTS: &str = "proxy.hijackHTTPS.hosts";
+
+/// Who began alone stays alone.
+const CLUSTER: &str = "cluster.";
 
 /// What a configuration was made from.
 #[derive(Clone, Debug)]
@@ -256,7 +263,7 @@ impl Reloader {
             info!("current rules: {}", shown(&rules));
             info!("update proxy rules");
         }
-        let late = self.needing_restart(&settings, daemon.can_hijack());
+        let late = self.needing_restart(&settings, daemon.can_hijack(), daemon.has_cluster());
         if !late.is_empty() {
             warn!("not in effect before the daemon is restarted: {}", late.join(", "));
         }
@@ -275,9 +282,13 @@ impl Reloader {
     }
 
     /// Keys whose values are not those that the daemon was started with, and that it cannot change.
-    fn needing_restart(&self, settings: &Settings, can_hijack: bool) -> Vec<String> {
+    fn needing_restart(&self, settings: &Settings, can_hijack: bool, has_cluster: bool) -> Vec<String> {
         let mut keys = settings.changed(&self.started);
-        keys.retain(|key| !LIVE.contains(&key.as_str()) || (key == HOSTS && !can_hijack));
+        keys.retain(|key| {
+            let without_hijack = key == HOSTS && !can_hijack;
+            let without_cluster = key.starts_with(CLUSTER) && !has_cluster;
+            !LIVE.contains(&key.as_str()) || without_hijack || without_cluster
+        });
         keys
     }
 }
@@ -326,10 +337,7 @@ mod tests {
     /// Keys that hold from the start to the end of a daemon.
     const FIXED: &[&str] = &[
         "cluster.allowPlaintextPeers",
-        "cluster.dns",
         "cluster.keyFile",
-        "cluster.members",
-        "cluster.membersFile",
         "cluster.port",
         "cluster.sharePrivate",
         "console",
@@ -361,7 +369,6 @@ mod tests {
         "proxy.tcpListen.namespace",
         "proxy.tcpListen.port",
         "storage.strategy",
-        "upload.rateLimit",
         "upload.tcpListen.listen",
         "upload.tcpListen.port",
     ];

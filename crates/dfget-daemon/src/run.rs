@@ -92,6 +92,9 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let joined = cluster_options(config, |name| std::env::var_os(name));
     let cluster = runtime.block_on(Cluster::start(config, joined, &parts.tasks, announce));
+    if let (Some(leases), Some(cluster)) = (&leases, &cluster) {
+        leases.know_cluster(cluster.survey());
+    }
     let entrance = Arc::new(entrance);
     let daemon = Daemon { parts, entrance, leases, signing, cluster, configuration };
     say(config, &listeners, trusted.as_ref(), announce);
@@ -188,6 +191,11 @@ impl Daemon {
     /// Whether there is somebody to sign for hijacked hosts.
     pub(crate) const fn can_hijack(&self) -> bool {
         self.signing.is_some()
+    }
+
+    /// Whether this daemon belongs to a cluster.
+    pub(crate) const fn has_cluster(&self) -> bool {
+        self.cluster.is_some()
     }
 
     async fn serve(

@@ -136,6 +136,24 @@ pub fn send(socket: impl AsFd, message: &impl Serialize, descriptors: &[Borrowed
     send_all(socket, &line(message)?, descriptors)
 }
 
+/// Sends a message that may be long on a socket of the runtime, as its other end reads.
+///
+/// # Errors
+/// Those of the socket.
+pub async fn send_long(stream: &tokio::net::UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let line = line(message)?;
+    let mut rest = line.as_slice();
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(sent) => rest = rest.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Waits for the next message on a socket of the runtime; `None` when the other end has closed.
 ///
 /// # Errors
@@ -231,6 +249,17 @@ mod tests {
         assert_eq!(channel.receive::<FromDaemon>().unwrap_err().kind(), io::ErrorKind::InvalidData);
         writer.join().unwrap();
         assert_eq!(channel.receive::<FromDaemon>().unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_long_message_waits_for_its_reader() {
+        let (one, other) = UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let one = tokio::net::UnixStream::from_std(one).unwrap();
+        let sent = FromDaemon::Granted(Grant { authorities: vec!["a".repeat(2 << 20)], ..Grant::default() });
+        let reader = std::thread::spawn(move || Channel::over(other).receive::<FromDaemon>());
+        send_long(&one, &sent).await.unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), Some(sent));
     }
 
     #[test]

@@ -17,9 +17,12 @@ mod message;
 mod peer;
 mod runtime;
 
-pub use channel::{Channel, Inbox, next, send};
+pub use channel::{Channel, Inbox, next, send, send_long};
 pub use lock::{Lock, try_lock};
-pub use message::{FromDaemon, Grant, LeaseRequest, Look, PROTOCOL, Seen, SeenContent, Spared, ToDaemon};
+pub use message::{
+    ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeTold, PROTOCOL, Seen, SeenContent,
+    Spared, ToDaemon,
+};
 pub use peer::{Peer, Untrusted};
 pub use runtime::{
     Runtime, RuntimeError, SYSTEM_SOCKET_VARIABLE, could_be_private, make_private, system_socket,

@@ -27,6 +27,8 @@ pub enum ToDaemon {
     Done,
     /// The first message of somebody who wants to know what is stored, and no lease.
     Look(Look),
+    /// The first message of somebody who wants to know how the cluster is, and no lease.
+    Cluster,
 }
 
 /// Contents that are asked about.
@@ -78,6 +80,63 @@ pub enum FromDaemon {
     Spared(Spared),
     /// The answer to [`ToDaemon::Look`].
     Seen(Seen),
+    /// The answer to [`ToDaemon::Cluster`].
+    Cluster(ClusterSeen),
+}
+
+/// How the members of a cluster are, as one of them sees it.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSeen {
+    /// Tells the cluster's key from others.
+    pub key: String,
+    /// All of them, in the order of their names.
+    pub members: Vec<MemberSeen>,
+    /// What is odd with the list of members.
+    #[serde(default)]
+    pub remarks: Vec<String>,
+}
+
+/// One member.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberSeen {
+    /// `name:port`.
+    pub name: String,
+    /// It is the node that was asked.
+    pub own: bool,
+    /// Why it does not answer; `None` = it does.
+    pub down: Option<String>,
+    /// What it says of itself; nothing while it is down.
+    pub told: Option<NodeTold>,
+}
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeTold {
+    /// Version of its program.
+    pub version: String,
+    /// Its name in the cluster.
+    pub hostname: String,
+    /// Its address.
+    pub ip: String,
+    /// Since when it runs, in seconds since 1970.
+    pub started_at: u64,
+    /// Contents that are whole in its store.
+    pub stored_tasks: u64,
+    /// Contents that it fetches now.
+    pub running_tasks: u64,
+    /// Tasks that it knows as a scheduler.
+    pub scheduled_tasks: u64,
+    /// Hosts that it knows as a scheduler.
+    pub known_hosts: u64,
+    /// Bytes that other nodes have sent it since its start.
+    pub bytes_from_peers: u64,
+    /// Bytes that origins have sent it.
+    pub bytes_from_origin: u64,
+    /// Bytes that it has sent to other nodes.
+    pub bytes_to_peers: u64,
 }
 
 /// What a daemon has stored.
@@ -170,6 +229,8 @@ mod tests {
         let refused = FromDaemon::Refused { protocol: 1, version: "1.2.3".into(), reason: "no".into() };
         let text = serde_json::to_string(&refused).unwrap();
         assert_eq!(text, r#"{"type":"refused","protocol":1,"version":"1.2.3","reason":"no"}"#);
+        let cluster = serde_json::to_string(&ToDaemon::Cluster).unwrap();
+        assert_eq!(cluster, r#"{"type":"cluster"}"#);
         let lease = r#"{"type":"lease","protocol":1,"version":"0","secret":"s","hosts":["a"],"all_hosts":false,"allHosts":true,"images":[]}"#;
         let ToDaemon::Lease(read) = serde_json::from_str(lease).unwrap() else { panic!("a lease") };
         assert!(read.all_hosts && read.hosts == ["a"], "a field of a later version is passed over");

@@ -52,13 +52,14 @@ impl ClusterWish {
     ///
     /// # Errors
     /// Where it is wrong.
-    pub(crate) fn check(&self) -> Result<(), HostlistError> {
+    pub fn check(&self) -> Result<(), HostlistError> {
         expand_hostlist(&self.members).map(drop)
     }
 
     /// What its daemon is started with. Root has the system's key, which is never made; everybody
     /// else one below the home directory, which is.
-    pub(crate) fn start(&self, variables: &Variables, is_root: bool) -> StartCluster {
+    #[must_use]
+    pub fn start(&self, variables: &Variables, is_root: bool) -> StartCluster {
         let directory = |name: &str| variables.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = directory("HOME");
         let config = directory("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));

@@ -12,5 +12,5 @@ mod log_line;
 mod metrics;
 mod redact;
 
-pub use metrics::{AccessCheck, BuildInfo, Metrics, RunningRequest, Source, TaskFailure};
+pub use metrics::{AccessCheck, BuildInfo, Metrics, PieceFailure, RunningRequest, Source, TaskFailure};
 pub use redact::redact_url;

@@ -22,7 +22,7 @@ use crate::logging;
 
 mod labels;
 
-pub use self::labels::{AccessCheck, Source, TaskFailure};
+pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
 
 type Counters = Family<Label, Counter>;
 type Gauges = Family<Label, Gauge>;
@@ -61,6 +61,8 @@ struct Shared {
     bytes_from_peers: Counter,
     bytes_from_origin: Counter,
     bytes_to_peers: Counter,
+    pieces_from_peers: Counter,
+    piece_failures: Counters,
     access_checks: Counters,
 }
 
@@ -120,6 +122,9 @@ impl Metrics {
         let bytes_from_origin =
             counter(own, "bytes_from_origin", "Bytes of contents that origins sent to tasks");
         let bytes_to_peers = counter(own, "bytes_to_peers", "Bytes of contents sent to other nodes");
+        let pieces_from_peers = counter(own, "pieces_from_peers", "Pieces that other nodes sent");
+        let piece_failures = counters(own, "piece_failures", "Pieces that did not come from the node asked");
+        show_zeros(&piece_failures, PieceFailure::ALL.map(PieceFailure::label));
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
         show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
         own.register_collector(Box::new(LogFailures));
@@ -152,6 +157,8 @@ impl Metrics {
             bytes_from_peers,
             bytes_from_origin,
             bytes_to_peers,
+            pieces_from_peers,
+            piece_failures,
             access_checks,
         });
         Self { shared }
@@ -253,7 +260,13 @@ impl Metrics {
 
     /// A piece came from another node.
     pub fn from_peer(&self, bytes: u64) {
+        self.shared.pieces_from_peers.inc();
         self.shared.bytes_from_peers.inc_by(bytes);
+    }
+
+    /// A piece did not come from the node that was asked.
+    pub fn peer_failed(&self, failure: PieceFailure) {
+        self.shared.piece_failures.get_or_create(&failure.label()).inc();
     }
 
     /// An origin sent something to a task.
@@ -441,6 +454,8 @@ mod tests {
                 "dfget_bytes_from_peers counter",
                 "dfget_bytes_from_origin counter",
                 "dfget_bytes_to_peers counter",
+                "dfget_pieces_from_peers counter",
+                "dfget_piece_failures counter",
                 "dfget_access_checks counter",
                 "dfget_log_write_failures counter",
             ]
@@ -470,6 +485,8 @@ mod tests {
         clone.set_store_open(true);
         clone.evicted(5);
         clone.rotten_block();
+        clone.from_peer(9);
+        clone.peer_failed(PieceFailure::Wrong);
         clone.access_checked(AccessCheck::Denied);
         for line in [
             "dragonfly_dfdaemon_proxy_request_via_dragonfly_total 1",
@@ -493,6 +510,10 @@ mod tests {
             "dfget_store_open 1",
             "dfget_evicted_bytes_total 5",
             "dfget_rotten_blocks_total 1",
+            "dfget_bytes_from_peers_total 9",
+            "dfget_pieces_from_peers_total 1",
+            "dfget_piece_failures_total{reason=\"wrong\"} 1",
+            "dfget_piece_failures_total{reason=\"broken\"} 0",
             "dfget_access_checks_total{result=\"denied\"} 1",
             "dfget_access_checks_total{result=\"grace\"} 0",
         ] {

@@ -54,6 +54,34 @@ pub(crate) enum ClusterCommand {
     /// Print a new key, which all nodes of a cluster share
     #[command(after_help = KEY_EXAMPLES)]
     Key,
+
+    /// Say how all members are, and what they have had from each other
+    Status(StatusArguments),
+}
+
+/// Flags of `dfget cluster status`.
+#[derive(Args, Debug)]
+#[command(after_help = STATUS_EXAMPLES)]
+pub(crate) struct StatusArguments {
+    /// The file of the cluster [default: the one the daemon would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The members, instead of those of the file
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(crate) cluster: Option<String>,
+
+    /// Their port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
+    pub(crate) cluster_port: Option<u16>,
+
+    /// The key they share
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster_key: Option<PathBuf>,
+
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 /// Flags of `dfget daemon`; they override the file.
@@ -316,6 +344,19 @@ Examples:
 
 Only its owner may read the file (mode 0600). Who has the key belongs to the
 cluster.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  dfget cluster status                the cluster of the file
+  dfget cluster status --output json
+  dfget cluster status --cluster \"$SLURM_JOB_NODELIST\"
+                                      that of this job's `dfget run --cluster`
+
+Members are asked with the cluster's key. Who cannot read it is told what the
+daemon of this node sees.
+
+Exit status: 0 all are up, 1 some are down, 77 the key is not yours, 78 the
+configuration or the key cannot be used, 2 wrong command line.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

@@ -39,7 +39,8 @@ fn start() -> Result<(), String> {
     run_leased(options, |notes| answer(&Started::Ready(notes))).map_err(|error| error.to_string())
 }
 
-fn cluster(start: StartCluster) -> LeasedCluster {
+/// What a command of a cluster wants, in the words of the daemon.
+pub(crate) fn cluster(start: StartCluster) -> LeasedCluster {
     LeasedCluster {
         linger: Duration::from_millis(start.linger_ms),
         options: ClusterOptions {

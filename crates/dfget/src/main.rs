@@ -2,7 +2,7 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no), 2 a wrong command line, 77 not allowed
+//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 77 not allowed
 //! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
 
 mod arguments;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
-        Command::Cluster(command) => cluster::run(&command),
+        Command::Cluster(command) => cluster::run(&command, &environment),
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),

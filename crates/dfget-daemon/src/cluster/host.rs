@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfget_cluster::ClusterSetup;
 use dfget_config::Config;
@@ -12,7 +13,7 @@ use dfget_proto::messages::common::v2::{Build, Cpu, Host, Memory, Network};
 /// Dragonfly take 0 for a node that cannot send.
 const USUAL_SPEED: u64 = 10_000_000_000;
 
-/// The facts that do not change while the daemon runs. Clones are the same.
+/// What this node says of itself. Clones are the same.
 #[derive(Clone)]
 pub(super) struct OwnHost {
     facts: Arc<Facts>,
@@ -25,15 +26,16 @@ struct Facts {
     port: u16,
     idc: String,
     location: String,
-    /// Bits a second.
-    uplink: u64,
+    /// The card's speed, in bits a second.
+    card: u64,
+    /// What others may count on of it; it changes with `upload.rateLimit`.
+    uplink: AtomicU64,
 }
 
 // === impl OwnHost ===
 
 impl OwnHost {
     pub(super) fn new(config: &Config, setup: &ClusterSetup) -> Self {
-        let limit = config.upload.rate_limit.map(|limit| limit.get().saturating_mul(8));
         let card = card_speed().unwrap_or(USUAL_SPEED);
         let facts = Facts {
             id: setup.host_id.clone(),
@@ -42,9 +44,15 @@ impl OwnHost {
             port: setup.grpc.port(),
             idc: config.host.idc.clone(),
             location: config.host.location.clone(),
-            uplink: limit.map_or(card, |limit| limit.min(card)),
+            card,
+            uplink: AtomicU64::new(uplink(config, card)),
         };
         Self { facts: Arc::new(facts) }
+    }
+
+    /// Takes over `upload.rateLimit`; it is told with the next announcement.
+    pub(super) fn set_limit(&self, config: &Config) {
+        self.facts.uplink.store(uplink(config, self.facts.card), Ordering::Relaxed);
     }
 
     pub(super) fn peer_id(&self) -> String {
@@ -53,12 +61,13 @@ impl OwnHost {
 
     pub(super) fn network(&self) -> Network {
         let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        let uplink = self.facts.uplink.load(Ordering::Relaxed);
         Network {
             location: told(&self.facts.location),
             idc: told(&self.facts.idc),
-            max_rx_bandwidth: self.facts.uplink,
+            max_rx_bandwidth: uplink,
             rx_bandwidth: None,
-            max_tx_bandwidth: self.facts.uplink,
+            max_tx_bandwidth: uplink,
             tx_bandwidth: None,
         }
     }
@@ -91,6 +100,12 @@ impl OwnHost {
             ..Host::default()
         }
     }
+}
+
+/// What of a card others may count on, in bits a second.
+fn uplink(config: &Config, card: u64) -> u64 {
+    let limit = config.upload.rate_limit.map(|limit| limit.get().saturating_mul(8));
+    limit.map_or(card, |limit| limit.min(card))
 }
 
 /// The fastest card that is up, in bits a second.

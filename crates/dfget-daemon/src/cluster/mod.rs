@@ -8,6 +8,9 @@ mod host;
 mod itself;
 mod network;
 mod options;
+mod status;
+mod survey;
+mod versions;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +36,9 @@ use self::itself::Itself;
 use self::network::Swarms;
 pub use self::options::cluster_options;
 use self::options::sources;
+pub use self::status::{AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon};
+pub(crate) use self::survey::Survey;
+use self::versions::Versions;
 
 /// How often it is looked which contents have left the store.
 const RECONCILE: Duration = Duration::from_secs(20);
@@ -50,6 +56,8 @@ pub(crate) struct Cluster {
     uploads: Uploads,
     control: MemberControl,
     feeding: Arc<AtomicBool>,
+    own: OwnHost,
+    key: String,
     running: TaskTracker,
     ended: CancellationToken,
 }
@@ -120,7 +128,7 @@ impl Cluster {
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
         let share = config.cluster.share_private;
-        let network = Arc::new(Swarms::new(schedulers.clone(), client, own, share));
+        let network = Arc::new(Swarms::new(schedulers.clone(), client, own.clone(), share));
         tasks.set_network(network.clone());
 
         let mut routes = RoutesBuilder::default();
@@ -141,8 +149,8 @@ impl Cluster {
         let feeding = Arc::new(AtomicBool::new(true));
         let watched = keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding));
         running.spawn(ended.clone().run_until_cancelled_owned(watched));
-        let control = setup.control;
-        Ok((Self { schedulers, scheduler, uploads, control, feeding, running, ended }, ready))
+        let (control, key) = (setup.control, setup.key_fingerprint);
+        Ok((Self { schedulers, scheduler, uploads, control, feeding, own, key, running, ended }, ready))
     }
 
     /// Tells whether other nodes still need this one.
@@ -155,6 +163,12 @@ impl Cluster {
     pub(crate) fn apply(&self, config: &Config) {
         self.control.reload(sources(&config.cluster));
         self.uploads.set_rate(rate(config));
+        self.own.set_limit(config);
+    }
+
+    /// Asks all members how they are.
+    pub(crate) fn survey(&self) -> Survey {
+        Survey::new(self.schedulers.clone(), self.key.clone())
     }
 
     /// Leaves the cluster and closes the ports.
@@ -189,7 +203,6 @@ fn listen(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
 }
 
 /// Tells the upload service who asks.
-#[expect(clippy::result_large_err, reason = "the type that tonic wants")]
 fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
     if let Some(caller) = request.extensions().get::<Caller>() {
         let asker = Asker { keyed: caller.keyed, address: caller.address };
@@ -202,10 +215,18 @@ fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, toni
 /// are asked is still pulling.
 async fn keep_asking(schedulers: Schedulers, tasks: Tasks, feeding: Arc<AtomicBool>) {
     let (mut sent, mut idle) = (0, 0);
+    let mut versions = Versions::new(crate::parts::version());
     loop {
         tokio::time::sleep(ASK).await;
         let [_, _, to_peers] = tasks.metrics().exchanged();
         let others = schedulers.sample(SAMPLE).await;
+        for member in &others {
+            if let Ok(reply) = &member.reply
+                && let Some(remark) = versions.heard(&member.name, &reply.version)
+            {
+                warn!("{remark}");
+            }
+        }
         let pulling = others
             .iter()
             .any(|member| !member.own && member.reply.as_ref().is_ok_and(|reply| reply.running_tasks > 0));

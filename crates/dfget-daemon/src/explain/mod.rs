@@ -10,6 +10,7 @@ mod reference;
 mod stored;
 
 pub use stored::Stored;
+pub(crate) use stored::sockets;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dfget_lease::{FromDaemon, Grant, Inbox, LeaseRequest, PROTOCOL, Peer, Spared, ToDaemon};
@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::look;
 use super::signers::{Configured, Opened, Signers};
+use crate::cluster::Survey;
 
 /// How long somebody who connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +41,8 @@ struct Inner {
     signers: Signers,
     /// Where the store is; or why there is none.
     store: Result<String, String>,
+    /// The cluster that the daemon belongs to, if it does.
+    cluster: OnceLock<Survey>,
     held: watch::Sender<usize>,
     tracker: TaskTracker,
     closing: CancellationToken,
@@ -62,11 +65,17 @@ impl Leases {
             origin,
             signers,
             store,
+            cluster: OnceLock::new(),
             held: watch::Sender::new(0),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Answers questions about this cluster from now on.
+    pub(crate) fn know_cluster(&self, survey: Survey) {
+        let _ = self.inner.cluster.set(survey);
     }
 
     /// Gives leases until the daemon ends.
@@ -196,6 +205,10 @@ impl Held {
                 let _ = dfget_lease::send(&stream, &answer, &[]);
                 return;
             }
+            Ok(Ok(Some((ToDaemon::Cluster, _)))) => {
+                self.tell_of_cluster(&stream).await;
+                return;
+            }
             // Somebody looked whether anybody is here.
             Ok(Ok(None)) => return,
             _ => {
@@ -224,6 +237,17 @@ impl Held {
         }
         drop(closing);
         info!("lease of {peer} ended");
+    }
+
+    /// Who may use this node may know how its cluster is; of contents and users nothing is told.
+    async fn tell_of_cluster(&self, stream: &UnixStream) {
+        let Some(survey) = self.0.inner.cluster.get() else {
+            let alone =
+                "it belongs to no cluster: set cluster.members, and look into its log for why it stays alone";
+            return self.refuse(stream, alone.to_owned());
+        };
+        let answer = FromDaemon::Cluster(survey.look().await);
+        let _ = tokio::time::timeout(PATIENCE, dfget_lease::send_long(stream, &answer)).await;
     }
 
     fn refuse(&self, stream: &UnixStream, reason: String) {
@@ -257,7 +281,9 @@ async fn hold(stream: &UnixStream, inbox: &mut Inbox, entrance: &Entrance) {
                     break;
                 }
             }
-            Ok(Some((ToDaemon::Lease(_) | ToDaemon::Look(_), _)) | None) | Err(_) => break,
+            Ok(Some((ToDaemon::Lease(_) | ToDaemon::Look(_) | ToDaemon::Cluster, _)) | None) | Err(_) => {
+                break;
+            }
         }
     }
     // Whoever held the lease is gone without a word, but its command may still pull.

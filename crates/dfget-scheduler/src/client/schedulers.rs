@@ -131,7 +131,8 @@ impl Schedulers {
         self.shared.keeper.drop_task(task);
     }
 
-    /// Asks all members how they are; in order of their names.
+    /// Asks all members how they are; in order of their names. However many there are and whatever
+    /// they do, that takes three seconds for each thousand at most.
     pub async fn status(&self) -> Vec<MemberState> {
         let mut names = self.names();
         names.sort_unstable();
@@ -152,10 +153,11 @@ impl Schedulers {
 
     async fn status_of(&self, names: Vec<String>) -> Vec<MemberState> {
         let roll = self.shared.roll();
+        let patience = patience(names.len()).min(self.shared.pace.answer);
         let states = stream::iter(names).map(|name| {
             let own = roll.me() == Some(name.as_str());
             async move {
-                let reply = self.shared.ask_status(&name).await;
+                let reply = self.shared.ask_status(&name, patience).await;
                 MemberState { name, own, reply }
             }
         });
@@ -297,18 +299,20 @@ impl Shared {
         self.roll().ring().order("").any(|other| other == name)
     }
 
-    async fn ask_status(&self, name: &str) -> Result<StatusReply, String> {
+    async fn ask_status(&self, name: &str, patience: Duration) -> Result<StatusReply, String> {
         let member = self.member(name);
         let ask = async {
+            let was_down = !member.is_up();
             let line = match self.line(&member).await {
                 Ok(line) => line,
                 // It may be back before the next probe.
-                Err(_) => Arc::new(self.dial(name).await?),
+                Err(_) if was_down => Arc::new(self.dial(name).await?),
+                Err(Trouble::Lost(why) | Trouble::Refused(why)) => return Err(why),
             };
             let reply = line.cluster().status(StatusRequest {}).await;
-            reply.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+            reply.map(tonic::Response::into_inner).map_err(|status| refusal(&status))
         };
-        timeout(self.pace.answer, ask).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
+        timeout(patience, ask).await.unwrap_or_else(|_| Err("it does not answer in time".to_owned()))
     }
 
     async fn follow_members<R: Roll>(self: Arc<Self>, mut members: watch::Receiver<Arc<R>>) {
@@ -362,6 +366,23 @@ pub(crate) fn is_alone(roll: &dyn Roll) -> bool {
     }
 }
 
+/// How long each of so many members may take for its status, so that all of them take no longer than
+/// a user waits.
+fn patience(members: usize) -> Duration {
+    let rounds = u32::try_from(members.div_ceil(ASKED_AT_ONCE)).unwrap_or(u32::MAX).max(1);
+    (SURVEY / rounds).max(LEAST_PATIENCE)
+}
+
+/// Why a member tells no status.
+fn refusal(status: &tonic::Status) -> String {
+    match status.code() {
+        tonic::Code::Unimplemented => {
+            "it answers, but not this question: is it a dfget, and not an older one?".to_owned()
+        }
+        _ => status.message().to_owned(),
+    }
+}
+
 /// For last words.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Addresses of one name that are tried.
@@ -369,6 +390,23 @@ const MOST_ADDRESSES: usize = 3;
 /// Connections without a stream are kept for this time.
 const IDLE: Duration = Duration::from_secs(60);
 /// Members asked for their status at once.
-const ASKED_AT_ONCE: usize = 64;
+const ASKED_AT_ONCE: usize = 200;
+/// For the status of all members, up to about a thousand ..
+const SURVEY: Duration = Duration::from_millis(2250);
+/// .. and for that of one, however many there are.
+const LEAST_PATIENCE: Duration = Duration::from_millis(400);
 /// Changes within this time are answered together.
 const GATHER: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_members_take_no_longer_than_a_user_waits() {
+        let all = |members: usize| patience(members) * u32::try_from(members.div_ceil(200)).unwrap_or(1);
+        assert!((1..=1000).all(|members| all(members) <= Duration::from_secs(3)));
+        assert_eq!((patience(0), patience(200)), (SURVEY, SURVEY));
+        assert_eq!(patience(100_000), LEAST_PATIENCE);
+    }
+}

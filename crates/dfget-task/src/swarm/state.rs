@@ -10,6 +10,9 @@ use dfget_swarm::HostInfo;
 
 use crate::error::ContentError;
 
+/// Parents that are named at the end of a download.
+const SHOWN_PARENTS: usize = 5;
+
 /// A task's part in its swarm.
 #[derive(Debug, Default)]
 pub(crate) struct Swarm {
@@ -58,6 +61,23 @@ impl Swarm {
             .flat_map(|granted| wanted.iter().map(move |wanted| meet(granted, wanted)))
             .filter(|range| range.start < range.end)
             .collect()
+    }
+
+    /// Who sent most, for the log: a few hosts with their bytes of a content of `total` bytes, and how
+    /// many more there are. Empty if nobody sent anything.
+    pub(crate) fn parents(&self, total: u64) -> String {
+        let Some(layout) = Layout::of(total) else { return String::new() };
+        let mut bytes: HashMap<&str, u64> = HashMap::new();
+        for (number, host) in &self.senders {
+            let range = layout.range(*number);
+            *bytes.entry(host).or_default() += range.end - range.start;
+        }
+        let mut parents: Vec<_> = bytes.into_iter().collect();
+        parents.sort_unstable_by_key(|&(host, bytes)| (std::cmp::Reverse(bytes), host));
+        let more = parents.len().saturating_sub(SHOWN_PARENTS);
+        let shown = parents.iter().take(SHOWN_PARENTS).map(|(host, bytes)| format!("{host} {bytes}"));
+        let more = (more > 0).then(|| format!("{more} more"));
+        shown.chain(more).collect::<Vec<_>>().join(", ")
     }
 
     /// Where a fetch that has come to `position` is to end.
@@ -109,6 +129,21 @@ mod tests {
         swarm.alone = true;
         assert_eq!(swarm.allowed(&[0..6, 7..15]), [0..6, 7..15]);
         assert_eq!(swarm.end_of(9, 100), 100);
+    }
+
+    #[test]
+    fn those_are_named_who_sent_most() {
+        const PIECE: u64 = 4 << 20;
+        let mut swarm = Swarm::default();
+        assert_eq!(swarm.parents(8 * PIECE), "");
+        for (number, host) in ["a", "b", "b", "c", "d", "e", "f", "b"].into_iter().enumerate() {
+            swarm.senders.insert(u32::try_from(number).unwrap(), host.into());
+        }
+        // The last piece has one byte.
+        let told = swarm.parents(7 * PIECE + 1);
+        assert_eq!(told, "b 8388609, a 4194304, c 4194304, d 4194304, e 4194304, 1 more");
+        swarm.senders.retain(|number, _| *number == 7);
+        assert_eq!(swarm.parents(7 * PIECE + 1), "b 1");
     }
 
     #[test]

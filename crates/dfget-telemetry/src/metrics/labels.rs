@@ -66,6 +66,32 @@ impl TaskFailure {
     }
 }
 
+/// Why a piece did not come from the node that was asked for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PieceFailure {
+    /// The node could not be reached, or the transfer broke off or stalled.
+    Broken,
+    /// It does not have the piece.
+    Missing,
+    /// What came was not the piece.
+    Wrong,
+}
+
+// === impl PieceFailure ===
+
+impl PieceFailure {
+    pub(super) const ALL: [Self; 3] = [Self::Broken, Self::Missing, Self::Wrong];
+
+    pub(super) fn label(self) -> Label {
+        let reason = match self {
+            Self::Broken => "broken",
+            Self::Missing => "missing",
+            Self::Wrong => "wrong",
+        };
+        [("reason", reason)]
+    }
+}
+
 /// How the question whether a client may have a stored blob was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessCheck {

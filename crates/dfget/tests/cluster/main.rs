@@ -17,6 +17,8 @@ mod pulls;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod strangers;
 #[cfg(test)]
 mod support;

@@ -1,16 +1,21 @@
 //! `dfget cluster`.
 
+mod shown;
+mod status;
+
 use std::process::ExitCode;
 
 use dfget_cluster::ClusterKey;
+use dfget_config::Environment;
 
 use crate::arguments::ClusterCommand;
 use crate::message;
 
 /// Does what the command says.
-pub(crate) fn run(command: &ClusterCommand) -> ExitCode {
+pub(crate) fn run(command: &ClusterCommand, environment: &Environment) -> ExitCode {
     match command {
         ClusterCommand::Key => key(),
+        ClusterCommand::Status(arguments) => status::run(arguments, environment),
     }
 }
 

@@ -1,0 +1,150 @@
+//! `dfget cluster status`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use dfget_cluster::ClusterOptions;
+use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authority};
+use dfget_daemon::{
+    AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
+};
+use dfget_run::{ClusterWish, Variables};
+
+use super::shown::{to_json, to_text};
+use crate::arguments::{Output, StatusArguments};
+use crate::{leased, message};
+
+/// A member is down.
+const SOME_DOWN: u8 = 1;
+/// A wrong command line.
+const USAGE: u8 = 2;
+/// The key is somebody else's (`EX_NOPERM` of sysexits).
+const NOT_ALLOWED: u8 = 77;
+
+/// Which cluster is meant.
+struct Meant {
+    options: ClusterOptions,
+    /// Whether this node's daemon may answer.
+    daemon: AskDaemon,
+}
+
+/// Says how the members of a cluster are.
+pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> ExitCode {
+    let status = match meant(arguments, environment) {
+        Ok(Meant { options, daemon }) => cluster_status(&options, daemon),
+        Err(NotMeant::Config(failed)) => match of_daemon(arguments) {
+            Some(status) => Ok(status),
+            None => {
+                message::diagnostics(failed.errors.iter().chain(&failed.warnings));
+                return ExitCode::from(ConfigErrors::EXIT_CODE);
+            }
+        },
+        Err(NotMeant::List(reason)) => {
+            message::error(reason);
+            return ExitCode::from(USAGE);
+        }
+        Err(NotMeant::Alone(file)) => {
+            message::error(format_args!(
+                "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
+                 --cluster HOSTLIST",
+                file.display()
+            ));
+            return ExitCode::from(ConfigErrors::EXIT_CODE);
+        }
+    };
+    match status {
+        Ok(status) => print(&status, arguments.output),
+        Err(error) => {
+            message::error(&error);
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// Why it cannot be said which cluster is meant.
+enum NotMeant {
+    /// The file cannot be used.
+    Config(ConfigErrors),
+    /// The file names no cluster.
+    Alone(PathBuf),
+    /// `--cluster` is no list.
+    List(String),
+}
+
+/// The cluster of the command line, as `dfget run` has it; else that of the file, as `dfget daemon` has it.
+fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant, NotMeant> {
+    let StatusArguments { config, cluster, cluster_port, cluster_key, .. } = arguments;
+    let key = cluster_key.as_ref().map(|path| environment.working_directory.join(path));
+    if let (Some(members), None) = (cluster, config) {
+        let (members, linger) = (members.clone(), Duration::ZERO);
+        let wish = ClusterWish { members, port: *cluster_port, key_file: key, linger };
+        wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect::<Variables>();
+        let start = wish.start(&variables, rustix::process::geteuid().is_root());
+        return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });
+    }
+    let options = LoadOptions {
+        config: config.clone(),
+        cluster: cluster.clone(),
+        cluster_port: *cluster_port,
+        ..LoadOptions::default()
+    };
+    let loaded = load_without_authority(&options, environment).map_err(NotMeant::Config)?;
+    // A job has ports of its own, the daemon of the file has not.
+    let variable = |name: &str| match name {
+        "SLURM_JOB_ID" if cluster.is_none() => None,
+        _ => std::env::var_os(name),
+    };
+    let Some(mut options) = cluster_options(&loaded.config, variable) else {
+        return Err(NotMeant::Alone(loaded.source));
+    };
+    let daemon = match (&key, cluster) {
+        (None, None) if options.make_key => AskDaemon::First,
+        (None, None) => AskDaemon::WithoutKey,
+        _ => AskDaemon::Never,
+    };
+    if let Some(key) = key {
+        options.key_file = key;
+    }
+    Ok(Meant { options, daemon })
+}
+
+/// Where the file is not for everybody's eyes, the daemon still answers.
+fn of_daemon(arguments: &StatusArguments) -> Option<ClusterStatus> {
+    let StatusArguments { config, cluster, cluster_port, cluster_key, .. } = arguments;
+    let unspecific = config.is_none() && cluster.is_none() && cluster_port.is_none() && cluster_key.is_none();
+    cluster_status_by_daemon().ok().filter(|_| unspecific && !rustix::process::geteuid().is_root())
+}
+
+fn print(status: &ClusterStatus, output: Output) -> ExitCode {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let ClusterStatus { seen, by_daemon } = status;
+    let text = match output {
+        Output::Text => {
+            for remark in &seen.remarks {
+                message::warning(remark);
+            }
+            to_text(seen, by_daemon.as_deref().map(Path::new), now)
+        }
+        Output::Json => to_json(seen, by_daemon.as_deref(), now).to_string(),
+    };
+    match message::output(text) {
+        Ok(()) if seen.members.iter().all(|member| member.told.is_some()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(SOME_DOWN),
+        Err(error) => {
+            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn exit_code(error: &StatusError) -> u8 {
+    match error {
+        StatusError::Key { .. } if error.is_not_allowed() => NOT_ALLOWED,
+        StatusError::Io(_) => 1,
+        _ => ConfigErrors::EXIT_CODE,
+    }
+}
