@@ -26,7 +26,7 @@ pub const fn piece_length(content_length: u64) -> u64 {
 }
 
 /// In how many units each piece is cut: of 512 KiB, for contents up to about 2 GB.
-pub const UNITS: u64 = 8;
+pub const UNITS: u32 = 8;
 
 /// The length, in bytes, of what dfget's own daemons ask each other for.
 ///
@@ -34,7 +34,7 @@ pub const UNITS: u64 = 8;
 /// protocol know pieces only.
 #[must_use]
 pub const fn unit_length(content_length: u64) -> u64 {
-    piece_length(content_length) / UNITS
+    piece_length(content_length) / UNITS as u64
 }
 
 /// How many pieces of `piece_length` bytes a content has; the last may be short.

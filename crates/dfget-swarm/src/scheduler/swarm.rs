@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_core::{piece_count, unit_length};
+use dfget_core::{UNITS, piece_count, unit_length};
 
 use super::member::{Kind, Member, State};
 use super::{Order, SchedulerOptions, What};
@@ -928,8 +928,11 @@ impl Swarm {
             member.have = Pieces::none(count);
         }
         member.moved = now;
-        if member.state != State::Complete && member.have.insert(piece) && member.counted {
-            copies[piece as usize] += 1;
+        let first = piece.saturating_mul(UNITS).min(count);
+        for unit in first..first.saturating_add(UNITS).min(count) {
+            if member.state != State::Complete && member.have.insert(unit) && member.counted {
+                copies[unit as usize] += 1;
+            }
         }
     }
 

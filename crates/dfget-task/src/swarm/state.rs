@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use dfget_core::{piece_count, piece_range, unit_length};
+use dfget_core::{UNITS, piece_count, piece_range, unit_length};
 
 use dfget_swarm::HostInfo;
 
@@ -109,6 +109,12 @@ impl Layout {
     pub(crate) fn bytes(&self, pieces: &Range<u32>) -> Range<u64> {
         let end = u64::from(pieces.end).saturating_mul(self.piece).min(self.total);
         (u64::from(pieces.start) * self.piece).min(end)..end
+    }
+
+    /// The units that a piece is cut in.
+    pub(crate) fn units_of(&self, piece: u32) -> Range<u32> {
+        let first = piece.saturating_mul(UNITS).min(self.count);
+        first..first.saturating_add(UNITS).min(self.count)
     }
 
     /// The piece that a byte is in.
