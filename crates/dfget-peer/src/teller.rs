@@ -211,6 +211,6 @@ fn item(pieces: SocketAddr) -> SyncPiecesResponse {
 /// How long to wait for more news after some.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The same for our own, who are told all at once each time.
-const PAUSE_OF_OWN: Duration = Duration::from_millis(40);
+const PAUSE_OF_OWN: Duration = Duration::from_millis(60);
 /// Pieces of the longest content that is told of: 16 TiB.
 const MOST_PIECES: u32 = 1 << 21;

@@ -13,7 +13,7 @@ use crate::pieces::Pieces;
 use crate::words::{HostInfo, Parent};
 
 /// In swarms of up to so many members everybody asks everybody.
-const SMALL: usize = 17;
+const SMALL: usize = 9;
 
 /// A peer gets at most so many times `most_parents`, counting those that others chose it for.
 const MOST_MUTUAL: usize = 2;
