@@ -298,6 +298,8 @@ impl DfdaemonUpload for Mouth {
         let items = stream::unfold(Some(all), move |next| {
             let one = one.clone();
             async move {
+                // The others of the same thread want to lie, too.
+                tokio::task::yield_now().await;
                 match next {
                     Some(item) => Some((Ok(item), endless.then_some(one))),
                     None => std::future::pending().await,
