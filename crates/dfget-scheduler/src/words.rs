@@ -156,6 +156,7 @@ pub(crate) fn progress(swarm: SwarmPeer, total: Option<u64>) -> Result<Report, S
         have: pieces(&swarm.have, total),
         total,
         whole_only: swarm.whole_only,
+        no_origin: swarm.no_origin,
         wrong_hosts: names(swarm.wrong_hosts),
         lost_hosts: names(swarm.lost_hosts),
     })

@@ -73,6 +73,8 @@ pub enum Report {
         total: Option<u64>,
         /// The origin takes no notice of ranges.
         whole_only: bool,
+        /// It can fetch nothing from the origin.
+        no_origin: bool,
         /// Hosts whose piece was wrong.
         wrong_hosts: Vec<Arc<str>>,
         /// Hosts that could not be reached or were too slow.
@@ -359,7 +361,7 @@ impl Scheduler {
             return;
         };
         match report {
-            Report::Progress { have, total, whole_only, wrong_hosts, lost_hosts } => {
+            Report::Progress { have, total, whole_only, no_origin, wrong_hosts, lost_hosts } => {
                 self.with(swarm, now, orders, |swarm, context| {
                     let news = total.is_some_and(|total| swarm.learn_total(total, false, context));
                     swarm.progress(slot, &have, context);
@@ -371,6 +373,9 @@ impl Scheduler {
                     }
                     if whole_only {
                         swarm.set_whole_only(slot, context);
+                    }
+                    if no_origin {
+                        swarm.set_no_origin(slot, context);
                     }
                 });
                 for host in wrong_hosts {

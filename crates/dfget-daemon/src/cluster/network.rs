@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dfget_config::SharePrivate;
 use dfget_core::TaskId;
-use dfget_proto::vortex::UNIT;
 use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
+use dfget_proto::vortex::UNIT;
 use dfget_scheduler::{Progress, Schedulers};
 use dfget_swarm::{Failure, HostInfo};
 use dfget_task::{
@@ -160,6 +160,7 @@ impl Membership for Place {
             have: state.have,
             total: state.total,
             whole_only: state.whole_only,
+            no_origin: state.no_origin,
             wrong_hosts: state.wrong_hosts,
             lost_hosts: state.lost_hosts,
         });

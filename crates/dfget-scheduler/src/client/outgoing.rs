@@ -22,6 +22,8 @@ pub struct Progress {
     pub total: Option<u64>,
     /// The origin takes no notice of ranges.
     pub whole_only: bool,
+    /// It can fetch nothing from the origin.
+    pub no_origin: bool,
     /// Hosts whose piece was wrong, since the last time.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached or were too slow, since the last time.
@@ -197,6 +199,7 @@ fn swarm_peer(progress: Progress) -> SwarmPeer {
         have: progress.have.to_bytes(),
         total: progress.total.unwrap_or(0),
         whole_only: progress.whole_only,
+        no_origin: progress.no_origin,
         wrong_hosts: names(progress.wrong_hosts),
         lost_hosts: names(progress.lost_hosts),
         private: false,

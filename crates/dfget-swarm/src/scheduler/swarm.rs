@@ -669,6 +669,20 @@ impl Swarm {
         }
     }
 
+    /// The origin gives a peer nothing more: what it was to fetch goes to others.
+    pub(super) fn set_no_origin(&mut self, slot: u32, context: &mut Context<'_>) {
+        self.member_mut(slot).unfit = context.now + UNFIT;
+        self.proven = self.proven.filter(|&proven| proven != slot);
+        let before = self.grants.len();
+        self.grants.retain(|grant| grant.slot != slot);
+        let whole = self.whole == Some(slot) && self.pulling > 1;
+        self.whole = self.whole.filter(|_| !whole);
+        if whole || before != self.grants.len() {
+            self.plan(context);
+            self.tell(slot, context);
+        }
+    }
+
     /// Takes grants from those that get nowhere.
     fn check_grants(&mut self, context: &mut Context<'_>) {
         let length = self.total.map_or(0, unit_length);

@@ -146,18 +146,35 @@ fn progress(total: u64, pieces: impl IntoIterator<Item = u32>) -> Report {
     pieces.into_iter().for_each(|piece| {
         have.insert(piece);
     });
-    Report::Progress { have, total: Some(total), whole_only: false, wrong_hosts: vec![], lost_hosts: vec![] }
+    Report::Progress {
+        have,
+        total: Some(total),
+        whole_only: false,
+        no_origin: false,
+        wrong_hosts: vec![],
+        lost_hosts: vec![],
+    }
 }
 
 fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool) -> Report {
     let host: Arc<str> = format!("host{lost}").into();
     match progress(total, pieces) {
-        Report::Progress { have, total, whole_only, .. } if wrong => {
-            Report::Progress { have, total, whole_only, wrong_hosts: vec![host], lost_hosts: vec![] }
-        }
-        Report::Progress { have, total, whole_only, .. } => {
-            Report::Progress { have, total, whole_only, wrong_hosts: vec![], lost_hosts: vec![host] }
-        }
+        Report::Progress { have, total, whole_only, .. } if wrong => Report::Progress {
+            have,
+            total,
+            whole_only,
+            no_origin: false,
+            wrong_hosts: vec![host],
+            lost_hosts: vec![],
+        },
+        Report::Progress { have, total, whole_only, .. } => Report::Progress {
+            have,
+            total,
+            whole_only,
+            no_origin: false,
+            wrong_hosts: vec![],
+            lost_hosts: vec![host],
+        },
         other => other,
     }
 }
@@ -234,6 +251,7 @@ fn an_origin_without_ranges_is_asked_by_one_only_and_by_another_when_that_one_di
         have: Pieces::none(count(total.unwrap_or(0))),
         total,
         whole_only: true,
+        no_origin: false,
         wrong_hosts: vec![],
         lost_hosts: vec![],
     };

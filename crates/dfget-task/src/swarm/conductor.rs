@@ -80,6 +80,10 @@ pub(super) struct Conductor {
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
     alone_until: Option<Instant>,
+    /// There is something here that the scheduler does not know of.
+    news: bool,
+    /// The origin has failed.
+    no_origin: bool,
     /// The content that is being fetched; once it turned out to be wrong, peers are asked no more.
     generation: u32,
 }
@@ -239,6 +243,8 @@ impl Conductor {
             told: 0,
             starved: 0,
             alone_until: None,
+            news: false,
+            no_origin: false,
             generation: 0,
         }
     }
@@ -328,7 +334,7 @@ impl Conductor {
             }
         }
         self.join_again();
-        self.report(false);
+        self.report();
         self.give_up_waiting();
         if self.alone_until.is_some_and(|until| until <= Instant::now()) {
             self.alone_until = None;
@@ -356,7 +362,7 @@ impl Conductor {
         self.layout = Some(layout);
         self.picker = Some(Picker::new(PickerOptions::default(), have, fastrand::u64(..)));
         self.obey();
-        self.report(true);
+        self.news = true;
     }
 
     fn pieces_here(&self, layout: &Layout) -> Pieces {
@@ -452,20 +458,22 @@ impl Conductor {
             return;
         }
         let granted = self.orders.origin.iter().map(|pieces| layout.bytes(pieces)).collect();
-        let changed = {
+        let (changed, failed) = {
             let mut state = self.task.state.lock();
             if state.generation > 0 {
                 return;
             }
             let Some(swarm) = &mut state.swarm else { return };
+            let failed = swarm.origin_failed.is_some();
             let changed = swarm.alone || swarm.granted != granted;
             swarm.granted = granted;
             swarm.alone = false;
-            changed
+            (changed, failed)
         };
         let now = self.now();
         if let Some(picker) = &mut self.picker {
-            picker.set_origin(&self.orders.origin, now);
+            // What the origin does not give, parents are asked for.
+            picker.set_origin(if failed { &[] } else { &self.orders.origin }, now);
         }
         if changed {
             debug!(task = %self.task.id, "pieces from the origin: {:?}", self.orders.origin);
@@ -611,7 +619,9 @@ impl Conductor {
             let Some(ask) = picker.next(first, now) else { return };
             let parent = self.parents.get(&ask.host);
             let stock = parent.is_some_and(|parent| parent.stock);
-            let same = |other: &Ask| other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE;
+            let same = |other: &Ask| {
+                other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE
+            };
             match parent.and_then(|parent| parent.place) {
                 // Another download has found it out meanwhile.
                 Some(_) if self.network.is_banned(&ask.host) => picker.failed(&ask, Failure::Wrong, now),
@@ -702,17 +712,30 @@ impl Conductor {
     }
 
     /// Tells the scheduler what is here, if that or anything else is new.
-    fn report(&mut self, news: bool) {
+    fn report(&mut self) {
         if let Some(picker) = &mut self.picker {
             let (wrong, lost) = picker.reports();
             self.wrong.extend(wrong);
             self.lost.extend(lost);
         }
         self.wrong.extend(self.task.take_wrong());
+        let no_origin = {
+            let state = self.task.state.lock();
+            state.swarm.as_ref().is_some_and(|swarm| swarm.origin_failed.is_some())
+        };
+        let newly = no_origin && !std::mem::replace(&mut self.no_origin, no_origin);
+        if newly {
+            // From now on it counts what peers bring.
+            self.moved.0 = Instant::now();
+            let now = self.now();
+            if let Some(picker) = &mut self.picker {
+                picker.set_origin(&[], now);
+            }
+        }
         let Some(membership) = &self.membership else { return };
         let here = self.picker.as_ref().map_or(0, |picker| picker.have().present());
-        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told;
-        if !news && !more {
+        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told || newly;
+        if !std::mem::take(&mut self.news) && !more {
             return;
         }
         self.told = here;
@@ -721,6 +744,7 @@ impl Conductor {
         let told = Told {
             total: state.entry.total(),
             whole_only: state.whole_only,
+            no_origin,
             have,
             wrong_hosts: std::mem::take(&mut self.wrong),
             lost_hosts: std::mem::take(&mut self.lost),
@@ -806,7 +830,8 @@ impl Conductor {
             parent.listening.abort();
         }
         let verified = matches!(outcome, Some(Outcome::Verified));
-        self.report(verified);
+        self.news |= verified;
+        self.report();
         match (self.membership.take(), verified) {
             (Some(membership), true) => membership.finish(),
             (Some(membership), false) => membership.fail("the download ended"),
@@ -863,6 +888,10 @@ impl Task {
             let written = task.write_piece(&entry, start, &chunks);
             if let Ok(0) = written {
                 task.took_nothing(&asked, len);
+            }
+            // Whether or not the conductor waits for this ask still.
+            if entry.total().is_some_and(|total| entry.gaps(0..total).is_empty()) {
+                task.advance();
             }
             written
         };

@@ -112,6 +112,8 @@ pub struct Told {
     pub total: Option<u64>,
     /// The origin takes no notice of ranges.
     pub whole_only: bool,
+    /// It can fetch nothing from the origin.
+    pub no_origin: bool,
     /// Hosts that sent wrong bytes.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached, or were too slow.

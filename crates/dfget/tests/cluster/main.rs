@@ -7,6 +7,10 @@
 #[cfg(test)]
 mod apptainer;
 #[cfg(test)]
+mod evil;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod kit;

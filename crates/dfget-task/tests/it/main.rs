@@ -1,0 +1,9 @@
+//! Downloads in a swarm whose members, schedulers and origin do what a test wants.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod cluster;
+mod hostile;
+mod losses;
+mod pulls;
+mod stage;
