@@ -125,7 +125,11 @@ fn who_has_no_key_is_told_by_the_daemon() {
         );
         let missing = status(cluster.node(2), &["--cluster-key", "/none/such"]);
         assert_eq!(missing.status.code(), Some(78), "{}", missing.stderr);
-        assert!(missing.stderr.contains("there is no cluster key at /none/such"), "{}", missing.stderr);
+        assert!(
+            missing.stderr.starts_with("error: there is no cluster key at /none/such"),
+            "{}",
+            missing.stderr
+        );
     });
 }
 
