@@ -25,6 +25,18 @@ pub const fn piece_length(content_length: u64) -> u64 {
     if length < MIN_PIECE_LENGTH { MIN_PIECE_LENGTH } else { length }
 }
 
+/// In how many units each piece is cut: of 512 KiB, for contents up to about 2 GB.
+pub const UNITS: u32 = 8;
+
+/// The length, in bytes, of what dfget's own daemons ask each other for.
+///
+/// Whoever has a piece can hand it on, so a swarm is the faster the shorter they are. Other clients of the
+/// protocol know pieces only.
+#[must_use]
+pub const fn unit_length(content_length: u64) -> u64 {
+    piece_length(content_length) / UNITS as u64
+}
+
 /// How many pieces of `piece_length` bytes a content has; the last may be short.
 #[must_use]
 pub const fn piece_count(content_length: u64, piece_length: u64) -> u64 {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dfget_core::{piece_count, piece_length};
+use dfget_core::{piece_count, unit_length};
 use dfget_proto::messages::dfget::v1::PieceHashesRequest;
 use dfget_proto::messages::dfget::v1::cluster_client::ClusterClient;
 use tokio::time::timeout;
@@ -15,8 +15,8 @@ use crate::sync::error;
 /// How long the other may take: it hashes the content for this.
 const HASHING: Duration = Duration::from_secs(60);
 
-/// The longest list that is taken: 32 bytes for each of 2^18 pieces.
-const MOST_HASHES: usize = 32 << 18;
+/// The longest list that is taken: 32 bytes for each of 2^21 units.
+const MOST_HASHES: usize = 32 << 21;
 
 impl PeerClient {
     /// The length of a content in bytes and the SHA-256 of each of its pieces, as the node whose gRPC
@@ -37,7 +37,7 @@ impl PeerClient {
         let answer = answer.map_err(|_| PeerError::broken("it does not answer in time"))?;
         let reply = answer.map_err(|status| error(&status))?.into_inner();
         let (hashes, rest) = reply.sha256.as_chunks::<32>();
-        let count = piece_count(reply.total, piece_length(reply.total));
+        let count = piece_count(reply.total, unit_length(reply.total));
         if !rest.is_empty() || hashes.len() as u64 != count {
             return Err(PeerError::wrong("its list of hashes does not go with the length"));
         }

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use dfget_cluster::PeerStream;
-use dfget_core::{ByteRange, piece_length, piece_range};
-use dfget_proto::vortex::{Code, Content, Failure, Request};
+use dfget_core::{ByteRange, piece_length, piece_range, unit_length};
+use dfget_proto::vortex::{Code, Content, Failure, Request, UNIT};
 use dfget_storage::{Entry, FilePart, ReadError};
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
@@ -61,7 +61,11 @@ async fn find(shared: &Shared, asker: &Asker, request: &Request) -> Result<Found
     let holding = shared.holdings.find(&request.task, asker).ok_or(NOT_HERE)?;
     let entry = holding.entry;
     let total = entry.total().ok_or(NOT_HERE)?;
-    let range = piece_range(request.number.into(), total, piece_length(total)).ok_or(NOT_HERE)?;
+    let range = match request.number & UNIT {
+        0 => piece_range(request.number.into(), total, piece_length(total)),
+        _ => piece_range((request.number & !UNIT).into(), total, unit_length(total)),
+    };
+    let range = range.ok_or(NOT_HERE)?;
     let stretch = range.start..range.end;
     let crc = match entry.crc_of(stretch.clone(), true) {
         Err(ReadError::WouldBlock) => {

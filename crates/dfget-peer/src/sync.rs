@@ -24,14 +24,14 @@ use crate::error::PeerError;
 pub enum SyncItem {
     /// All that it has now.
     All {
-        /// Piece n is bit n % 8, from the lowest, of byte n / 8.
+        /// Unit n is bit n % 8, from the lowest, of byte n / 8.
         have: Vec<u8>,
         /// Length of the content in bytes.
         total: u64,
         /// Its port of pieces.
         pieces: SocketAddr,
     },
-    /// A piece that it has.
+    /// A piece that it has: it is a peer of another kind, which knows no units.
     One {
         /// From 0.
         number: u32,
@@ -189,7 +189,7 @@ impl tower_service::Service<Uri> for Connector {
 const ASK_ALIVE: Duration = Duration::from_secs(2);
 const ALIVE_WITHIN: Duration = Duration::from_secs(3);
 /// The longest item that is taken, in bytes.
-const MOST_ITEM: usize = 256 << 10;
+const MOST_ITEM: usize = 512 << 10;
 /// Pieces that are named one by one.
 const MOST_NAMED: u32 = 1 << 14;
 /// The longest text of another node that is kept, in characters.

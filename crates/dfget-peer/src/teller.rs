@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_core::{piece_count, piece_length, piece_range};
+use dfget_core::{piece_count, piece_length, piece_range, unit_length};
 use dfget_proto::messages::dfdaemon::v2::SyncPiecesResponse;
 use dfget_storage::Entry;
 use tokio::task::spawn_blocking;
@@ -17,7 +17,7 @@ use crate::holdings::Holding;
 /// Which pieces a child wants to hear of.
 #[derive(Debug)]
 pub(crate) enum Interest {
-    /// All, in dfget's own words.
+    /// All units, in dfget's own words.
     All,
     /// These, one item each.
     Some(BTreeSet<u32>),
@@ -42,6 +42,8 @@ struct Open {
     total: u64,
     length: u64,
     numbers: Vec<u32>,
+    /// Those that are here, in the form of the wire.
+    have: Vec<u8>,
 }
 
 // === impl Teller ===
@@ -105,7 +107,11 @@ impl Teller {
                 () = changed => {}
             }
         }
-        sleep(PAUSE).await;
+        sleep(match self.interest {
+            Interest::All => PAUSE_OF_OWN,
+            Interest::Some(_) => PAUSE,
+        })
+        .await;
     }
 
     /// Puts what is new into the queue.
@@ -118,15 +124,20 @@ impl Teller {
         };
         let entry = Arc::clone(&self.holding.entry);
         // The first look may have to read the index.
-        let (here, open) = if first {
+        let (here, mut open) = if first {
             let looked = spawn_blocking(move || (open.take_here(&entry), open)).await;
             looked.map_err(|_| Status::internal("what is here cannot be told"))?
         } else {
             (open.take_here(&entry), open)
         };
         match self.interest {
-            Interest::All if first => self.queue.push_back(all(&open, &here, self.pieces)),
-            _ => {
+            Interest::All => {
+                open.note(&here);
+                if first || !here.is_empty() {
+                    self.queue.push_back(all(&open, self.pieces));
+                }
+            }
+            Interest::Some(_) => {
                 let items = here.iter().filter_map(|number| one(&open, *number, self.pieces));
                 self.queue.extend(items);
             }
@@ -136,7 +147,10 @@ impl Teller {
     }
 
     fn begin(&self, total: u64) -> Result<Open, Status> {
-        let length = piece_length(total);
+        let length = match self.interest {
+            Interest::All => unit_length(total),
+            Interest::Some(_) => piece_length(total),
+        };
         let count = u32::try_from(piece_count(total, length)).unwrap_or(u32::MAX);
         if count > MOST_PIECES {
             return Err(Status::failed_precondition("the content has too many pieces to be told"));
@@ -145,13 +159,22 @@ impl Teller {
             Interest::All => (0..count).collect(),
             Interest::Some(numbers) => numbers.range(..count).copied().collect(),
         };
-        Ok(Open { total, length, numbers })
+        let have = vec![0; usize::try_from(count.div_ceil(8)).unwrap_or_default()];
+        Ok(Open { total, length, numbers, have })
     }
 }
 
 // === impl Open ===
 
 impl Open {
+    fn note(&mut self, here: &[u32]) {
+        for number in here {
+            if let Some(byte) = self.have.get_mut(*number as usize / 8) {
+                *byte |= 1_u8 << (number % 8);
+            }
+        }
+    }
+
     /// Takes out the pieces that are here.
     fn take_here(&mut self, entry: &Entry) -> Vec<u32> {
         let mut here = Vec::new();
@@ -168,15 +191,8 @@ impl Open {
     }
 }
 
-fn all(open: &Open, here: &[u32], pieces: SocketAddr) -> SyncPiecesResponse {
-    let count = piece_count(open.total, open.length);
-    let mut have = vec![0; usize::try_from(count.div_ceil(8)).unwrap_or_default()];
-    for number in here {
-        if let Some(byte) = have.get_mut(*number as usize / 8) {
-            *byte |= 1_u8 << (number % 8);
-        }
-    }
-    SyncPiecesResponse { have, total: open.total, ..item(pieces) }
+fn all(open: &Open, pieces: SocketAddr) -> SyncPiecesResponse {
+    SyncPiecesResponse { have: open.have.clone(), total: open.total, ..item(pieces) }
 }
 
 fn one(open: &Open, number: u32, pieces: SocketAddr) -> Option<SyncPiecesResponse> {
@@ -194,5 +210,7 @@ fn item(pieces: SocketAddr) -> SyncPiecesResponse {
 
 /// How long to wait for more news after some.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The same for our own, who are told all at once each time.
+const PAUSE_OF_OWN: Duration = Duration::from_millis(40);
 /// Pieces of the longest content that is told of: 16 TiB.
-const MOST_PIECES: u32 = 1 << 18;
+const MOST_PIECES: u32 = 1 << 21;

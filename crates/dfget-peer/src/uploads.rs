@@ -68,12 +68,12 @@ impl UploadOptions {
         Self {
             pieces: SocketAddr::new(ip, port),
             rate: 0,
-            at_once: 64,
+            at_once: 8,
             connections: 4096,
             connections_of_one: 128,
             streams: 4096,
             idle: Duration::from_secs(30),
-            stall: Duration::from_secs(30),
+            stall: Duration::from_secs(10),
         }
     }
 }

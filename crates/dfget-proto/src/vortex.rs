@@ -101,6 +101,10 @@ pub struct Failure {
     pub text: String,
 }
 
+/// In a number that one of dfget's own daemons asks another for: it counts units and not pieces. No content
+/// has so many pieces that another client could mean this bit.
+pub const UNIT: u32 = 1 << 31;
+
 /// What a parent says.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answered {

@@ -348,6 +348,16 @@ impl Access {
         Ok(Said { word, described: representation(answer.headers()) })
     }
 
+    /// Whether the origin says at once that the content has another length than `total`.
+    pub(crate) async fn is_contradicted(&self, request: &TaskRequest, total: u64) -> bool {
+        let head = self.origin.ask(Method::HEAD, &request.fetch, &[]);
+        let answer = timeout(PATIENCE, head).await;
+        answer.ok().and_then(Result::ok).is_some_and(|answer| {
+            answer.status().is_success()
+                && content_length(answer.headers()).is_some_and(|length| length != total)
+        })
+    }
+
     fn fall_back(
         &self,
         permission: Permission,

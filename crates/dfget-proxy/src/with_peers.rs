@@ -67,7 +67,13 @@ impl Proxy {
         let (verdict, described) = access.check_described(permission, &request.task, Some(total)).await;
         let described = match (verdict, described) {
             (Verdict::Allowed, Some(described)) => described,
-            (Verdict::Allowed, None) if request.kind() == Some(ReferenceKind::Blob) => of_blob(request),
+            // The length is the word of peers until the origin has said it.
+            (Verdict::Allowed, None)
+                if request.kind() == Some(ReferenceKind::Blob)
+                    && !access.is_contradicted(&request.task, total).await =>
+            {
+                of_blob(request)
+            }
             // The client's own request will be told why.
             (verdict, _) => {
                 debug!(task = %request.task.id, "not from peers: {verdict:?}");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use dfget_core::{Authority, piece_count, piece_length};
+use dfget_core::{Authority, piece_count, piece_length, unit_length};
 use dfget_proto::messages::common::v2::{Download, Host, Network, Peer};
 use dfget_proto::messages::scheduler::v2::announce_peer_response::Response;
 use dfget_proto::messages::scheduler::v2::{
@@ -137,8 +137,10 @@ pub(crate) fn count(total: u64) -> u32 {
     u32::try_from(piece_count(total, piece_length(total))).unwrap_or(u32::MAX)
 }
 
+/// What a peer that takes orders has, in units.
 fn pieces(have: &[u8], total: Option<u64>) -> Pieces {
-    Pieces::from_bytes(have, total.map_or(0, count))
+    let units = |total| u32::try_from(piece_count(total, unit_length(total))).unwrap_or(u32::MAX);
+    Pieces::from_bytes(have, total.map_or(0, units))
 }
 
 /// Reads what a peer that takes orders tells; `total` is what it has told before.

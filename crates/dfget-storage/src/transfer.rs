@@ -36,29 +36,32 @@ impl Entry {
     /// See [`WriteError`]. Blocks before the one that failed are kept, so the same call can be
     /// made again.
     pub fn append(self: &Arc<Self>, offset: u64, data: &[u8]) -> Result<(), WriteError> {
-        self.append_parts(offset, &[data])
+        self.append_parts(offset, &[data]).map(|_| ())
     }
 
     /// As [`Self::append`], for bytes that lie in several places: each block is written by one call
-    /// of the kernel, however many parts it is made of.
+    /// of the kernel, however many parts it is made of. Returns how many bytes were written: fewer than
+    /// were given if some were here already, which may be others.
     ///
     /// # Errors
     /// As [`Self::append`].
-    pub fn append_parts(self: &Arc<Self>, offset: u64, parts: &[&[u8]]) -> Result<(), WriteError> {
+    pub fn append_parts(self: &Arc<Self>, offset: u64, parts: &[&[u8]]) -> Result<u64, WriteError> {
         let shared = self.shared.upgrade().ok_or(WriteError::Removed)?;
         let file = self.file().map_err(write_error)?;
         let _not_evicted_for_its_own_bytes = self.pin();
         let mut offset = offset;
         let mut rest = Parts::new(parts);
+        let mut written = 0;
         while rest.len > 0 {
             let (taken, claim) = self.claim(offset, rest.len)?;
             let taken_parts = rest.take(taken);
             if let Some(claim) = claim {
+                written += claim.len;
                 self.write(&shared, &file, claim, taken_parts)?;
             }
             offset += taken;
         }
-        Ok(())
+        Ok(written)
     }
 
     /// Reads from `offset` to the end of what is present of its block: at most

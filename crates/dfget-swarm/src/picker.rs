@@ -46,7 +46,7 @@ pub struct PickerOptions {
 
 impl Default for PickerOptions {
     fn default() -> Self {
-        Self { most_asked: 6, most_at_one: 4 }
+        Self { most_asked: 8, most_at_one: 4 }
     }
 }
 

@@ -36,7 +36,7 @@ pub struct SchedulerOptions {
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { most_at_origin: 4, most_parents: 10 }
+        Self { most_at_origin: 4, most_parents: 12 }
     }
 }
 

@@ -26,6 +26,9 @@ pub struct TaskMeta {
     /// It was fetched with a credential, or by a URL that may hold one.
     #[serde(default)]
     pub private: bool,
+    /// Some of it came from peers, and nothing has proved it yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// The authorities that have delivered this content, or proved to have it, each with the
     /// headers that it describes the content by.
     pub origins: BTreeMap<String, Vec<(String, String)>>,
@@ -58,6 +61,12 @@ impl TaskMeta {
         };
         meta.add_origin(&request.authority, &representation(headers));
         meta
+    }
+
+    /// The same of a content that was verified.
+    #[must_use]
+    pub(crate) fn proven(&self) -> Self {
+        Self { unproven: false, ..self.clone() }
     }
 
     /// Whether the credential of `request` may be asked about at all.

@@ -252,7 +252,7 @@ impl Task {
     pub fn is_unproven(&self) -> bool {
         let state = self.state.lock();
         let verified = matches!(state.outcome, Some(Outcome::Verified));
-        !verified && state.swarm.as_ref().is_some_and(|swarm| swarm.from_peers > 0)
+        !verified && state.meta.unproven
     }
 
     /// What tells this content from another.

@@ -128,18 +128,18 @@ impl Task {
     fn write(&self, batch: Batch) -> Result<(), WriteError> {
         let Some(start) = batch.start else { return Ok(()) };
         let entry = Arc::clone(&self.state.lock().entry);
-        let fresh = entry.contiguous_from(start) == start;
         let parts: Vec<&[u8]> = batch.chunks.iter().map(AsRef::as_ref).collect();
-        entry.append_parts(start, &parts)?;
+        let written = entry.append_parts(start, &parts)?;
         self.tasks.metrics().from_origin(batch.len as u64);
-        // What was there already is not written again, and must not be hashed or handed out from
-        // here.
+        // What was there already, from whomever, is not written again, and must not be hashed or
+        // handed out from here: what lies there may be something else.
+        let fresh = written == batch.len as u64;
         if fresh {
             self.recent.lock().put(&entry, start, &batch.chunks);
         }
         self.bump();
         if self.state.lock().swarm.is_some() {
-            self.hash_on(start, &batch.chunks);
+            self.hash_on(&entry, start, if fresh { &batch.chunks } else { &[] });
             return Ok(());
         }
         // Somebody else may be reading on in the store; then these bytes are read there too.
@@ -283,7 +283,7 @@ impl Task {
         self.blame();
         let entry = Arc::clone(&self.state.lock().entry);
         if let Some(store) = self.tasks.store() {
-            let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.to_bytes());
+            let (key, meta) = (final_key(&self.key.key), self.state.lock().meta.proven().to_bytes());
             if !self.first.named
                 && let Some(older) = store.get(&key)
             {
@@ -344,14 +344,16 @@ impl Task {
             again = self.fetch_again(&old) => again,
         };
         let Some((fresh, meta, stream)) = again else { return self.give_up(&old, mismatch) };
-        *self.prefix.lock() = self.digest.as_ref().map(PrefixHasher::like);
         let fetch;
         {
+            // Held until the entry is the new one: what is hashed from now on is hashed of that.
+            let mut prefix = self.prefix.lock();
+            *prefix = self.digest.as_ref().map(PrefixHasher::like);
             let mut state = self.state.lock();
             state.pin = Some(fresh.pin());
             state.suspect(&old);
             if let Some(swarm) = &mut state.swarm {
-                swarm.alone = true;
+                (swarm.alone, swarm.origin_failed) = (true, None);
             }
             state.entry = fresh;
             state.meta = Arc::new(meta);

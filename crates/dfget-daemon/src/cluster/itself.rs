@@ -1,9 +1,11 @@
 //! What this node answers about itself.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
 use dfget_scheduler::{Caller, Member};
+use tokio::sync::Semaphore;
 
 use super::holdings::Shelf;
 use super::host::OwnHost;
@@ -13,6 +15,8 @@ pub(super) struct Itself {
     shelf: Shelf,
     host: OwnHost,
     started_at: u64,
+    /// For one content at a time: each costs all of its bytes.
+    hashing: Arc<Semaphore>,
 }
 
 // === impl Itself ===
@@ -20,7 +24,12 @@ pub(super) struct Itself {
 impl Itself {
     pub(super) fn new(shelf: Shelf, host: OwnHost) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        Self { shelf, host, started_at: now.map_or(0, |now| now.as_secs()) }
+        Self {
+            shelf,
+            host,
+            started_at: now.map_or(0, |now| now.as_secs()),
+            hashing: Arc::new(Semaphore::new(1)),
+        }
     }
 }
 
@@ -45,8 +54,14 @@ impl Member for Itself {
 
     async fn piece_hashes(&self, task: &str, caller: &Caller) -> Option<PieceHashesReply> {
         self.shelf.of(task, caller.keyed)?;
+        let turn = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
         let (tasks, task) = (self.shelf.tasks.clone(), task.to_owned());
-        let hashes = tokio::task::spawn_blocking(move || tasks.piece_hashes(&task)).await.ok()??;
+        let hashes = tokio::task::spawn_blocking(move || {
+            // Whoever asked may have gone; this goes on.
+            let _turn = turn;
+            tasks.piece_hashes(&task)
+        });
+        let hashes = hashes.await.ok()??;
         Some(PieceHashesReply { total: hashes.total, sha256: hashes.sha256.concat() })
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dfget_config::SharePrivate;
 use dfget_core::TaskId;
+use dfget_proto::vortex::UNIT;
 use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
 use dfget_scheduler::{Progress, Schedulers};
 use dfget_swarm::{Failure, HostInfo};
@@ -99,7 +100,8 @@ impl Network for Swarms {
     fn fetch(&self, from: SocketAddr, piece: WantedPiece) -> Boxed<'static, Result<Vec<Bytes>, Failure>> {
         let peers = self.peers.clone();
         Box::pin(async move {
-            let WantedPiece { task, number, range } = piece;
+            let WantedPiece { task, number, stock, range } = piece;
+            let number = if stock { number } else { number | UNIT };
             let fetched = peers.fetch(from, task.as_str(), number, range, &Patience::default()).await;
             fetched.map_err(|error| {
                 debug!(%task, "piece {number} from {from}: {error}");

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_core::{piece_count, piece_length};
+use dfget_core::{UNITS, piece_count, unit_length};
 
 use super::member::{Kind, Member, State};
 use super::{Order, SchedulerOptions, What};
@@ -28,7 +28,7 @@ const ROUND: Duration = Duration::from_millis(500);
 const ROUNDS_FOR_ALL: usize = 4;
 
 /// Pieces of the first grant, when the length is not known.
-const FIRST_GRANT: u32 = 4;
+const FIRST_GRANT: u32 = 32;
 
 /// The part of a content that one grant is about, and its limits in bytes.
 const GRANTS: u64 = 16;
@@ -290,7 +290,7 @@ impl Swarm {
         }
         self.total = Some(total);
         self.total_sure = sure;
-        self.count = u32::try_from(piece_count(total, piece_length(total))).unwrap_or(u32::MAX);
+        self.count = u32::try_from(piece_count(total, unit_length(total))).unwrap_or(u32::MAX);
         self.copies = vec![0; self.count as usize];
         for at in 0..self.list.len() {
             let slot = self.list[at];
@@ -620,7 +620,7 @@ impl Swarm {
         if self.completes > 0 {
             return None;
         }
-        let length = piece_length(total);
+        let length = unit_length(total);
         let bytes = (total / GRANTS).clamp(GRANT_AT_LEAST, GRANT_AT_MOST);
         let most = u32::try_from(bytes / length).unwrap_or(u32::MAX).max(1);
         let open = |piece: u32| {
@@ -642,12 +642,8 @@ impl Swarm {
             let member = self.member(slot);
             fit(member) && member.unfit <= now && free(slot)
         };
-        if let Some(slot) = self.proven.filter(|&slot| good(slot)) {
-            return Some(slot);
-        }
         let some = self.sample(8, context.random).into_iter().filter(|&slot| good(slot));
-        let burden = |slot: u32| load(self.member(slot), context.options.most_parents);
-        let best = some.min_by(|&one, &two| burden(one).total_cmp(&burden(two)));
+        let best = some.max_by_key(|&slot| self.member(slot).have.present());
         best.or_else(|| self.list.iter().copied().find(|&slot| good(slot))).or_else(|| {
             // Better one that failed, or one that does not give, than none.
             let lacks = |member: &Member| member.is_pulling() && !member.alone && !member.have_all();
@@ -675,7 +671,7 @@ impl Swarm {
 
     /// Takes grants from those that get nowhere.
     fn check_grants(&mut self, context: &mut Context<'_>) {
-        let length = self.total.map_or(0, piece_length);
+        let length = self.total.map_or(0, unit_length);
         let piece = Duration::from_secs(length / ORIGIN_AT_LEAST);
         let usual = self.granted_piece.unwrap_or_default() * 4;
         let patience = (GRANT_STALLS + piece).max(usual) * (1 << self.stalls.min(6));
@@ -932,8 +928,11 @@ impl Swarm {
             member.have = Pieces::none(count);
         }
         member.moved = now;
-        if member.state != State::Complete && member.have.insert(piece) && member.counted {
-            copies[piece as usize] += 1;
+        let first = piece.saturating_mul(UNITS).min(count);
+        for unit in first..first.saturating_add(UNITS).min(count) {
+            if member.state != State::Complete && member.have.insert(unit) && member.counted {
+                copies[unit as usize] += 1;
+            }
         }
     }
 

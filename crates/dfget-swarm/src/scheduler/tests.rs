@@ -138,7 +138,7 @@ fn peer(number: u8) -> Arc<str> {
 }
 
 fn count(total: u64) -> u32 {
-    u32::try_from(dfget_core::piece_count(total, dfget_core::piece_length(total))).unwrap()
+    u32::try_from(dfget_core::piece_count(total, dfget_core::unit_length(total))).unwrap()
 }
 
 fn progress(total: u64, pieces: impl IntoIterator<Item = u32>) -> Report {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dfget_core::ByteRange;
-use dfget_storage::WriteError;
+use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
 use super::state::Layout;
+use crate::meta::TaskMeta;
 use crate::task::{Outcome, Task};
 
 /// Bytes of pieces that are on their way and not written yet, for one download.
@@ -23,6 +24,20 @@ const BUFFER: u64 = 32 << 20;
 
 /// How long nothing may come from anywhere before everything is fetched from the origin.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
+/// the scheduler says meanwhile; and how often it gets longer.
+const ALONE: Duration = Duration::from_secs(10);
+const MOST_STARVED: u32 = 6;
+
+/// How long peers that bring nothing are hoped for once the origin has failed.
+const HOPE: Duration = Duration::from_secs(60);
+
+/// What a parent may tell while the number of pieces is not known yet; twice the pieces once it is.
+const MOST_WORDS: usize = 1 << 18;
+
+/// A unit is so much of a piece.
+const UNITS_OF_PIECE: u32 = dfget_core::UNITS;
 
 /// The first pause before a scheduler is looked for again; it doubles.
 const REJOIN: Duration = Duration::from_millis(200);
@@ -57,6 +72,14 @@ pub(super) struct Conductor {
     lost: Vec<Arc<str>>,
     /// When something came last, and what was here then.
     moved: (Instant, u64),
+    /// When that was looked for last.
+    looked: Instant,
+    /// How many pieces the scheduler was told of last.
+    told: u32,
+    /// How often in a row peers gave nothing for long.
+    starved: u32,
+    /// Until then the origin is asked for everything, whatever the scheduler wants.
+    alone_until: Option<Instant>,
     /// The content that is being fetched; once it turned out to be wrong, peers are asked no more.
     generation: u32,
 }
@@ -66,6 +89,8 @@ struct Listened {
     host: Arc<HostInfo>,
     complete: bool,
     place: Option<std::net::SocketAddr>,
+    /// It is a peer of another kind, which knows pieces and no units.
+    stock: bool,
     listening: AbortHandle,
 }
 
@@ -78,12 +103,16 @@ struct Word {
 /// How an ask ended.
 struct Answer {
     ask: Ask,
+    /// What was to come: one unit, or all of a piece.
+    units: Range<u32>,
     took: Duration,
     outcome: Result<u64, Trouble>,
 }
 
 enum Trouble {
     Peer(Failure),
+    /// It came after another had brought it.
+    Late,
     Store(WriteError),
 }
 
@@ -93,6 +122,8 @@ enum Event {
     Joined(Option<Box<dyn Membership>>),
     Word(Word),
     Answer(Answer),
+    /// An ask ended without an answer.
+    Lost(tokio::task::Id),
     /// Something changed in the task, or it is time to look.
     Look,
     Ended,
@@ -111,7 +142,17 @@ impl Task {
             state.swarm = Some(super::Swarm { active: true, ..super::Swarm::default() });
         }
         let conductor = Conductor::new(Arc::clone(self), network, joined);
-        self.tasks.inner.tracker.spawn(conductor.run());
+        let task = Arc::clone(self);
+        self.tasks.inner.tracker.spawn(async move {
+            if let Err(lost) = tokio::spawn(conductor.run()).await {
+                // Without it nobody would lift what it has held back.
+                warn!(task = %task.id, "going on without peers: {lost}");
+                if let Some(swarm) = &mut task.state.lock().swarm {
+                    (swarm.active, swarm.alone, swarm.origin_failed) = (false, true, None);
+                }
+                task.advance();
+            }
+        });
     }
 
     /// Bytes that are here, whole pieces or not.
@@ -122,27 +163,31 @@ impl Task {
         total.saturating_sub(missing)
     }
 
-    /// Writes a piece that a peer sent. Blocking.
-    fn write_piece(&self, start: u64, chunks: &[Bytes]) -> Result<(), WriteError> {
-        let entry = Arc::clone(&self.state.lock().entry);
+    /// Writes a piece that a peer sent; returns how many bytes of it were not here before. Blocking.
+    fn write_piece(&self, entry: &Arc<Entry>, start: u64, chunks: &[Bytes]) -> Result<u64, WriteError> {
         let parts: Vec<&[u8]> = chunks.iter().map(AsRef::as_ref).collect();
-        entry.append_parts(start, &parts)?;
+        let len: u64 = parts.iter().map(|part| part.len() as u64).sum();
+        let written = entry.append_parts(start, &parts)?;
         self.bump();
-        self.hash_on(start, chunks);
-        Ok(())
+        // What lay there before may be something else than what came now.
+        self.hash_on(entry, start, if written == len { chunks } else { &[] });
+        Ok(written)
     }
 
     /// Hashes what was just stored if it is next, and all that follows it in the store: pieces come
     /// in any order, and at the end nobody should have to wait for the hash. Blocking.
-    pub(crate) fn hash_on(&self, start: u64, chunks: &[Bytes]) {
+    pub(crate) fn hash_on(&self, written: &Arc<Entry>, start: u64, chunks: &[Bytes]) {
         let Some(mut prefix) = self.prefix.try_lock() else { return };
         let Some(prefix) = prefix.as_mut() else { return };
+        let entry = Arc::clone(&self.state.lock().entry);
+        if !Arc::ptr_eq(&entry, written) {
+            return;
+        }
         let mut offset = start;
         for bytes in chunks {
             prefix.feed(offset, bytes);
             offset += bytes.len() as u64;
         }
-        let entry = Arc::clone(&self.state.lock().entry);
         let present = entry.contiguous_from(prefix.hashed());
         // What cannot be read now will be found out at the end.
         let _ = prefix.catch_up(&entry, present);
@@ -190,6 +235,10 @@ impl Conductor {
             wrong: Vec::new(),
             lost: Vec::new(),
             moved: (now, 0),
+            looked: now,
+            told: 0,
+            starved: 0,
+            alone_until: None,
             generation: 0,
         }
     }
@@ -215,6 +264,7 @@ impl Conductor {
                 Event::Joined(membership) => self.joined(membership),
                 Event::Word(word) => self.hear(word),
                 Event::Answer(answer) => self.answered(answer),
+                Event::Lost(id) => self.lost(id),
                 Event::Look => {}
             }
         }
@@ -240,9 +290,10 @@ impl Conductor {
             orders = orders => Event::Orders(orders),
             joined = joining => Event::Joined(joined),
             Some(word) = self.heard.1.recv() => Event::Word(word),
-            Some(answer) = self.asks.join_next(), if !self.asks.is_empty() => match answer {
-                Ok(answer) => Event::Answer(answer),
-                Err(_) => Event::Look,
+            Some(answer) = self.asks.join_next_with_id(), if !self.asks.is_empty() => match answer {
+                Ok((_, answer)) => Event::Answer(answer),
+                // Stopped, or lost.
+                Err(lost) => Event::Lost(lost.id()),
             },
             changed = progress.changed() => if changed.is_ok() { Event::Look } else { Event::Ended },
             () = tokio::time::sleep_until(wake) => Event::Look,
@@ -268,14 +319,21 @@ impl Conductor {
         }
         self.learn_layout();
         let came = self.find_fetched();
-        self.stop_superfluous(came.clone());
-        let present = self.task.present();
-        if present > self.moved.1 {
-            self.moved = (Instant::now(), present);
+        self.stop_superfluous(came);
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            let present = self.task.present();
+            if present > self.moved.1 {
+                self.moved = (Instant::now(), present);
+            }
         }
         self.join_again();
-        self.report(!came.is_empty());
+        self.report(false);
         self.give_up_waiting();
+        if self.alone_until.is_some_and(|until| until <= Instant::now()) {
+            self.alone_until = None;
+            self.obey();
+        }
     }
 
     /// What peers sent was wrong: what is fetched now is fetched without them.
@@ -283,6 +341,7 @@ impl Conductor {
         self.generation = u32::MAX;
         self.asks.abort_all();
         self.asked.clear();
+        self.moved = (Instant::now(), 0);
         (self.layout, self.picker) = (None, None);
     }
 
@@ -338,7 +397,7 @@ impl Conductor {
         came
     }
 
-    fn stop_superfluous(&mut self, came: Vec<u32>) {
+    fn stop_superfluous(&mut self, came: impl IntoIterator<Item = u32>) {
         let now = self.now();
         for piece in came {
             let others = self.picker.as_mut().map(|picker| picker.arrived(piece, now)).unwrap_or_default();
@@ -370,7 +429,14 @@ impl Conductor {
     }
 
     fn learn_total(&self, total: u64) -> Result<(), String> {
-        let entry = Arc::clone(&self.task.state.lock().entry);
+        let entry = {
+            let state = self.task.state.lock();
+            // Once what peers sent was wrong, the origin alone tells.
+            if state.generation > 0 {
+                return Ok(());
+            }
+            Arc::clone(&state.entry)
+        };
         match entry.total() {
             Some(known) if known == total => Ok(()),
             Some(known) => Err(format!("the origin says {known}, and is believed")),
@@ -381,12 +447,16 @@ impl Conductor {
     fn take_grants(&mut self) {
         // Before the length is known only the first answer runs, which stays within its range.
         let Some(layout) = self.layout else { return };
-        if self.membership.is_none() {
+        let starved = self.alone_until.is_some_and(|until| Instant::now() < until);
+        if self.membership.is_none() || starved {
             return;
         }
         let granted = self.orders.origin.iter().map(|pieces| layout.bytes(pieces)).collect();
         let changed = {
             let mut state = self.task.state.lock();
+            if state.generation > 0 {
+                return;
+            }
             let Some(swarm) = &mut state.swarm else { return };
             let changed = swarm.alone || swarm.granted != granted;
             swarm.granted = granted;
@@ -421,6 +491,8 @@ impl Conductor {
         for (id, parent) in &wanted {
             match self.parents.get_mut(id) {
                 Some(known) => known.complete = parent.complete,
+                // Each parent is listened to from the first orders that name it, and again from
+                // the next after it could no longer be heard.
                 None => self.listen(parent),
             }
         }
@@ -441,16 +513,22 @@ impl Conductor {
         let listening = self.network.listen(
             Arc::clone(&host),
             self.task.id.clone(),
-            self.layout.map_or(0, |layout| layout.count),
+            self.layout.map_or(0, |layout| layout.count.div_ceil(UNITS_OF_PIECE)),
         );
+        let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
         let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut heard = match listening.await {
                 Ok(heard) => heard,
                 Err(failure) => return words.send(told(Err(failure))).await.unwrap_or_default(),
             };
+            let mut left = 2 * count + 16;
             loop {
-                let what = heard.next().await.transpose();
+                let mut what = heard.next().await.transpose();
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    what = Err(Failure::Wrong);
+                }
                 let last = !matches!(what, Ok(Some(_)));
                 if words.send(told(what)).await.is_err() || last {
                     return;
@@ -458,7 +536,7 @@ impl Conductor {
             }
         });
         let listening = listening.abort_handle();
-        let known = Listened { host, complete: parent.complete, place: None, listening };
+        let known = Listened { host, complete: parent.complete, place: None, stock: false, listening };
         self.parents.insert(Arc::clone(&known.host.id), known);
     }
 
@@ -479,22 +557,44 @@ impl Conductor {
                 } else {
                     warn!(task = %self.task.id, "{} says that the content has {total} bytes, it has {}; not asked", word.host, layout.total);
                     picker.lost(&word.host, now);
+                    if let Some(parent) = self.parents.get(&word.host) {
+                        parent.listening.abort();
+                    }
                 }
             }
             Ok(Some(Offer::One { number, from })) => {
-                parent.place = Some(from);
-                if let Some(picker) = &mut self.picker {
-                    picker.offer(&word.host, number, now);
+                (parent.place, parent.stock) = (Some(from), true);
+                let (Some(layout), Some(picker)) = (&self.layout, &mut self.picker) else { return };
+                for unit in layout.units_of(number) {
+                    picker.offer(&word.host, unit, now);
                 }
             }
             // It has told all; what it offered stays good.
             Ok(None) => {}
+            Err(Failure::Wrong) => {
+                if let Some(picker) = &mut self.picker {
+                    picker.convict(&word.host);
+                }
+                self.ban(&word.host, "tells of pieces that there cannot be");
+            }
             Err(_) => {
                 debug!(task = %self.task.id, "{} can no longer be heard", word.host);
                 if let Some(picker) = &mut self.picker {
                     picker.lost(&word.host, now);
                 }
+                self.parents.remove(&word.host);
             }
+        }
+    }
+
+    /// A host is not to be asked any more, for whatever task.
+    fn ban(&mut self, host: &Arc<str>, why: &str) {
+        if let Some(parent) = self.parents.remove(host) {
+            parent.listening.abort();
+        }
+        if !self.network.is_banned(host) {
+            warn!(task = %self.task.id, "{host} {why} and is not asked any more; look at that node's version, memory and disk, or remove it from the cluster");
+            self.network.ban(host);
         }
     }
 
@@ -509,9 +609,17 @@ impl Conductor {
                 return;
             }
             let Some(ask) = picker.next(first, now) else { return };
-            let place = self.parents.get(&ask.host).and_then(|parent| parent.place);
-            match place {
-                Some(place) => self.ask(ask, place, &layout),
+            let parent = self.parents.get(&ask.host);
+            let stock = parent.is_some_and(|parent| parent.stock);
+            let same = |other: &Ask| other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE;
+            match parent.and_then(|parent| parent.place) {
+                // Another download has found it out meanwhile.
+                Some(_) if self.network.is_banned(&ask.host) => picker.failed(&ask, Failure::Wrong, now),
+                // The piece that it is part of comes already.
+                Some(_) if stock && self.asked.iter().any(|(other, _)| same(other)) => {
+                    picker.failed(&ask, Failure::Missing, now);
+                }
+                Some(place) => self.ask(ask, place, stock, &layout),
                 None => picker.failed(&ask, Failure::Missing, now),
             }
         }
@@ -522,55 +630,74 @@ impl Conductor {
         layout.piece_at(entry.contiguous_from(0))
     }
 
-    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, layout: &Layout) {
-        let range = layout.range(ask.piece);
+    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, stock: bool, layout: &Layout) {
+        let piece = ask.piece / UNITS_OF_PIECE;
+        let (number, units) = match stock {
+            true => (piece, layout.units_of(piece)),
+            false => (ask.piece, ask.piece..ask.piece + 1),
+        };
+        let range = layout.bytes(&units);
         let wanted = WantedPiece {
             task: self.task.id.clone(),
-            number: ask.piece,
+            number,
+            stock,
             range: ByteRange { start: range.start, end: range.end },
         };
+        let layout = *layout;
         let fetching = self.network.fetch(place, wanted);
         let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
-        let generation = task.state.lock().generation;
         let handle = self.asks.spawn(async move {
             let fetched = fetching.await;
             let took = began.elapsed();
             let outcome = match fetched {
                 Err(failure) => Err(Trouble::Peer(failure)),
-                Ok(chunks) => task.store_piece(generation, &asked, range.start, chunks).await,
+                Ok(chunks) => task.store_units(&asked, units.clone(), &layout, chunks).await,
             };
-            Answer { ask: asked, took, outcome }
+            Answer { ask: asked, units, took, outcome }
         });
         self.asked.push((ask, handle));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Answer { ask, took, outcome } = answer;
+        let Answer { ask, units, took, outcome } = answer;
         self.asked.retain(|(other, _)| *other != ask);
         let now = self.now();
         let Some(picker) = &mut self.picker else { return };
         match outcome {
             Ok(len) => {
+                self.starved = 0;
                 debug!(task = %self.task.id, parent = %ask.host, "piece {} came, {len} bytes in {took:?}", ask.piece);
                 picker.came(&ask, len, took, now);
-                let others = picker.arrived(ask.piece, now);
-                self.stop(ask.piece, &others);
+                self.stop_superfluous(units);
                 if self.picker.as_ref().is_some_and(|picker| picker.have().is_full()) {
                     self.task.advance();
                 }
             }
             Err(Trouble::Peer(failure)) => {
-                info!(task = %self.task.id, "piece {} did not come from {}: {failure:?}", ask.piece, ask.host);
                 picker.failed(&ask, failure, now);
                 self.task.tasks.metrics().peer_failed(counted(failure));
                 if failure == Failure::Wrong {
-                    self.network.ban(&ask.host);
+                    self.ban(&ask.host, &format!("sent something else for piece {}", ask.piece));
+                } else {
+                    info!(task = %self.task.id, "piece {} did not come from {}: {failure:?}", ask.piece, ask.host);
                 }
             }
+            // Whoever was first is named as the sender; this one did what it was asked.
+            Err(Trouble::Late) => picker.came(&ask, 0, took, now),
             Err(Trouble::Store(error)) => {
                 warn!(task = %self.task.id, "streaming on without the store: {error}");
                 self.task.end(Outcome::Unstored);
             }
+        }
+    }
+
+    /// An ask ended without an answer: it was stopped from here, or it panicked.
+    fn lost(&mut self, id: tokio::task::Id) {
+        let Some(at) = self.asked.iter().position(|(_, handle)| handle.id() == id) else { return };
+        let (ask, _) = self.asked.swap_remove(at);
+        let now = self.now();
+        if let Some(picker) = &mut self.picker {
+            picker.failed(&ask, Failure::Broken, now);
         }
     }
 
@@ -583,22 +710,23 @@ impl Conductor {
         }
         self.wrong.extend(self.task.take_wrong());
         let Some(membership) = &self.membership else { return };
-        let more = !self.wrong.is_empty() || !self.lost.is_empty();
+        let here = self.picker.as_ref().map_or(0, |picker| picker.have().present());
+        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told;
+        if !news && !more {
+            return;
+        }
+        self.told = here;
         let have = self.picker.as_ref().map(|picker| picker.have().clone()).unwrap_or_default();
         let state = self.task.state.lock();
-        let no_origin = state.swarm.as_ref().is_some_and(|swarm| swarm.origin_failed.is_some());
         let told = Told {
             total: state.entry.total(),
             whole_only: state.whole_only,
-            no_origin,
             have,
             wrong_hosts: std::mem::take(&mut self.wrong),
             lost_hosts: std::mem::take(&mut self.lost),
         };
         drop(state);
-        if news || more || no_origin {
-            membership.tell(told);
-        }
+        membership.tell(told);
     }
 
     fn scheduler_lost(&mut self) {
@@ -626,6 +754,7 @@ impl Conductor {
                 self.go_alone("no scheduler answers");
             }
         }
+        self.told = u32::MAX;
         self.membership = membership;
     }
 
@@ -656,9 +785,16 @@ impl Conductor {
         };
         match failed {
             _ if busy => {}
-            Some(error) if self.asked.is_empty() => self.task.end_logged(Outcome::Failed(error)),
+            Some(error) if self.asked.is_empty() || waited > HOPE => {
+                self.task.end_logged(Outcome::Failed(error));
+            }
             Some(_) => {}
-            None if !alone => self.go_alone("nothing has come from peers for a while"),
+            None if !alone => {
+                // The first time the next orders may change it: the scheduler may have known nobody.
+                self.alone_until = Some(Instant::now() + ALONE * self.starved.min(MOST_STARVED));
+                self.starved += 1;
+                self.go_alone("nothing has come from peers for a while");
+            }
             None => {}
         }
     }
@@ -680,35 +816,94 @@ impl Conductor {
 }
 
 impl Task {
+    /// Writes what came of these units, each for itself.
+    async fn store_units(
+        self: &Arc<Self>,
+        ask: &Ask,
+        units: Range<u32>,
+        layout: &Layout,
+        mut chunks: Vec<Bytes>,
+    ) -> Result<u64, Trouble> {
+        if units.len() == 1 {
+            return self.store_piece(ask, layout.range(ask.piece).start, chunks).await;
+        }
+        let mut stored = 0;
+        for unit in units {
+            let range = layout.range(unit);
+            let mut left = range.end - range.start;
+            // Parts end where units do.
+            let of_unit = chunks.iter().take_while(|chunk| {
+                let more = left > 0;
+                left = left.saturating_sub(chunk.len() as u64);
+                more
+            });
+            let rest = chunks.split_off(of_unit.count());
+            let this = std::mem::replace(&mut chunks, rest);
+            let ask = Ask { piece: unit, ..ask.clone() };
+            match self.store_piece(&ask, range.start, this).await {
+                Ok(len) => stored += len,
+                Err(Trouble::Late) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(stored)
+    }
+
     /// Writes a piece away from the conductor.
     async fn store_piece(
         self: &Arc<Self>,
-        generation: u32,
         ask: &Ask,
         start: u64,
         chunks: Vec<Bytes>,
     ) -> Result<u64, Trouble> {
         let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        {
-            let mut state = self.state.lock();
-            // The content is being fetched anew, from the origin alone.
-            if state.generation != generation {
-                return Err(Trouble::Peer(Failure::Missing));
+        let Some(entry) = self.take_from(ask, len) else { return Err(Trouble::Late) };
+        let (task, asked) = (Arc::clone(self), ask.clone());
+        let write = move || {
+            let written = task.write_piece(&entry, start, &chunks);
+            if let Ok(0) = written {
+                task.took_nothing(&asked, len);
             }
-            if let Some(swarm) = &mut state.swarm {
-                swarm.senders.insert(ask.piece, Arc::clone(&ask.host));
-                swarm.from_peers += len;
-            }
-        }
-        let task = Arc::clone(self);
-        let written = tokio::task::spawn_blocking(move || task.write_piece(start, &chunks)).await;
-        match written {
-            Ok(Ok(())) => {
+            written
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(_)) => {
                 self.tasks.metrics().from_peer(len);
                 Ok(len)
             }
             Ok(Err(error)) => Err(Trouble::Store(error)),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
+        }
+    }
+
+    /// Notes, before it can be read, that a piece comes from a peer; where it is to be written. `None`
+    /// if another has sent it before, or the content is being fetched anew, from the origin alone.
+    fn take_from(&self, ask: &Ask, len: u64) -> Option<Arc<Entry>> {
+        let mut state = self.state.lock();
+        if state.generation > 0 || state.outcome.is_some() {
+            return None;
+        }
+        let swarm = state.swarm.as_mut()?;
+        // One sender for each piece: whoever is blamed for it later sent all of it that was missing.
+        if swarm.senders.contains_key(&ask.piece) {
+            return None;
+        }
+        swarm.senders.insert(ask.piece, Arc::clone(&ask.host));
+        swarm.from_peers += len;
+        let entry = Arc::clone(&state.entry);
+        if !state.meta.unproven {
+            let meta = TaskMeta { unproven: true, ..TaskMeta::clone(&state.meta) };
+            entry.set_meta(meta.to_bytes());
+            state.meta = Arc::new(meta);
+        }
+        Some(entry)
+    }
+
+    /// Nothing of a piece was missing when it came.
+    fn took_nothing(&self, ask: &Ask, len: u64) {
+        if let Some(swarm) = &mut self.state.lock().swarm {
+            swarm.senders.remove(&ask.piece);
+            swarm.from_peers -= len;
         }
     }
 

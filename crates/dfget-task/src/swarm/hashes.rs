@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use dfget_core::{ByteRange, Hasher};
 use dfget_storage::{Entry, ReadError, WriteError};
 use dfget_swarm::HostInfo;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::network::PieceHashes;
@@ -18,7 +20,7 @@ use crate::task::Task;
 /// Peers that are asked for the hashes of the pieces.
 const MOST_ASKED: usize = 3;
 
-/// How long each may take: it may have to hash the whole content first.
+/// How long all together may take: they may have to hash the whole content first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A content that was wrong, kept until it is known which of its pieces were.
@@ -33,8 +35,19 @@ impl Task {
     /// which they are. `false` if everything has to be fetched anew.
     pub(crate) async fn mend(self: &Arc<Self>, old: &Arc<Entry>) -> bool {
         let Some(layout) = old.total().and_then(Layout::of) else { return false };
-        for parent in self.verified_parents() {
-            let Some(hashes) = self.ask_hashes(&parent).await else { continue };
+        let Some(network) = self.tasks.network() else { return false };
+        let asking =
+            self.verified_parents().into_iter().map(|parent| network.hashes(parent, self.id.clone()));
+        let mut asking: JoinSet<_> = asking.collect();
+        let until = Instant::now() + PATIENCE;
+        loop {
+            // Nobody waits for the slowest: clients do for this.
+            let answer = tokio::select! {
+                () = self.cancel.cancelled() => return false,
+                answer = tokio::time::timeout_at(until, asking.join_next()) => answer,
+            };
+            let Ok(Some(answer)) = answer else { return false };
+            let Ok(Some(hashes)) = answer else { continue };
             let (entry, task) = (Arc::clone(old), Arc::clone(self));
             let mended = tokio::task::spawn_blocking(move || task.replace_wrong(&entry, &layout, &hashes));
             match mended.await {
@@ -49,19 +62,12 @@ impl Task {
                 Err(_) => {}
             }
         }
-        false
     }
 
     fn verified_parents(&self) -> Vec<Arc<HostInfo>> {
         let state = self.state.lock();
         let parents = state.swarm.iter().flat_map(|swarm| swarm.verified.iter().cloned());
         parents.take(MOST_ASKED).collect()
-    }
-
-    async fn ask_hashes(&self, parent: &Arc<HostInfo>) -> Option<PieceHashes> {
-        let network = self.tasks.network()?;
-        let asking = network.hashes(Arc::clone(parent), self.id.clone());
-        tokio::time::timeout(PATIENCE, asking).await.ok()?
     }
 
     /// Puts a new entry in the place of a wrong one, with all pieces that have their hash. Returns
@@ -85,7 +91,9 @@ impl Task {
         for number in (0..layout.count).filter(|number| !wrong.contains(number)) {
             copy(old, &fresh, layout, number)?;
         }
-        *self.prefix.lock() = self.digest.as_ref().map(PrefixHasher::like);
+        // Held until the entry is the new one: what is hashed from now on is hashed of that.
+        let mut prefix = self.prefix.lock();
+        *prefix = self.digest.as_ref().map(PrefixHasher::like);
         let mut state = self.state.lock();
         state.pin = Some(fresh.pin());
         state.entry = fresh;
@@ -93,7 +101,7 @@ impl Task {
         state.settling = false;
         state.suspect(old);
         if let Some(swarm) = &mut state.swarm {
-            swarm.alone = true;
+            (swarm.alone, swarm.origin_failed) = (true, None);
             swarm.mended = true;
         }
         Ok(wrong.len())

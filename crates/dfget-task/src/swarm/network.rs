@@ -112,8 +112,6 @@ pub struct Told {
     pub total: Option<u64>,
     /// The origin takes no notice of ranges.
     pub whole_only: bool,
-    /// It can fetch nothing from the origin.
-    pub no_origin: bool,
     /// Hosts that sent wrong bytes.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached, or were too slow.
@@ -125,16 +123,16 @@ pub struct Told {
 pub enum Offer {
     /// All of these, of a content of so many bytes.
     All {
-        /// The pieces, in the form of the wire.
+        /// The units, in the form of the wire.
         have: Vec<u8>,
         /// Length of the content in bytes.
         total: u64,
         /// Where they are to be fetched.
         from: SocketAddr,
     },
-    /// This one, too.
+    /// This piece, too, of a peer that knows no units.
     One {
-        /// Its number.
+        /// Its number, of pieces.
         number: u32,
         /// Where it is to be fetched.
         from: SocketAddr,
@@ -146,8 +144,10 @@ pub enum Offer {
 pub struct WantedPiece {
     /// Id of the task.
     pub task: TaskId,
-    /// Number of the piece.
+    /// Number of the piece, or unit.
     pub number: u32,
+    /// It is a piece, of a peer that knows no units.
+    pub stock: bool,
     /// The bytes that it must be.
     pub range: ByteRange,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use dfget_core::{piece_count, piece_length, piece_range};
+use dfget_core::{UNITS, piece_count, piece_range, unit_length};
 
 use dfget_swarm::HostInfo;
 
@@ -36,7 +36,7 @@ pub(crate) struct Swarm {
     pub(crate) mended: bool,
 }
 
-/// How a content of known length is cut.
+/// How a content of known length is cut: into units, which are what is called its pieces here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Layout {
     pub(crate) total: u64,
@@ -95,7 +95,7 @@ impl Swarm {
 impl Layout {
     /// Of a content of `total` bytes; `None` if it has more pieces than can be numbered.
     pub(crate) fn of(total: u64) -> Option<Self> {
-        let piece = piece_length(total);
+        let piece = unit_length(total);
         let count = u32::try_from(piece_count(total, piece)).ok()?;
         Some(Self { total, piece, count })
     }
@@ -109,6 +109,12 @@ impl Layout {
     pub(crate) fn bytes(&self, pieces: &Range<u32>) -> Range<u64> {
         let end = u64::from(pieces.end).saturating_mul(self.piece).min(self.total);
         (u64::from(pieces.start) * self.piece).min(end)..end
+    }
+
+    /// The units that a piece is cut in.
+    pub(crate) fn units_of(&self, piece: u32) -> Range<u32> {
+        let first = piece.saturating_mul(UNITS).min(self.count);
+        first..first.saturating_add(UNITS).min(self.count)
     }
 
     /// The piece that a byte is in.

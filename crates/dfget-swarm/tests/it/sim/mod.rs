@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dfget_core::{piece_count, piece_length, piece_range};
+use dfget_core::{piece_count, unit_length, piece_range};
 use dfget_swarm::{
     Ask, Failure, HostInfo, Order, Parent, Picker, PickerOptions, Pieces, Register, Report, Scheduler,
     SchedulerOptions, SwarmKey, What,
@@ -197,7 +197,7 @@ impl World {
     pub(crate) fn new(setup: Setup) -> Self {
         let mut net = Net::default();
         let origin_end = net.end(setup.origin);
-        let count = piece_count(setup.total, piece_length(setup.total)) as u32;
+        let count = piece_count(setup.total, unit_length(setup.total)) as u32;
         let mut world = Self {
             nodes: Vec::new(),
             schedulers: vec![Scheduler::new(setup.scheduler, setup.seed)],
@@ -282,7 +282,7 @@ impl World {
 
     fn length(&self, piece: u32) -> u64 {
         let total = self.setup.total;
-        piece_range(piece.into(), total, piece_length(total)).map_or(0, |range| range.end - range.start)
+        piece_range(piece.into(), total, unit_length(total)).map_or(0, |range| range.end - range.start)
     }
 
     // --- what a scenario does ---
