@@ -30,9 +30,7 @@ pub use digest::{Digest, DigestError, Hasher};
 pub use hostlist::{HostlistError, HostlistProblem, ListedHost, MOST_HOSTS, expand_hostlist};
 pub use network::{Network, NetworkError};
 pub use oci::{ContentReference, ReferenceKind, RegistryPath};
-pub use piece::{
-    MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, UNITS, piece_count, piece_length, piece_range, unit_length,
-};
+pub use piece::{MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, UNITS, piece_count, piece_length, piece_range, unit_length};
 pub use ping_path::{METRICS_PATH, PingPath, PingPathError};
 pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};
 pub use range_set::{MOST_RANGES, Parts, RangeSet};

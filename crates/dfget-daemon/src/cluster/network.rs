@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dfget_config::SharePrivate;
 use dfget_core::TaskId;
-use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
 use dfget_proto::vortex::UNIT;
+use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
 use dfget_scheduler::{Progress, Schedulers};
 use dfget_swarm::{Failure, HostInfo};
 use dfget_task::{

@@ -611,9 +611,7 @@ impl Conductor {
             let Some(ask) = picker.next(first, now) else { return };
             let parent = self.parents.get(&ask.host);
             let stock = parent.is_some_and(|parent| parent.stock);
-            let same = |other: &Ask| {
-                other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE
-            };
+            let same = |other: &Ask| other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE;
             match parent.and_then(|parent| parent.place) {
                 // Another download has found it out meanwhile.
                 Some(_) if self.network.is_banned(&ask.host) => picker.failed(&ask, Failure::Wrong, now),

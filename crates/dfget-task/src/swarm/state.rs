@@ -155,11 +155,12 @@ mod tests {
     #[test]
     fn pieces_cover_the_content() {
         let layout = Layout::of((9 << 20) + 1).expect("it has pieces");
-        assert_eq!((layout.piece, layout.count), (4 << 20, 3));
-        assert_eq!(layout.range(2), 8 << 20..(9 << 20) + 1);
-        assert_eq!(layout.bytes(&(1..u32::MAX)), 4 << 20..(9 << 20) + 1);
-        assert_eq!(layout.bytes(&(0..1)), 0..4 << 20);
-        assert_eq!(layout.piece_at(8 << 20), 2);
+        assert_eq!((layout.piece, layout.count), (512 << 10, 19));
+        assert_eq!(layout.range(18), 9 << 20..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(1..u32::MAX)), 512 << 10..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(0..1)), 0..512 << 10);
+        assert_eq!(layout.piece_at(8 << 20), 16);
+        assert_eq!((layout.units_of(1), layout.units_of(2), layout.units_of(3)), (8..16, 16..19, 19..19));
         assert_eq!(Layout::of(0).map(|layout| layout.count), Some(0));
     }
 }

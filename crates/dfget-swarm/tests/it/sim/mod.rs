@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dfget_core::{piece_count, piece_range, unit_length};
+use dfget_core::{piece_count, unit_length, piece_range};
 use dfget_swarm::{
     Ask, Failure, HostInfo, Order, Parent, Picker, PickerOptions, Pieces, Register, Report, Scheduler,
     SchedulerOptions, SwarmKey, What,
