@@ -122,7 +122,7 @@ impl Metrics {
         let bytes_from_origin =
             counter(own, "bytes_from_origin", "Bytes of contents that origins sent to tasks");
         let bytes_to_peers = counter(own, "bytes_to_peers", "Bytes of contents sent to other nodes");
-        let pieces_from_peers = counter(own, "pieces_from_peers", "Pieces that other nodes sent");
+        let pieces_from_peers = counter(own, "pieces_from_peers", "Pieces or units that others sent");
         let piece_failures = counters(own, "piece_failures", "Pieces that did not come from the node asked");
         show_zeros(&piece_failures, PieceFailure::ALL.map(PieceFailure::label));
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");

@@ -52,7 +52,7 @@ pub enum AskDaemon {
 #[non_exhaustive]
 pub enum StatusError {
     /// No key, and no daemon that has one.
-    #[error("{key}{daemon}")]
+    #[error("{}{daemon}", cause(key))]
     Key {
         /// What is wrong with the key.
         key: ClusterError,
@@ -67,6 +67,15 @@ pub enum StatusError {
     /// The system gives no thread or file.
     #[error("cannot ask the members: {0}")]
     Io(#[from] std::io::Error),
+}
+
+/// What is wrong with a key, for somebody who opens no ports.
+fn cause(error: &ClusterError) -> String {
+    match error {
+        ClusterError::Key(error) => error.to_string(),
+        ClusterError::Identity(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 // === impl StatusError ===

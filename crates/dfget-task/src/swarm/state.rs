@@ -139,27 +139,28 @@ mod tests {
 
     #[test]
     fn those_are_named_who_sent_most() {
-        const PIECE: u64 = 4 << 20;
+        const UNIT: u64 = 512 << 10;
         let mut swarm = Swarm::default();
-        assert_eq!(swarm.parents(8 * PIECE), "");
+        assert_eq!(swarm.parents(8 * UNIT), "");
         for (number, host) in ["a", "b", "b", "c", "d", "e", "f", "b"].into_iter().enumerate() {
             swarm.senders.insert(u32::try_from(number).unwrap(), host.into());
         }
-        // The last piece has one byte.
-        let told = swarm.parents(7 * PIECE + 1);
-        assert_eq!(told, "b 8388609, a 4194304, c 4194304, d 4194304, e 4194304, 1 more");
+        // The last unit has one byte.
+        let told = swarm.parents(7 * UNIT + 1);
+        assert_eq!(told, "b 1048577, a 524288, c 524288, d 524288, e 524288, 1 more");
         swarm.senders.retain(|number, _| *number == 7);
-        assert_eq!(swarm.parents(7 * PIECE + 1), "b 1");
+        assert_eq!(swarm.parents(7 * UNIT + 1), "b 1");
     }
 
     #[test]
     fn pieces_cover_the_content() {
         let layout = Layout::of((9 << 20) + 1).expect("it has pieces");
-        assert_eq!((layout.piece, layout.count), (4 << 20, 3));
-        assert_eq!(layout.range(2), 8 << 20..(9 << 20) + 1);
-        assert_eq!(layout.bytes(&(1..u32::MAX)), 4 << 20..(9 << 20) + 1);
-        assert_eq!(layout.bytes(&(0..1)), 0..4 << 20);
-        assert_eq!(layout.piece_at(8 << 20), 2);
+        assert_eq!((layout.piece, layout.count), (512 << 10, 19));
+        assert_eq!(layout.range(18), 9 << 20..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(1..u32::MAX)), 512 << 10..(9 << 20) + 1);
+        assert_eq!(layout.bytes(&(0..1)), 0..512 << 10);
+        assert_eq!(layout.piece_at(8 << 20), 16);
+        assert_eq!((layout.units_of(1), layout.units_of(2), layout.units_of(3)), (8..16, 16..19, 19..19));
         assert_eq!(Layout::of(0).map(|layout| layout.count), Some(0));
     }
 }

@@ -38,19 +38,30 @@ impl Site {
         Self { registry, network, blob, url }
     }
 
+    /// The nodes, as Slurm names them.
+    fn members(&self) -> String {
+        format!("198.51.100.[101-{}]", 100 + self.network.nodes.len())
+    }
+
     /// What one node runs in a job: the blob goes to a file of the job and node.
     fn task(&self, place: &Place, job: &str, flags: &[&str]) -> Command {
-        let own = PathBuf::from(format!("/tmp/{}-{job}", place.name()));
+        let mut command = self.begin(place, job, flags);
+        command
+            .args(["curl", "--silent", "--show-error", "--fail", "--output"])
+            .arg(own(place, job).join("fetched"))
+            .arg(&self.url);
+        command
+    }
+
+    /// `dfget run` of one node in a job, without what it runs.
+    fn begin(&self, place: &Place, job: &str, flags: &[&str]) -> Command {
+        let own = own(place, job);
         fs::create_dir_all(own.join("run")).expect("/tmp is ours");
-        let members = format!("198.51.100.[101-{}]", 100 + self.network.nodes.len());
         let mut command = Command::new(dfget_binary());
         command
-            .args(["run", "--host", &self.registry.origin.authority(), "--cluster", &members])
+            .args(["run", "--host", &self.registry.origin.authority(), "--cluster", &self.members()])
             .args(flags)
-            .args(["--cluster-key", KEY])
-            .args(["--", "curl", "--silent", "--show-error", "--fail", "--output"])
-            .arg(own.join("fetched"))
-            .arg(&self.url)
+            .args(["--cluster-key", KEY, "--"])
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", "/tmp/shared-home")
@@ -87,6 +98,44 @@ impl Site {
     fn sent(&self) -> f64 {
         self.registry.origin.body_bytes(&self.blob.digest) as f64 / self.blob.len() as f64
     }
+}
+
+/// What a node has of its own in a job.
+fn own(place: &Place, job: &str) -> PathBuf {
+    PathBuf::from(format!("/tmp/{}-{job}", place.name()))
+}
+
+#[test]
+fn a_job_sees_its_own_cluster_and_none_besides() {
+    in_namespace(|| {
+        let site = Site::new(2);
+        let script = "for try in $(seq 300); do
+            \"$0\" cluster status --cluster \"$1\" --cluster-key \"$2\" && exit 0; sleep 0.2
+        done; exit 9";
+        let status = |place: &Place| {
+            let mut task = site.begin(place, "4711", &[]);
+            task.args(["sh", "-c", script]).arg(dfget_binary()).args([&site.members(), KEY]);
+            place.within(|| run(&mut task)).ok().stdout
+        };
+        let told: Vec<String> = thread::scope(|scope| {
+            let running: Vec<_> =
+                site.network.nodes.iter().map(|place| scope.spawn(|| status(place))).collect();
+            running.into_iter().map(|task| task.join().expect("a task ends")).collect()
+        });
+        for (place, told) in site.network.nodes.iter().zip(told) {
+            // The port is that of the job: 20000 + 4 x (4711 - 3000).
+            let own = format!("{}:26844 (this node)", place.address());
+            assert!(told.contains(&own) && told.contains("2 of 2 up"), "{told}");
+        }
+        // Without the job's number there is nobody.
+        let outside = Command::new(dfget_binary())
+            .args(["cluster", "status", "--cluster", &site.members(), "--cluster-key", KEY])
+            .env_clear()
+            .env("HOME", "/tmp/shared-home")
+            .output()
+            .expect("the binary is there");
+        assert_eq!(outside.status.code(), Some(1), "{}", String::from_utf8_lossy(&outside.stdout));
+    });
 }
 
 #[test]
