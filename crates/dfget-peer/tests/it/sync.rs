@@ -76,29 +76,31 @@ async fn a_child_follows_a_parent_that_is_downloading_itself() {
         entry.append(4 * MIB, slice(&bytes, range(1, LEN))).unwrap();
         progress.send(()).unwrap();
         let first = news.next().await.unwrap().unwrap();
-        assert_eq!(first, SyncItem::All { have: vec![0b010], total: LEN, pieces });
+        assert_eq!(first, SyncItem::All { have: vec![0, 0xff, 0], total: LEN, pieces });
         assert!(stage.fetch('a', 1, LEN).await == slice(&bytes, range(1, LEN)));
         let early = stage.client.fetch(pieces, &task('a'), 0, range(0, LEN), &Patience::default()).await;
         assert_eq!(early.unwrap_err().kind(), ErrorKind::Missing);
-        // Half a piece is none.
-        entry.append(0, &bytes[..3 << 20]).unwrap();
-        progress.send(()).unwrap();
+        // Half a unit is none.
+        entry.append(0, &bytes[..(3 << 20) - (256 << 10)]).unwrap();
         entry.append(8 * MIB, slice(&bytes, range(2, LEN))).unwrap();
         progress.send(()).unwrap();
         let next = news.next().await.unwrap().unwrap();
-        assert_eq!(next, SyncItem::One { number: 2, offset: 8 * MIB, length: 1000, pieces });
+        assert_eq!(next, SyncItem::All { have: vec![0b1_1111, 0xff, 1], total: LEN, pieces });
+        let half = stage.client.fetch(pieces, &task('a'), 0, range(0, LEN), &Patience::default()).await;
+        assert_eq!(half.unwrap_err().kind(), ErrorKind::Missing);
         assert!(stage.fetch('a', 2, LEN).await == slice(&bytes, range(2, LEN)));
-        entry.append(3 << 20, &bytes[3 << 20..4 << 20]).unwrap();
+        let from = (3 << 20) - (256 << 10);
+        entry.append(from as u64, &bytes[from..4 << 20]).unwrap();
         stage.store.publish(&entry, EntryKey::from("a"), vec![]).unwrap();
         ended.cancel();
         let last = news.next().await.unwrap().unwrap();
-        assert_eq!(last, SyncItem::One { number: 0, offset: 0, length: 4 * MIB, pieces });
+        assert_eq!(last, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces });
         assert!(stage.fetch('a', 0, LEN).await == slice(&bytes, range(0, LEN)));
         assert_eq!(news.next().await, None);
         assert_eq!(news.next().await, None);
         let mut late = sync(&stage.client, at, 'a').await;
         let all = late.next().await.unwrap().unwrap();
-        assert_eq!(all, SyncItem::All { have: vec![0b111], total: LEN, pieces });
+        assert_eq!(all, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces });
         assert_eq!(late.next().await, None);
         let keyed = !door.plain;
         assert!(stage.shelf.askers.lock().iter().all(|asker| asker.keyed == keyed));
@@ -115,7 +117,7 @@ async fn a_download_that_ends_badly_is_an_error() {
     let (_entry, progress, _ended) = stage.coming('b', Some(LEN));
     let (mut one, mut other) = (sync(&stage.client, at, 'a').await, sync(&stage.client, at, 'b').await);
     for news in [&mut one, &mut other] {
-        let nothing = SyncItem::All { have: vec![0], total: LEN, pieces: stage.pieces };
+        let nothing = SyncItem::All { have: vec![0, 0, 0], total: LEN, pieces: stage.pieces };
         assert_eq!(news.next().await.unwrap().unwrap(), nothing);
     }
     ended.cancel();

@@ -74,7 +74,7 @@ impl Default for Pace {
             connect: Duration::from_millis(300),
             answer: Duration::from_secs(1),
             all: Duration::from_secs(3),
-            skip: Duration::from_secs(5),
+            skip: Duration::from_millis(200),
             longest_skip: Duration::from_secs(60),
         }
     }

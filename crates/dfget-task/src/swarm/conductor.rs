@@ -147,8 +147,9 @@ impl Task {
         }
         let conductor = Conductor::new(Arc::clone(self), network, joined);
         let task = Arc::clone(self);
+        let conducted = self.tasks.inner.tracker.spawn(conductor.run());
         self.tasks.inner.tracker.spawn(async move {
-            if let Err(lost) = tokio::spawn(conductor.run()).await {
+            if let Err(lost) = conducted.await {
                 // Without it nobody would lift what it has held back.
                 warn!(task = %task.id, "going on without peers: {lost}");
                 if let Some(swarm) = &mut task.state.lock().swarm {
