@@ -313,7 +313,7 @@ mod tests {
     fn a_map_of_pieces_is_no_longer_than_the_content() {
         let swarm = SwarmPeer { have: vec![0xff; 1 << 20], total: 5 << 20, ..SwarmPeer::default() };
         let wanted = wanted(&"a".repeat(64), &download("https://r.test/"), Some(&swarm)).expect("good");
-        assert_eq!(wanted.have, Some(Pieces::all(2)));
+        assert_eq!(wanted.have, Some(Pieces::all(10)));
         let huge = SwarmPeer { total: u64::MAX, ..SwarmPeer::default() };
         assert!(progress(huge, None).is_err());
         let changed = SwarmPeer { total: 4, ..SwarmPeer::default() };
