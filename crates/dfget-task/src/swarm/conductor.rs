@@ -135,8 +135,9 @@ impl Task {
         }
         let conductor = Conductor::new(Arc::clone(self), network, joined);
         let task = Arc::clone(self);
+        let running = self.tasks.inner.tracker.spawn(conductor.run());
         self.tasks.inner.tracker.spawn(async move {
-            if let Err(lost) = tokio::spawn(conductor.run()).await {
+            if let Err(lost) = running.await {
                 // Without it nobody would lift what it has held back.
                 warn!(task = %task.id, "going on without peers: {lost}");
                 if let Some(swarm) = &mut task.state.lock().swarm {
@@ -196,6 +197,14 @@ impl Task {
                 flight.end_at(swarm.end_of(position, range.end));
             }
         }
+    }
+}
+
+// === impl Listened ===
+
+impl Drop for Listened {
+    fn drop(&mut self) {
+        self.listening.abort();
     }
 }
 
@@ -508,7 +517,7 @@ impl Conductor {
             self.layout.map_or(0, |layout| layout.count),
         );
         let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
-        let listening = tokio::spawn(async move {
+        let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut heard = match listening.await {
                 Ok(heard) => heard,
