@@ -67,19 +67,19 @@ pub(crate) struct Seen {
     pub(crate) listened: Vec<String>,
 }
 
-pub(crate) type Line = mpsc::UnboundedSender<Orders>;
+pub(crate) type Line = mpsc::Sender<Orders>;
 
 /// Shared with the memberships that it gave.
 pub(crate) struct Cluster {
     pub(crate) blob: Blob,
     peers: Mutex<HashMap<String, Peer>>,
-    joins: Mutex<VecDeque<Option<mpsc::UnboundedReceiver<Orders>>>>,
+    joins: Mutex<VecDeque<Option<mpsc::Receiver<Orders>>>>,
     seen: Arc<Mutex<Seen>>,
     pub(crate) gate: watch::Sender<bool>,
 }
 
 struct Place {
-    orders: mpsc::UnboundedReceiver<Orders>,
+    orders: mpsc::Receiver<Orders>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -141,7 +141,7 @@ impl Cluster {
 
     /// The scheduler that answers the next join; it says nothing until told.
     pub(crate) fn scheduler(&self) -> Line {
-        let (line, orders) = mpsc::unbounded_channel();
+        let (line, orders) = mpsc::channel(16);
         lock(&self.joins).push_back(Some(orders));
         line
     }

@@ -54,7 +54,7 @@ async fn a_store_without_room_lets_the_bytes_through() {
     let stage = Stage::new(5).small_store(6 << 20);
     // Had it known the length, it would not have begun to store it.
     let orders = Orders { total: None, ..stage.cluster.orders(&["good"], &[]) };
-    stage.line.send(orders).unwrap();
+    stage.line.try_send(orders).unwrap();
     stage.right(&stage.pull().await);
 }
 

@@ -1,6 +1,11 @@
 //! Downloads in a swarm whose members, schedulers and origin do what a test wants.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it measured"
+)]
 
 mod cluster;
 mod hostile;

@@ -56,7 +56,7 @@ async fn grants_change_while_the_download_runs() {
 async fn the_length_may_be_learned_from_a_parent() {
     let stage = Stage::new(4);
     let orders = Orders { total: None, ..stage.cluster.orders(&["good"], &[]) };
-    stage.line.send(orders).unwrap();
+    stage.line.try_send(orders).unwrap();
     stage.right(&stage.pull().await);
     assert!(stage.sent() < f64::EPSILON);
 }

@@ -98,13 +98,13 @@ impl Stage {
 
     /// What the scheduler says next.
     pub(crate) fn order(&self, parents: &[&str], origin: &[std::ops::Range<u32>]) {
-        self.line.send(self.cluster.orders(parents, origin)).unwrap();
+        self.line.try_send(self.cluster.orders(parents, origin)).unwrap();
     }
 
     /// A place in the download for one more client, as the proxy gets it.
-    pub(crate) async fn seat(&self) -> Result<Seat, Reader> {
+    pub(crate) async fn seat(&self) -> Result<Seat, Box<Reader>> {
         match self.tasks.find(&self.request).await {
-            Found::Stored(stored) => Err(stored.reader(&self.request, None)),
+            Found::Stored(stored) => Err(Box::new(stored.reader(&self.request, None))),
             Found::Running(seat) => Ok(seat),
             Found::Unanswered => panic!("nobody asked before"),
             Found::Absent(lead) => {
@@ -129,7 +129,7 @@ impl Stage {
     pub(crate) async fn reader(&self) -> Reader {
         match self.seat().await {
             Ok(seat) => seat.join(&self.request, None, true).unwrap(),
-            Err(stored) => stored,
+            Err(stored) => *stored,
         }
     }
 
@@ -180,7 +180,7 @@ impl Stage {
     }
 }
 
-fn begun(begun: Result<dfget_task::Begun, dfget_task::ContentError>) -> Result<Seat, Reader> {
+fn begun(begun: Result<dfget_task::Begun, dfget_task::ContentError>) -> Result<Seat, Box<Reader>> {
     match begun.unwrap() {
         dfget_task::Begun::Task { task, .. } => Ok(task),
         other => panic!("not a task: {other:?}"),

@@ -24,6 +24,7 @@ use futures_util::{Stream, stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -151,10 +152,11 @@ async fn live(mind: Arc<Mind>, key: dfget_cluster::ClusterKey, others: Vec<Strin
 }
 
 async fn serve_pieces(listener: TcpListener, door: Door, mind: Arc<Mind>) {
+    let mut talks = JoinSet::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else { return };
         let (door, mind) = (door.clone(), Arc::clone(&mind));
-        tokio::spawn(async move {
+        talks.spawn(async move {
             let Ok(mut stream) = door.admit(socket).await else { return };
             while let Some(number) = next_request(&mut stream).await {
                 mind.asked.fetch_add(1, Ordering::Relaxed);
