@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dfget_core::ByteRange;
 use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
+use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
@@ -34,6 +35,14 @@ const HOPE: Duration = Duration::from_secs(60);
 
 /// What a parent may tell while the number of pieces is not known yet; twice the pieces once it is.
 const MOST_WORDS: usize = 1 << 18;
+
+/// A unit is so much of a piece.
+const UNITS_OF_PIECE: u32 = dfget_core::UNITS;
+
+/// The first pause before a parent is listened to that has nothing of the task yet; each is half as long
+/// again, up to the longest.
+const LISTEN_AGAIN: Duration = Duration::from_millis(50);
+const LISTEN_AGAIN_MOST: Duration = Duration::from_secs(2);
 
 /// The first pause before a scheduler is looked for again; it doubles.
 const REJOIN: Duration = Duration::from_millis(200);
@@ -68,6 +77,10 @@ pub(super) struct Conductor {
     lost: Vec<Arc<str>>,
     /// When something came last, and what was here then.
     moved: (Instant, u64),
+    /// When that was looked for last.
+    looked: Instant,
+    /// How many pieces the scheduler was told of last.
+    told: u32,
     /// How often in a row peers gave nothing for long.
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
@@ -85,6 +98,8 @@ struct Listened {
     host: Arc<HostInfo>,
     complete: bool,
     place: Option<std::net::SocketAddr>,
+    /// It is a peer of another kind, which knows pieces and no units.
+    stock: bool,
     listening: AbortHandle,
 }
 
@@ -97,6 +112,8 @@ struct Word {
 /// How an ask ended.
 struct Answer {
     ask: Ask,
+    /// What was to come: one unit, or all of a piece.
+    units: Range<u32>,
     took: Duration,
     outcome: Result<u64, Trouble>,
 }
@@ -236,6 +253,8 @@ impl Conductor {
             wrong: Vec::new(),
             lost: Vec::new(),
             moved: (now, 0),
+            looked: now,
+            told: 0,
             starved: 0,
             alone_until: None,
             news: false,
@@ -320,13 +339,15 @@ impl Conductor {
         }
         self.learn_layout();
         let came = self.find_fetched();
-        self.stop_superfluous(came.clone());
-        let present = self.task.present();
-        if present > self.moved.1 {
-            self.moved = (Instant::now(), present);
+        self.stop_superfluous(came);
+        if self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            let present = self.task.present();
+            if present > self.moved.1 {
+                self.moved = (Instant::now(), present);
+            }
         }
         self.join_again();
-        self.news |= !came.is_empty();
         self.report();
         self.give_up_waiting();
         if self.alone_until.is_some_and(|until| until <= Instant::now()) {
@@ -396,7 +417,7 @@ impl Conductor {
         came
     }
 
-    fn stop_superfluous(&mut self, came: Vec<u32>) {
+    fn stop_superfluous(&mut self, came: impl IntoIterator<Item = u32>) {
         let now = self.now();
         for piece in came {
             let others = self.picker.as_mut().map(|picker| picker.arrived(piece, now)).unwrap_or_default();
@@ -511,17 +532,22 @@ impl Conductor {
     fn listen(&mut self, parent: &Parent) {
         let host = Arc::clone(&parent.host);
         let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
-        let listening = self.network.listen(
-            Arc::clone(&host),
-            self.task.id.clone(),
-            self.layout.map_or(0, |layout| layout.count),
-        );
+        let pieces = self.layout.map_or(0, |layout| layout.count.div_ceil(UNITS_OF_PIECE));
         let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
+        let (network, parent_host, task) = (Arc::clone(&self.network), Arc::clone(&host), self.task.id.clone());
         let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
-            let mut heard = match listening.await {
-                Ok(heard) => heard,
-                Err(failure) => return words.send(told(Err(failure))).await.unwrap_or_default(),
+            let mut pause = LISTEN_AGAIN;
+            let mut heard = loop {
+                match network.listen(Arc::clone(&parent_host), task.clone(), pieces).await {
+                    Ok(heard) => break heard,
+                    // It has registered as well, and waits for the origin's word or the first byte.
+                    Err(Failure::Missing) if pause <= LISTEN_AGAIN_MOST => {
+                        tokio::time::sleep(pause).await;
+                        pause = pause * 3 / 2;
+                    }
+                    Err(failure) => return words.send(told(Err(failure))).await.unwrap_or_default(),
+                }
             };
             let mut left = 2 * count + 16;
             loop {
@@ -537,7 +563,7 @@ impl Conductor {
             }
         });
         let listening = listening.abort_handle();
-        let known = Listened { host, complete: parent.complete, place: None, listening };
+        let known = Listened { host, complete: parent.complete, place: None, stock: false, listening };
         self.parents.insert(Arc::clone(&known.host.id), known);
     }
 
@@ -564,9 +590,10 @@ impl Conductor {
                 }
             }
             Ok(Some(Offer::One { number, from })) => {
-                parent.place = Some(from);
-                if let Some(picker) = &mut self.picker {
-                    picker.offer(&word.host, number, now);
+                (parent.place, parent.stock) = (Some(from), true);
+                let (Some(layout), Some(picker)) = (&self.layout, &mut self.picker) else { return };
+                for unit in layout.units_of(number) {
+                    picker.offer(&word.host, unit, now);
                 }
             }
             // It has told all; what it offered stays good.
@@ -609,11 +636,19 @@ impl Conductor {
                 return;
             }
             let Some(ask) = picker.next(first, now) else { return };
-            let place = self.parents.get(&ask.host).and_then(|parent| parent.place);
-            match place {
+            let parent = self.parents.get(&ask.host);
+            let stock = parent.is_some_and(|parent| parent.stock);
+            let same = |other: &Ask| {
+                other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE
+            };
+            match parent.and_then(|parent| parent.place) {
                 // Another download has found it out meanwhile.
                 Some(_) if self.network.is_banned(&ask.host) => picker.failed(&ask, Failure::Wrong, now),
-                Some(place) => self.ask(ask, place, &layout),
+                // The piece that it is part of comes already.
+                Some(_) if stock && self.asked.iter().any(|(other, _)| same(other)) => {
+                    picker.failed(&ask, Failure::Missing, now);
+                }
+                Some(place) => self.ask(ask, place, stock, &layout),
                 None => picker.failed(&ask, Failure::Missing, now),
             }
         }
@@ -624,13 +659,20 @@ impl Conductor {
         layout.piece_at(entry.contiguous_from(0))
     }
 
-    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, layout: &Layout) {
-        let range = layout.range(ask.piece);
+    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, stock: bool, layout: &Layout) {
+        let piece = ask.piece / UNITS_OF_PIECE;
+        let (number, units) = match stock {
+            true => (piece, layout.units_of(piece)),
+            false => (ask.piece, ask.piece..ask.piece + 1),
+        };
+        let range = layout.bytes(&units);
         let wanted = WantedPiece {
             task: self.task.id.clone(),
-            number: ask.piece,
+            number,
+            stock,
             range: ByteRange { start: range.start, end: range.end },
         };
+        let layout = *layout;
         let fetching = self.network.fetch(place, wanted);
         let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
         let handle = self.asks.spawn(async move {
@@ -638,31 +680,31 @@ impl Conductor {
             let took = began.elapsed();
             let outcome = match fetched {
                 Err(failure) => Err(Trouble::Peer(failure)),
-                Ok(chunks) => task.store_piece(&asked, range.start, chunks).await,
+                Ok(chunks) => task.store_units(&asked, units.clone(), &layout, chunks).await,
             };
-            Answer { ask: asked, took, outcome }
+            Answer { ask: asked, units, took, outcome }
         });
         self.asked.push((ask, handle));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Answer { ask, took, outcome } = answer;
+        let Answer { ask, units, took, outcome } = answer;
         self.asked.retain(|(other, _)| *other != ask);
         let now = self.now();
         let Some(picker) = &mut self.picker else { return };
         match outcome {
             Ok(len) => {
                 self.starved = 0;
-                self.news = true;
+                debug!(task = %self.task.id, parent = %ask.host, "piece {} came, {len} bytes in {took:?}", ask.piece);
                 picker.came(&ask, len, took, now);
-                let others = picker.arrived(ask.piece, now);
-                self.stop(ask.piece, &others);
+                self.stop_superfluous(units);
                 if self.picker.as_ref().is_some_and(|picker| picker.have().is_full()) {
                     self.task.advance();
                 }
             }
             Err(Trouble::Peer(failure)) => {
                 picker.failed(&ask, failure, now);
+                self.task.tasks.metrics().peer_failed(counted(failure));
                 if failure == Failure::Wrong {
                     self.ban(&ask.host, &format!("sent something else for piece {}", ask.piece));
                 } else {
@@ -710,7 +752,12 @@ impl Conductor {
             }
         }
         let Some(membership) = &self.membership else { return };
-        let more = !self.wrong.is_empty() || !self.lost.is_empty();
+        let here = self.picker.as_ref().map_or(0, |picker| picker.have().present());
+        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told || newly;
+        if !std::mem::take(&mut self.news) && !more {
+            return;
+        }
+        self.told = here;
         let have = self.picker.as_ref().map(|picker| picker.have().clone()).unwrap_or_default();
         let state = self.task.state.lock();
         let told = Told {
@@ -722,9 +769,7 @@ impl Conductor {
             lost_hosts: std::mem::take(&mut self.lost),
         };
         drop(state);
-        if std::mem::take(&mut self.news) || more || newly {
-            membership.tell(told);
-        }
+        membership.tell(told);
     }
 
     fn scheduler_lost(&mut self) {
@@ -752,6 +797,7 @@ impl Conductor {
                 self.go_alone("no scheduler answers");
             }
         }
+        self.told = u32::MAX;
         self.membership = membership;
     }
 
@@ -814,6 +860,39 @@ impl Conductor {
 }
 
 impl Task {
+    /// Writes what came of these units, each for itself.
+    async fn store_units(
+        self: &Arc<Self>,
+        ask: &Ask,
+        units: Range<u32>,
+        layout: &Layout,
+        mut chunks: Vec<Bytes>,
+    ) -> Result<u64, Trouble> {
+        if units.len() == 1 {
+            return self.store_piece(ask, layout.range(ask.piece).start, chunks).await;
+        }
+        let mut stored = 0;
+        for unit in units {
+            let range = layout.range(unit);
+            let mut left = range.end - range.start;
+            // Parts end where units do.
+            let of_unit = chunks.iter().take_while(|chunk| {
+                let more = left > 0;
+                left = left.saturating_sub(chunk.len() as u64);
+                more
+            });
+            let rest = chunks.split_off(of_unit.count());
+            let this = std::mem::replace(&mut chunks, rest);
+            let ask = Ask { piece: unit, ..ask.clone() };
+            match self.store_piece(&ask, range.start, this).await {
+                Ok(len) => stored += len,
+                Err(Trouble::Late) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(stored)
+    }
+
     /// Writes a piece away from the conductor.
     async fn store_piece(
         self: &Arc<Self>,
@@ -892,6 +971,15 @@ impl Task {
     /// Whether this task may take part in a swarm: what cannot be checked is not taken from peers.
     pub(crate) fn can_swarm(&self) -> bool {
         self.tasks.network().is_some() && self.first.is_shared()
+    }
+}
+
+/// A failure as it is counted.
+const fn counted(failure: Failure) -> PieceFailure {
+    match failure {
+        Failure::Broken => PieceFailure::Broken,
+        Failure::Missing => PieceFailure::Missing,
+        Failure::Wrong => PieceFailure::Wrong,
     }
 }
 
