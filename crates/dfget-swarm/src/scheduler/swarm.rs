@@ -39,6 +39,10 @@ const GRANT_AT_MOST: u64 = 256 << 20;
 /// are slow, too.
 const GRANT_STALLS: Duration = Duration::from_secs(8);
 
+/// At the end, half of a grant that brought nothing new for this long goes to another, or longer if all are
+/// slow.
+const GRANT_IS_SLOW: Duration = Duration::from_secs(2);
+
 /// Bytes a second that are to be expected from an origin, at least.
 const ORIGIN_AT_LEAST: u64 = 4 << 20;
 
@@ -567,7 +571,7 @@ impl Swarm {
     }
 
     fn has_grant_to_end(&self, slot: u32) -> bool {
-        self.grants.iter().any(|grant| grant.slot == slot && grant.left <= 1)
+        self.grants.iter().any(|grant| grant.slot == slot && grant.left <= UNITS)
     }
 
     /// Says who fetches what, until enough are at the origin or nothing is left to say.
@@ -609,7 +613,7 @@ impl Swarm {
     /// How many grants are in full swing: one that is nearly done makes room for the next.
     fn at_origin(&self) -> usize {
         let small = self.count <= FIRST_GRANT && self.total.is_some();
-        self.grants.iter().filter(|grant| grant.left > 1 || small).count()
+        self.grants.iter().filter(|grant| grant.left > UNITS || small).count()
     }
 
     /// The next pieces that nobody has and nobody fetches.
@@ -637,7 +641,7 @@ impl Swarm {
         let fit = |member: &Member| {
             member.is_pulling() && !member.alone && member.gives() && !member.doubted && !member.have_all()
         };
-        let free = |slot: u32| !self.grants.iter().any(|grant| grant.slot == slot && grant.left > 1);
+        let free = |slot: u32| !self.grants.iter().any(|grant| grant.slot == slot && grant.left > UNITS);
         let good = |slot: u32| {
             let member = self.member(slot);
             fit(member) && member.unfit <= now && free(slot)
@@ -713,7 +717,8 @@ impl Swarm {
             return;
         }
         let now = context.now;
-        let late = |grant: &&Grant| grant.left >= 3 && now >= grant.moved + usual * 3;
+        let patience = (usual * 3 * UNITS).max(GRANT_IS_SLOW);
+        let late = |grant: &&Grant| grant.left >= 2 * UNITS && now >= grant.moved + patience;
         let Some(at) = self.grants.iter().position(|grant| late(&grant)) else { return };
         let Some(slot) = self.fetcher(context).filter(|&slot| slot != self.grants[at].slot) else { return };
         let grant = &mut self.grants[at];

@@ -534,7 +534,8 @@ impl Conductor {
         let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
         let pieces = self.layout.map_or(0, |layout| layout.count.div_ceil(UNITS_OF_PIECE));
         let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
-        let (network, parent_host, task) = (Arc::clone(&self.network), Arc::clone(&host), self.task.id.clone());
+        let (network, parent_host, task) =
+            (Arc::clone(&self.network), Arc::clone(&host), self.task.id.clone());
         let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut pause = LISTEN_AGAIN;
