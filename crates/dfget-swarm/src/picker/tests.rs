@@ -36,7 +36,7 @@ fn a_new_parent_gets_one_ask_and_a_proven_one_its_share() {
     assert_ne!(asks[0].host, asks[1].host);
     give(&mut picker, &asks[0], at(100));
     let asks = all(&mut picker, at(100));
-    assert_eq!(asks.len(), 3);
+    assert_eq!(asks.len(), 4);
     assert!(asks.iter().all(|ask| ask.host == asks[0].host));
 }
 

@@ -39,6 +39,9 @@ const GRANT_AT_MOST: u64 = 256 << 20;
 /// are slow, too.
 const GRANT_STALLS: Duration = Duration::from_secs(8);
 
+/// A grant of which no more than this is left makes room for the next.
+const NEARLY: u32 = 2;
+
 /// At the end, half of a grant that brought nothing new for this long goes to another, or longer if all are
 /// slow.
 const GRANT_IS_SLOW: Duration = Duration::from_secs(2);
@@ -571,7 +574,7 @@ impl Swarm {
     }
 
     fn has_grant_to_end(&self, slot: u32) -> bool {
-        self.grants.iter().any(|grant| grant.slot == slot && grant.left <= UNITS)
+        self.grants.iter().any(|grant| grant.slot == slot && grant.left <= NEARLY)
     }
 
     /// Says who fetches what, until enough are at the origin or nothing is left to say.
@@ -613,7 +616,7 @@ impl Swarm {
     /// How many grants are in full swing: one that is nearly done makes room for the next.
     fn at_origin(&self) -> usize {
         let small = self.count <= FIRST_GRANT && self.total.is_some();
-        self.grants.iter().filter(|grant| grant.left > UNITS || small).count()
+        self.grants.iter().filter(|grant| grant.left > NEARLY || small).count()
     }
 
     /// The next pieces that nobody has and nobody fetches.
@@ -641,7 +644,7 @@ impl Swarm {
         let fit = |member: &Member| {
             member.is_pulling() && !member.alone && member.gives() && !member.doubted && !member.have_all()
         };
-        let free = |slot: u32| !self.grants.iter().any(|grant| grant.slot == slot && grant.left > UNITS);
+        let free = |slot: u32| !self.grants.iter().any(|grant| grant.slot == slot && grant.left > NEARLY);
         let good = |slot: u32| {
             let member = self.member(slot);
             fit(member) && member.unfit <= now && free(slot)

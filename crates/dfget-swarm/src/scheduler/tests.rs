@@ -183,14 +183,14 @@ fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool
 fn the_first_peer_fetches_the_beginning_and_the_second_asks_it_and_fetches_what_follows() {
     let mut world = World::new(2);
     world.begin(0, None);
-    assert_eq!(world.told(0), Told { origin: vec![0..4], ..Told::default() });
+    assert_eq!(world.told(0), Told { origin: vec![0..32], ..Told::default() });
     world.begin(1, None);
     assert_eq!(world.told(1), Told { parents: vec!["host0".into()], ..Told::default() });
     world.progress(0, 256 * MIB, []);
     world.wait(1_000);
-    let told = Told { parents: vec!["host0".into()], origin: vec![4..8], total: Some(256 * MIB) };
+    let told = Told { parents: vec!["host0".into()], origin: vec![32..64], total: Some(256 * MIB) };
     assert_eq!(world.told(1), told);
-    let told = Told { parents: vec!["host1".into()], origin: vec![0..4], total: Some(256 * MIB) };
+    let told = Told { parents: vec!["host1".into()], origin: vec![0..32], total: Some(256 * MIB) };
     assert_eq!(world.told(0), told);
 }
 
@@ -203,15 +203,15 @@ fn at_most_four_fetch_at_once_and_who_is_nearly_done_gets_the_next_run() {
     assert_eq!(fetch.len(), 4);
     let mut ranges: Vec<_> = fetch.iter().flat_map(|&number| world.told(number).origin).collect();
     ranges.sort_by_key(|range| range.start);
-    assert_eq!(ranges, [0..4, 4..8, 8..12, 12..16]);
+    assert_eq!(ranges, [0..32, 32..64, 64..96, 96..128]);
     let first = world.told(fetch[0]).origin[0].clone();
-    world.progress(fetch[0], total, first.clone().take(2));
+    world.progress(fetch[0], total, first.clone().take(16));
     assert_eq!(world.told(fetch[0]).origin.len(), 1);
-    world.progress(fetch[0], total, first.clone().take(3));
-    assert_eq!(world.told(fetch[0]).origin, [first.clone(), 16..20]);
+    world.progress(fetch[0], total, first.clone().take(24));
+    assert_eq!(world.told(fetch[0]).origin, [first.clone(), 128..160]);
     world.progress(fetch[0], total, first);
     world.wait(300);
-    assert_eq!(world.told(fetch[0]).origin, [16..20]);
+    assert_eq!(world.told(fetch[0]).origin, [128..160]);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn what_the_dead_fetched_goes_to_another_at_once_and_what_died_with_them_is_fetc
     world.report(0, Report::Gone);
     let heir = world.at_origin(3);
     assert_eq!(heir.iter().filter(|&&number| number > 0).count(), 1);
-    assert_eq!(world.told(*heir.last().unwrap()).origin, [0..4]);
+    assert_eq!(world.told(*heir.last().unwrap()).origin, [0..32]);
     world.wait(300);
     for number in [1, 2] {
         assert_eq!(world.told(number).parents.len(), 1, "{number}");
@@ -238,9 +238,9 @@ fn a_fetcher_that_gets_nowhere_is_relieved() {
     let total = 16 * MIB;
     world.begin(0, Some(total));
     world.begin(1, Some(total));
-    assert_eq!(world.told(0).origin, [0..4]);
+    assert_eq!(world.told(0).origin, [0..32]);
     world.wait(20_000);
-    assert_eq!((world.told(0).origin, world.told(1).origin), (vec![], vec![0..4]));
+    assert_eq!((world.told(0).origin, world.told(1).origin), (vec![], vec![0..32]));
 }
 
 #[test]

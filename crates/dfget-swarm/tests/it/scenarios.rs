@@ -1,5 +1,4 @@
-//! What must hold of a swarm, whatever happens in it. Bounds on time are those of today with some air;
-//! the goals with equal links (1.2 for 16 nodes, 1.5 for 1,000) are not reached yet.
+//! What must hold of a swarm, whatever happens in it. Time is that of the simulation, the same on every machine.
 
 use crate::sim::{Manner, Setup, World};
 
@@ -29,7 +28,7 @@ fn sixteen_nodes_with_the_link_of_the_origin() {
     for seed in 1..4 {
         let mut world = swarm(Setup::equal(16, 256 * MIB, seed));
         let ratio = finish(&mut world, 200.0);
-        assert!(ratio <= 1.9 && world.origin_ratio() <= 1.02, "seed {seed}: {ratio}");
+        assert!(ratio <= 1.2 && world.origin_ratio() <= 1.02, "seed {seed}: {ratio}");
     }
 }
 
@@ -46,7 +45,7 @@ fn sixteen_nodes_with_ten_times_the_link_of_the_origin() {
 fn two_hundred_nodes_with_the_link_of_the_origin() {
     let mut world = swarm(Setup::equal(200, 256 * MIB, 5));
     let ratio = finish(&mut world, 200.0);
-    assert!(ratio <= 2.2 && world.origin_ratio() <= 1.05, "{ratio}");
+    assert!(ratio <= 1.4 && world.origin_ratio() <= 1.05, "{ratio}");
 }
 
 #[test]
