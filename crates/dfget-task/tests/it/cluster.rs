@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use dfget_core::{TaskId, piece_count, piece_length, piece_range};
+use dfget_core::{TaskId, piece_count, piece_range, unit_length};
 use dfget_swarm::{Failure, HostInfo, Parent, Pieces};
 use dfget_task::{
     Boxed, Heard, Held, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
@@ -124,7 +124,7 @@ impl Cluster {
     }
 
     pub(crate) fn count(&self) -> u32 {
-        u32::try_from(piece_count(self.total(), piece_length(self.total()))).unwrap()
+        u32::try_from(piece_count(self.total(), unit_length(self.total()))).unwrap()
     }
 
     pub(crate) fn put(&self, name: &str, peer: Peer) {
@@ -196,7 +196,7 @@ impl Cluster {
 
     fn piece(&self, number: u32) -> Vec<u8> {
         let total = self.total();
-        let range = piece_range(u64::from(number), total, piece_length(total)).unwrap();
+        let range = piece_range(u64::from(number), total, unit_length(total)).unwrap();
         let at = |at: u64| usize::try_from(at).unwrap();
         self.blob.bytes[at(range.start)..at(range.end)].to_vec()
     }
@@ -249,7 +249,7 @@ impl Network for Face {
         let from = address(&name);
         let count = u32::try_from(piece_count(
             peer.as_ref().map_or(0, |peer| peer.total),
-            piece_length(peer.as_ref().map_or(0, |peer| peer.total)),
+            unit_length(peer.as_ref().map_or(0, |peer| peer.total)),
         ))
         .unwrap();
         Box::pin(async move {

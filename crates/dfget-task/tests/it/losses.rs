@@ -51,7 +51,7 @@ async fn a_client_that_leaves_ends_the_download_and_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_room_lets_the_bytes_through() {
-    let stage = Stage::new(5).small_store(6 << 20);
+    let stage = Stage::new(5).small_store(768 << 10);
     // Had it known the length, it would not have begun to store it.
     let orders = Orders { total: None, ..stage.cluster.orders(&["good"], &[]) };
     stage.line.try_send(orders).unwrap();

@@ -1,5 +1,6 @@
 //! Downloads in a swarm whose members, schedulers and origin do what a test wants.
 
+#![expect(clippy::single_range_in_vec_init, reason = "grants are lists of ranges, often of one")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,

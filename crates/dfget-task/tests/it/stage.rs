@@ -76,7 +76,7 @@ fn open(dir: &TempDir, quota: Option<u64>) -> Store {
 impl Stage {
     /// A content of so many pieces, the last one short, that the registry and the peer `good` have.
     pub(crate) fn new(pieces: usize) -> Self {
-        let blob = Blob::random((pieces - 1) * (4 << 20) + 70_000, 11);
+        let blob = Blob::random((pieces - 1) * (512 << 10) + 70_000, 11);
         let registry = Registry::plain();
         let url = registry.put("public/blob", &blob);
         let cluster = Cluster::new(blob);
