@@ -1,12 +1,13 @@
 //! Joining the swarm of a task.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dfget_proto::messages::common::v2::Download;
 use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
 use dfget_proto::messages::scheduler::v2::{AnnouncePeerRequest, RegisterPeerRequest, SwarmPeer};
 use dfget_swarm::Pieces;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
 use super::line::Line;
@@ -65,8 +66,13 @@ impl Shared {
             if !member.is_up() {
                 continue;
             }
-            let tried = timeout(self.pace().answer, self.join_at(&member, join)).await;
-            match tried.unwrap_or_else(|_| Err(Trouble::Lost("it does not answer in time".to_owned()))) {
+            let mut tried = self.try_at(&member, join).await;
+            // The daemons of a job start at once, and one of them is the first to ask another.
+            while matches!(tried, Err(Trouble::Lost(_))) && self.is_young() && begun.elapsed() < WHEN_YOUNG {
+                sleep(AGAIN_WHEN_YOUNG).await;
+                tried = self.try_at(&member, join).await;
+            }
+            match tried {
                 Ok(membership) => return Ok(membership),
                 Err(Trouble::Refused(text)) => return Err(NoScheduler::Refused(name.to_owned(), text)),
                 Err(Trouble::Lost(text)) => {
@@ -76,6 +82,11 @@ impl Shared {
             }
         }
         Err(NoScheduler::Nobody(why))
+    }
+
+    async fn try_at(self: &Arc<Self>, member: &Arc<Member>, join: &Join) -> Result<Membership, Trouble> {
+        let tried = timeout(self.pace().answer, self.join_at(member, join)).await;
+        tried.unwrap_or_else(|_| Err(Trouble::Lost("it does not answer in time".to_owned())))
     }
 
     async fn join_at(self: &Arc<Self>, member: &Arc<Member>, join: &Join) -> Result<Membership, Trouble> {
@@ -121,6 +132,10 @@ impl Shared {
         })
     }
 }
+
+/// How long a scheduler that is not there is tried again while this node is young, and how often.
+const WHEN_YOUNG: Duration = Duration::from_millis(800);
+const AGAIN_WHEN_YOUNG: Duration = Duration::from_millis(100);
 
 fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
     let download = Download {

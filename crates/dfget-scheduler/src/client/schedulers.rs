@@ -12,7 +12,7 @@ use dfget_proto::messages::dfget::v1::{StatusReply, StatusRequest};
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) keeper: Keeper,
     tasks: TaskTracker,
     stop: CancellationToken,
+    began: Instant,
 }
 
 /// Why a scheduler did not do what it was asked to.
@@ -65,6 +66,9 @@ pub(crate) enum Trouble {
     /// It does not want to.
     Refused(String),
 }
+
+/// A node is young for so long.
+const YOUNG: Duration = Duration::from_secs(3);
 
 // === impl Pace ===
 
@@ -102,6 +106,7 @@ impl Schedulers {
             keeper: Keeper::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            began: Instant::now(),
         });
         shared.run(Arc::clone(&shared).follow_members(members));
         shared.run(Arc::clone(&shared).follow_changes());
@@ -180,6 +185,11 @@ impl Schedulers {
 impl Shared {
     pub(crate) fn roll(&self) -> Arc<dyn Roll> {
         Arc::clone(&self.roll.lock())
+    }
+
+    /// Whether this node, and so perhaps the others, has only just started.
+    pub(crate) fn is_young(&self) -> bool {
+        self.began.elapsed() < YOUNG
     }
 
     pub(crate) fn host(&self) -> Host {

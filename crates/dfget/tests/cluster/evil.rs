@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use dfget_cluster::{Dialer, Door, Identity, PeerStream, read_key};
-use dfget_core::{piece_count, piece_length, piece_range};
+use dfget_core::{piece_count, piece_range, unit_length};
 use dfget_proto::messages::common::v2::{Host, Network};
 use dfget_proto::messages::dfdaemon::v2::dfdaemon_upload_server::{DfdaemonUpload, DfdaemonUploadServer};
 use dfget_proto::messages::dfdaemon::v2::{SyncHostRequest, SyncPiecesRequest, SyncPiecesResponse};
@@ -16,7 +16,7 @@ use dfget_proto::messages::dfget::v1::cluster_server::{Cluster as ClusterService
 use dfget_proto::messages::dfget::v1::{
     HoldReply, HoldRequest, PieceHashesReply, PieceHashesRequest, StatusReply, StatusRequest,
 };
-use dfget_proto::vortex::{Asked, Code, Content, Failure, REQUEST_LEN, Step};
+use dfget_proto::vortex::{Asked, Code, Content, Failure, REQUEST_LEN, Step, UNIT};
 use dfget_proto::{Ring, host_id};
 use dfget_scheduler::{Pace, Roll, Schedulers, serve_grpc};
 use dfget_testkit::{Blob, Cluster};
@@ -204,7 +204,8 @@ impl Mind {
 
     fn piece(&self, number: u32) -> Vec<u8> {
         let total = self.blob.len() as u64;
-        let range = piece_range(u64::from(number), total, piece_length(total)).expect("it was asked for");
+        let range =
+            piece_range(u64::from(number & !UNIT), total, unit_length(total)).expect("it was asked for");
         let at = |at: u64| usize::try_from(at).expect("small");
         self.blob.bytes[at(range.start)..at(range.end)].to_vec()
     }
@@ -216,14 +217,14 @@ impl Mind {
             Lie::WrongBytes | Lie::WrongBytesAndHashes => bytes[0] ^= 1,
             Lie::Replay => {
                 let len = bytes.len();
-                bytes = self.piece(u32::from(number == 0));
+                bytes = self.piece(u32::from(number & !UNIT == 0));
                 bytes.resize(len, 0);
             }
             _ => {}
         }
         let mut head = Content {
             number,
-            offset: u64::from(number) * piece_length(total),
+            offset: u64::from(number & !UNIT) * unit_length(total),
             length: bytes.len() as u64,
             digest: format!("crc32:{}", crc32fast::hash(&bytes)),
             ..Content::default()
@@ -285,7 +286,7 @@ impl DfdaemonUpload for Mouth {
         _: Request<SyncPiecesRequest>,
     ) -> Result<Response<Self::SyncPiecesStream>, Status> {
         let total = self.0.total();
-        let count = usize::try_from(piece_count(total, piece_length(total))).expect("small");
+        let count = usize::try_from(piece_count(total, unit_length(total))).expect("small");
         let mut have = vec![0; count.div_ceil(8)];
         (0..count).for_each(|piece| have[piece / 8] |= 1 << (piece % 8));
         let all = SyncPiecesResponse {
@@ -333,7 +334,7 @@ impl ClusterService for Mouth {
         _: Request<PieceHashesRequest>,
     ) -> Result<Response<PieceHashesReply>, Status> {
         let total = self.0.blob.len() as u64;
-        let count = usize::try_from(piece_count(total, piece_length(total))).expect("small");
+        let count = usize::try_from(piece_count(total, unit_length(total))).expect("small");
         match self.0.lie {
             Lie::WrongBytesAndHashes => {
                 Ok(Response::new(PieceHashesReply { total, sha256: vec![9; 32 * count] }))
