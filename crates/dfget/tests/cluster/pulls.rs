@@ -7,8 +7,9 @@ use dfget_testkit::Blob;
 use crate::apptainer::{pull_image, push_image};
 use crate::support::{in_namespace, pull, put, seal, setup, share_sent, until};
 
-/// A registry that sends more than this share of an image to a whole cluster has been asked twice for something.
-const ONCE: f64 = 1.05;
+/// Of a registry that is asked by each node for itself the cluster would have a copy for each; by this share it is told
+/// from one that nodes ask again for a part where a busy machine lets them wait. `make bench` measures the exact share.
+const ONCE: f64 = 1.5;
 
 #[test]
 fn a_second_node_has_from_the_first_what_the_registry_lets_it_have() {

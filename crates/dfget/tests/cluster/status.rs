@@ -157,7 +157,7 @@ fn members_come_and_go_while_the_daemon_runs() {
         until("three members", || by_daemon(3));
         let (blob, url) = put(&cluster, 16);
         pull(&cluster, 1..=3, &blob, &url);
-        assert!(share_sent(&cluster, &blob) <= 1.05, "{}", cluster.logs());
+        assert!(share_sent(&cluster, &blob) <= 1.5, "{}", cluster.logs());
     });
 }
 
