@@ -207,7 +207,7 @@ fn at_most_four_fetch_at_once_and_who_is_nearly_done_gets_the_next_run() {
     let first = world.told(fetch[0]).origin[0].clone();
     world.progress(fetch[0], total, first.clone().take(16));
     assert_eq!(world.told(fetch[0]).origin.len(), 1);
-    world.progress(fetch[0], total, first.clone().take(24));
+    world.progress(fetch[0], total, first.clone().take(30));
     assert_eq!(world.told(fetch[0]).origin, [first.clone(), 128..160]);
     world.progress(fetch[0], total, first);
     world.wait(300);
