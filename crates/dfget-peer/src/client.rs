@@ -14,10 +14,10 @@ use bytes::Bytes;
 use dfget_cluster::Dialer;
 use dfget_core::{ByteRange, MAX_PIECE_LENGTH};
 use dfget_proto::vortex::{REQUEST_LEN, Request};
+use dfget_storage::Pool;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::buffers::Buffers;
 use crate::error::PeerError;
 use crate::link::{Expected, Failed, Link};
 
@@ -43,7 +43,7 @@ pub struct PeerClient {
 pub(crate) struct Inner {
     pub(crate) dialer: Dialer,
     pub(crate) host_id: String,
-    buffers: Arc<Buffers>,
+    buffers: Arc<Pool>,
     idle: Mutex<HashMap<SocketAddr, VecDeque<(Instant, Link)>>>,
     warned: AtomicBool,
 }

@@ -8,7 +8,6 @@
 //! it came from a stranger, and what a child gets here is only what a CRC-32 can tell; that the bytes are
 //! those of the content its digest says later.
 
-mod buffers;
 mod client;
 mod connection;
 mod error;

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use dfget_cluster::{PeerStream, describe_io};
 use dfget_core::ByteRange;
 use dfget_proto::vortex::{Answered, Code, Content, Failure, HEADER_LEN, REQUEST_LEN, Step};
+use dfget_storage::{BLOCK, Pool};
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
 
-use crate::buffers::{BUFFER, Buffers};
 use crate::client::Patience;
 use crate::error::PeerError;
 
@@ -75,7 +75,7 @@ impl Link {
         request: &[u8; REQUEST_LEN],
         expected: Expected,
         patience: Patience,
-        buffers: &Arc<Buffers>,
+        buffers: &Arc<Pool>,
     ) -> Result<Fetched, Failed> {
         let until = Instant::now() + patience.answer;
         let answer = async {
@@ -136,14 +136,14 @@ impl Link {
         len: u64,
         crc: Option<u32>,
         patience: Patience,
-        buffers: &Arc<Buffers>,
+        buffers: &Arc<Pool>,
     ) -> Result<Vec<Bytes>, PeerError> {
         let mut parts = Vec::new();
         let mut left = len;
         let mut sum = crc32fast::Hasher::new();
         let mut pace = Pace::new(patience);
         while left > 0 {
-            let mut buffer = buffers.take(usize::try_from(left).unwrap_or(BUFFER));
+            let mut buffer = buffers.take(usize::try_from(left.min(BLOCK)).unwrap_or(0));
             let bytes = buffer.as_mut();
             let ready = self.behind.len().min(bytes.len());
             bytes[..ready].copy_from_slice(&self.behind[..ready]);

@@ -12,13 +12,13 @@ use crate::blocks::BLOCK;
 
 /// Idle buffers, ready for the next read.
 #[derive(Debug, Default)]
-pub(crate) struct Pool {
+pub struct Pool {
     spare: Mutex<Vec<Box<[u8]>>>,
 }
 
 /// A buffer on loan: `len` bytes to fill, then to hand on.
 #[derive(Debug)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     bytes: Box<[u8]>,
     len: usize,
     pool: Arc<Pool>,
@@ -29,7 +29,8 @@ impl Pool {
     ///
     /// Short ones are made to measure: a config blob of 2 bytes must not hold 128 KiB for as long
     /// as its client takes to read it.
-    pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
+    #[must_use]
+    pub fn take(self: &Arc<Self>, len: usize) -> Buffer {
         let bytes = if len <= SHORT || len > BLOCK as usize {
             vec![0; len].into_boxed_slice()
         } else {
@@ -41,14 +42,17 @@ impl Pool {
 }
 
 impl Buffer {
-    /// The bytes, to be filled.
-    pub(crate) fn as_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[..self.len]
-    }
-
     /// The filled bytes, to be handed on without a copy.
-    pub(crate) fn freeze(self) -> Bytes {
+    #[must_use]
+    pub fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    /// The bytes, to be filled.
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
     }
 }
 

@@ -43,6 +43,7 @@ mod transfer;
 
 pub use self::{
     blocks::BLOCK,
+    buffer::{Buffer, Pool},
     entry::{Entry, Pin},
     error::{ReadError, RepairError, StoreError, WriteError},
     evict::Reason,
