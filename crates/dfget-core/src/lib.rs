@@ -14,6 +14,7 @@ mod network;
 mod oci;
 mod piece;
 mod ping_path;
+mod public_url;
 mod range;
 mod range_set;
 mod registry_url;
@@ -34,6 +35,7 @@ pub use piece::{
     MAX_PIECE_LENGTH, MIN_PIECE_LENGTH, UNITS, piece_count, piece_length, piece_range, unit_length,
 };
 pub use ping_path::{METRICS_PATH, PingPath, PingPathError};
+pub use public_url::public_url;
 pub use range::{ByteRange, ContentRange, RangeError, RangeHeader, RangeSpec};
 pub use range_set::{MOST_RANGES, Parts, RangeSet};
 pub use registry_url::{PathError, RegistryUrl, RegistryUrlError, check_path};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use dfget_core::{ByteRange, RangeHeader, RangeSpec};
+use dfget_core::{ByteRange, RangeHeader, RangeSpec, public_url};
 use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry, EntryKey, Store};
@@ -18,7 +18,7 @@ use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, partial_key};
-use crate::swarm::{Join, Membership, Orders, shown_url};
+use crate::swarm::{Join, Membership, Orders};
 use crate::task::{OnEnd, Seat, Task};
 use crate::tasks::{Answered, Tasks};
 
@@ -187,7 +187,7 @@ impl Lead {
         let join = Join {
             task: request.id.clone(),
             peer: network.peer_id(),
-            url: shown_url(&request.fetch.url),
+            url: public_url(&request.fetch.url),
             total: None,
             have: Pieces::default(),
             private: request.is_private(),
@@ -201,8 +201,10 @@ impl Lead {
     }
 
     /// Begins the download with the cluster's help, for a client whose credential the origin has
-    /// accepted; `described` are the headers by which the origin describes the content. `None` if
-    /// it cannot be stored.
+    /// accepted; `described` are the headers by which the origin describes the content.
+    ///
+    /// # Errors
+    /// The lead itself, if the content cannot be stored.
     pub async fn begin_with_peers(
         mut self,
         request: &TaskRequest,
@@ -211,7 +213,7 @@ impl Lead {
         joined: Joined,
         on_end: OnEnd,
     ) -> Result<Seat, Self> {
-        let identity = Identity { named: true, total, ..Identity::of(described, true, total) };
+        let identity = Identity::of(described, true, total);
         let meta = TaskMeta::describing(request, described, &identity);
         let Some(store) = self.tasks.inner.store.clone() else { return Err(self) };
         let Some(entry) = create(store, request, partial_key(&self.key), meta.to_bytes(), total).await else {

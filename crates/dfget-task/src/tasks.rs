@@ -110,13 +110,20 @@ impl Tasks {
 
     /// A running download of a content, from whatever authority: the one that is furthest.
     pub(crate) fn running_with(&self, key: &ContentKey) -> Option<Arc<Task>> {
-        let running = self.inner.running.lock();
-        let tasks =
-            running.iter().filter(|(other, _)| other.key == *key).filter_map(|(_, slot)| match slot {
+        let mut tasks: Vec<Arc<Task>> = {
+            let running = self.inner.running.lock();
+            let same = running.iter().filter(|(other, _)| other.key == *key);
+            same.filter_map(|(_, slot)| match slot {
                 Slot::Running(task) => Some(Arc::clone(task)),
                 Slot::Leading(_) => None,
-            });
-        tasks.collect::<Vec<_>>().into_iter().max_by_key(|task| task.present())
+            })
+            .collect()
+        };
+        // Seldom more than one; looking costs, and each request of a peer comes by here.
+        if tasks.len() > 1 {
+            tasks.sort_by_cached_key(|task| task.present());
+        }
+        tasks.pop()
     }
 
     /// The client that origins are asked through.

@@ -138,21 +138,7 @@ impl Task {
             self.recent.lock().put(&entry, start, &batch.chunks);
         }
         self.bump();
-        if self.state.lock().swarm.is_some() {
-            self.hash_on(&entry, start, if fresh { &batch.chunks } else { &[] });
-            return Ok(());
-        }
-        // Somebody else may be reading on in the store; then these bytes are read there too.
-        if fresh
-            && let Some(mut prefix) = self.prefix.try_lock()
-            && let Some(prefix) = prefix.as_mut()
-        {
-            let mut offset = start;
-            for bytes in &batch.chunks {
-                prefix.feed(offset, bytes);
-                offset += bytes.len() as u64;
-            }
-        }
+        self.hash_on(&entry, start, if fresh { &batch.chunks } else { &[] });
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfget_core::public_url;
 use dfget_proto::messages::common::v2::Download;
 use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
 use dfget_proto::messages::scheduler::v2::{AnnouncePeerRequest, RegisterPeerRequest, SwarmPeer};
@@ -154,12 +155,9 @@ fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
     names.message(Some(request), Some(swarm))
 }
 
-/// A URL without what may be secret: name, password, query, fragment. Empty if it is none.
+/// A URL without what may be secret, whoever has made it; empty if it is none.
 fn public_part(url: &str) -> String {
-    let Ok(url) = url::Url::parse(url) else { return String::new() };
-    let host = url.host_str().unwrap_or_default();
-    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{host}{port}{}", url.scheme(), url.path())
+    url::Url::parse(url).map(|url| public_url(&url)).unwrap_or_default()
 }
 
 /// What an error of a call says about the scheduler.

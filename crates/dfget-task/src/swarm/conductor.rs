@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dfget_core::ByteRange;
+use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
@@ -53,7 +53,7 @@ const REJOIN_MOST: Duration = Duration::from_secs(10);
 /// How often it is looked whether the download stands still.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Parents that were heard and not yet listened to.
+/// Words of parents that are still to be read.
 const HEARD: usize = 256;
 
 /// The one that asks, tells and decides for a running task.
@@ -85,6 +85,8 @@ pub(super) struct Conductor {
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
     alone_until: Option<Instant>,
+    /// Something may have come from the origin.
+    written: bool,
     /// There is something here that the scheduler does not know of.
     news: bool,
     /// The origin has failed.
@@ -95,8 +97,6 @@ pub(super) struct Conductor {
 
 /// A parent whose announcements are heard.
 struct Listened {
-    host: Arc<HostInfo>,
-    complete: bool,
     place: Option<std::net::SocketAddr>,
     /// It is a peer of another kind, which knows pieces and no units.
     stock: bool,
@@ -133,7 +133,9 @@ enum Event {
     Answer(Answer),
     /// An ask ended without an answer.
     Lost(tokio::task::Id),
-    /// Something changed in the task, or it is time to look.
+    /// Something changed in the task.
+    Written,
+    /// It is time to look.
     Look,
     Ended,
 }
@@ -257,6 +259,7 @@ impl Conductor {
             told: 0,
             starved: 0,
             alone_until: None,
+            written: true,
             news: false,
             no_origin: false,
             generation: 0,
@@ -285,6 +288,7 @@ impl Conductor {
                 Event::Word(word) => self.hear(word),
                 Event::Answer(answer) => self.answered(answer),
                 Event::Lost(id) => self.lost(id),
+                Event::Written => self.written = true,
                 Event::Look => {}
             }
         }
@@ -315,7 +319,7 @@ impl Conductor {
                 // Stopped, or lost.
                 Err(lost) => Event::Lost(lost.id()),
             },
-            changed = progress.changed() => if changed.is_ok() { Event::Look } else { Event::Ended },
+            changed = progress.changed() => if changed.is_ok() { Event::Written } else { Event::Ended },
             () = tokio::time::sleep_until(wake) => Event::Look,
         }
     }
@@ -338,8 +342,10 @@ impl Conductor {
             self.stand_back();
         }
         self.learn_layout();
-        let came = self.find_fetched();
-        self.stop_superfluous(came);
+        if std::mem::take(&mut self.written) {
+            let came = self.find_fetched();
+            self.stop_superfluous(came);
+        }
         if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
             let present = self.task.present();
@@ -503,19 +509,12 @@ impl Conductor {
             .filter(|parent| !self.network.is_banned(&parent.host.id))
             .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
             .collect();
-        self.parents.retain(|id, parent| {
-            let stays = wanted.contains_key(id);
-            if !stays {
-                parent.listening.abort();
-            }
-            stays
-        });
-        for (id, parent) in &wanted {
-            match self.parents.get_mut(id) {
-                Some(known) => known.complete = parent.complete,
-                // Each parent is listened to from the first orders that name it, and again from
-                // the next after it could no longer be heard.
-                None => self.listen(parent),
+        self.parents.retain(|id, _| wanted.contains_key(id));
+        // Each parent is listened to from the first orders that name it, and again from the next after
+        // it could no longer be heard.
+        for parent in wanted.values() {
+            if !self.parents.contains_key(&parent.host.id) {
+                self.listen(&parent.host);
             }
         }
         if let Some(swarm) = &mut self.task.state.lock().swarm {
@@ -529,18 +528,16 @@ impl Conductor {
         }
     }
 
-    fn listen(&mut self, parent: &Parent) {
-        let host = Arc::clone(&parent.host);
+    fn listen(&mut self, host: &Arc<HostInfo>) {
         let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
         let pieces = self.layout.map_or(0, |layout| layout.count.div_ceil(UNITS_OF_PIECE));
         let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
-        let (network, parent_host, task) =
-            (Arc::clone(&self.network), Arc::clone(&host), self.task.id.clone());
+        let (network, parent, task) = (Arc::clone(&self.network), Arc::clone(host), self.task.id.clone());
         let listening = self.task.tasks.inner.tracker.spawn(async move {
             let told = |what| Word { host: Arc::clone(&id), what };
             let mut pause = LISTEN_AGAIN;
             let mut heard = loop {
-                match network.listen(Arc::clone(&parent_host), task.clone(), pieces).await {
+                match network.listen(Arc::clone(&parent), task.clone(), pieces).await {
                     Ok(heard) => break heard,
                     // It has registered as well, and waits for the origin's word or the first byte.
                     Err(Failure::Missing) if pause <= LISTEN_AGAIN_MOST => {
@@ -564,8 +561,8 @@ impl Conductor {
             }
         });
         let listening = listening.abort_handle();
-        let known = Listened { host, complete: parent.complete, place: None, stock: false, listening };
-        self.parents.insert(Arc::clone(&known.host.id), known);
+        let known = Listened { place: None, stock: false, listening };
+        self.parents.insert(Arc::clone(&host.id), known);
     }
 
     fn hear(&mut self, word: Word) {
@@ -617,9 +614,7 @@ impl Conductor {
 
     /// A host is not to be asked any more, for whatever task.
     fn ban(&mut self, host: &Arc<str>, why: &str) {
-        if let Some(parent) = self.parents.remove(host) {
-            parent.listening.abort();
-        }
+        self.parents.remove(host);
         if !self.network.is_banned(host) {
             warn!(task = %self.task.id, "{host} {why} and is not asked any more; look at that node's version, memory and disk, or remove it from the cluster");
             self.network.ban(host);
@@ -846,9 +841,7 @@ impl Conductor {
     fn end(mut self) {
         let outcome = self.task.state.lock().outcome.clone();
         self.asks.abort_all();
-        for parent in self.parents.values() {
-            parent.listening.abort();
-        }
+        self.parents.clear();
         let verified = matches!(outcome, Some(Outcome::Verified));
         self.news |= verified;
         self.report();
@@ -962,7 +955,7 @@ impl Task {
         Join {
             task: self.id.clone(),
             peer,
-            url: shown_url(&self.first.fetch.url),
+            url: public_url(&self.first.fetch.url),
             total: state.entry.total(),
             have,
             private: state.meta.private,
@@ -982,14 +975,4 @@ const fn counted(failure: Failure) -> PieceFailure {
         Failure::Missing => PieceFailure::Missing,
         Failure::Wrong => PieceFailure::Wrong,
     }
-}
-
-/// A URL without what may be a secret.
-pub(crate) fn shown_url(url: &url::Url) -> String {
-    let mut shown = url.clone();
-    shown.set_query(None);
-    shown.set_fragment(None);
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.into()
 }

@@ -11,7 +11,6 @@ mod network;
 mod share;
 mod state;
 
-pub(crate) use conductor::shown_url;
 pub(crate) use hashes::Suspects;
 pub use network::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,

@@ -71,12 +71,8 @@ impl Task {
     /// Tells the cluster that the content is here.
     pub(crate) fn announce_held(&self) {
         let Some(network) = self.tasks.network() else { return };
-        let Some(digest) = self.digest.filter(|_| self.first.named) else { return };
-        let held = KINDS.iter().find_map(|&kind| {
-            let entry = self.tasks.store()?.get(&final_key(&ContentKey::named(kind, &digest)))?;
-            held(&entry)
-        });
-        if let Some(held) = held {
+        let entry = self.tasks.store().and_then(|store| store.get(&final_key(&self.key.key)));
+        if let Some(held) = entry.and_then(|entry| held(&entry)) {
             network.hold(held);
         }
     }
