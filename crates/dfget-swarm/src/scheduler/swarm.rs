@@ -98,8 +98,6 @@ pub(super) struct Swarm {
     /// The one that fetches all of it, when the origin takes no notice of ranges, or another client does.
     whole: Option<u32>,
     whole_only: bool,
-    /// The peer that did the last grant well.
-    proven: Option<u32>,
     /// What a granted piece takes, from the last ones.
     granted_piece: Option<Duration>,
     /// How many grants stalled in a row.
@@ -139,7 +137,6 @@ impl Swarm {
             grants: Vec::new(),
             whole: None,
             whole_only: false,
-            proven: None,
             granted_piece: None,
             stalls: 0,
             stale: Vec::new(),
@@ -217,7 +214,6 @@ impl Swarm {
         }
         self.grants.retain(|grant| grant.slot != slot);
         self.whole = self.whole.filter(|&whole| whole != slot);
-        self.proven = self.proven.filter(|&proven| proven != slot);
         children
     }
 
@@ -557,7 +553,7 @@ impl Swarm {
 
     /// Notes which pieces of its grants a peer has got.
     fn moved_grants(&mut self, slot: u32, now: Duration) {
-        let Self { grants, members, granted_piece, stalls, proven, .. } = self;
+        let Self { grants, members, granted_piece, stalls, .. } = self;
         let Some(member) = members[slot as usize].as_ref() else { return };
         for grant in grants.iter_mut().filter(|grant| grant.slot == slot) {
             let left = grant.range.clone().filter(|&piece| !member.have.contains(piece)).count();
@@ -568,7 +564,6 @@ impl Swarm {
                 grant.left = left;
                 grant.moved = now;
                 *stalls = 0;
-                *proven = Some(slot);
             }
         }
     }
@@ -638,7 +633,8 @@ impl Swarm {
         Some(start..end.unwrap_or_else(|| self.count.min(start + most)))
     }
 
-    /// The peer that fetches next: the one that has just done so, else one of those with the least to do.
+    /// The peer that fetches next: of some, the one that has most. Its link is shared between the origin and its
+    /// parents then, and whoever is behind would fall behind further.
     fn fetcher(&self, context: &mut Context<'_>) -> Option<u32> {
         let now = context.now;
         let fit = |member: &Member| {
@@ -679,7 +675,6 @@ impl Swarm {
     /// The origin gives a peer nothing more: what it was to fetch goes to others.
     pub(super) fn set_no_origin(&mut self, slot: u32, context: &mut Context<'_>) {
         self.member_mut(slot).unfit = context.now + UNFIT;
-        self.proven = self.proven.filter(|&proven| proven != slot);
         let before = self.grants.len();
         self.grants.retain(|grant| grant.slot != slot);
         let whole = self.whole == Some(slot) && self.pulling > 1;
@@ -704,7 +699,6 @@ impl Swarm {
             self.stalls += 1;
             self.grants.retain(|grant| grant.slot != slot);
             self.member_mut(slot).unfit = now + UNFIT;
-            self.proven = self.proven.filter(|&proven| proven != slot);
             self.plan(context);
             self.tell(slot, context);
         }
