@@ -26,6 +26,8 @@ struct Facts {
     port: u16,
     idc: String,
     location: String,
+    processors: u32,
+    kernel: String,
     /// The card's speed, in bits a second.
     card: u64,
     /// What others may count on of it; it changes with `upload.rateLimit`.
@@ -37,6 +39,7 @@ struct Facts {
 impl OwnHost {
     pub(super) fn new(config: &Config, setup: &ClusterSetup) -> Self {
         let card = card_speed().unwrap_or(USUAL_SPEED);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let facts = Facts {
             id: setup.host_id.clone(),
             hostname: setup.hostname.clone(),
@@ -44,6 +47,8 @@ impl OwnHost {
             port: setup.grpc.port(),
             idc: config.host.idc.clone(),
             location: config.host.location.clone(),
+            processors: u32::try_from(processors).unwrap_or(u32::MAX),
+            kernel: text("/proc/sys/kernel/osrelease"),
             card,
             uplink: AtomicU64::new(uplink(config, card)),
         };
@@ -75,10 +80,7 @@ impl OwnHost {
     /// The announcement.
     pub(super) fn message(&self) -> Host {
         let facts = &self.facts;
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let processors = u32::try_from(processors).unwrap_or(u32::MAX);
-        let text =
-            |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let processors = facts.processors;
         Host {
             id: facts.id.clone(),
             hostname: facts.hostname.clone(),
@@ -88,7 +90,7 @@ impl OwnHost {
             os: "linux".to_owned(),
             platform: "linux".to_owned(),
             platform_family: "unix".to_owned(),
-            kernel_version: text("/proc/sys/kernel/osrelease"),
+            kernel_version: facts.kernel.clone(),
             cpu: Some(Cpu { logical_count: processors, physical_count: processors, ..Cpu::default() }),
             memory: Some(memory(&text("/proc/meminfo"))),
             network: Some(self.network()),
@@ -100,6 +102,10 @@ impl OwnHost {
             ..Host::default()
         }
     }
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
 }
 
 /// What of a card others may count on, in bits a second.

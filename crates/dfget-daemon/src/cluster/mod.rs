@@ -46,6 +46,7 @@ const RECONCILE: Duration = Duration::from_secs(20);
 /// How often it is looked whether others are still pulling, how many of them are asked each time, and
 /// how many times in a row nothing may be seen of it.
 const ASK: Duration = Duration::from_secs(2);
+const ASK_SELDOM: Duration = Duration::from_mins(1);
 const SAMPLE: usize = 16;
 const IDLE: u32 = 3;
 
@@ -56,6 +57,8 @@ pub(crate) struct Cluster {
     uploads: Uploads,
     control: MemberControl,
     feeding: Arc<AtomicBool>,
+    /// Somebody wants to know that.
+    watched: Arc<AtomicBool>,
     own: OwnHost,
     key: String,
     running: TaskTracker,
@@ -146,15 +149,20 @@ impl Cluster {
         running.spawn(ended.clone().run_until_cancelled_owned(setup.watch.run()));
         let reconcile = keep_told(tasks.clone(), network, share);
         running.spawn(ended.clone().run_until_cancelled_owned(reconcile));
-        let feeding = Arc::new(AtomicBool::new(true));
-        let watched = keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding));
-        running.spawn(ended.clone().run_until_cancelled_owned(watched));
+        let (feeding, watched) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let asking =
+            keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding), Arc::clone(&watched));
+        running.spawn(ended.clone().run_until_cancelled_owned(asking));
         let (control, key) = (setup.control, setup.key_fingerprint);
-        Ok((Self { schedulers, scheduler, uploads, control, feeding, own, key, running, ended }, ready))
+        Ok((
+            Self { schedulers, scheduler, uploads, control, feeding, watched, own, key, running, ended },
+            ready,
+        ))
     }
 
     /// Tells whether other nodes still need this one.
     pub(crate) fn feeding(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        self.watched.store(true, Ordering::Relaxed);
         let feeding = Arc::clone(&self.feeding);
         move || feeding.load(Ordering::Relaxed)
     }
@@ -212,12 +220,19 @@ fn introduce(mut request: tonic::Request<()>) -> Result<tonic::Request<()>, toni
 }
 
 /// Finds out whether other nodes still need this one: it sends them something, or one of those that
-/// are asked is still pulling.
-async fn keep_asking(schedulers: Schedulers, tasks: Tasks, feeding: Arc<AtomicBool>) {
+/// are asked is still pulling. Where nobody wants to know, they are asked for their version alone.
+async fn keep_asking(
+    schedulers: Schedulers,
+    tasks: Tasks,
+    feeding: Arc<AtomicBool>,
+    watched: Arc<AtomicBool>,
+) {
     let (mut sent, mut idle) = (0, 0);
     let mut versions = Versions::new(crate::parts::version());
+    let mut pause = ASK;
     loop {
-        tokio::time::sleep(ASK).await;
+        tokio::time::sleep(pause).await;
+        pause = if watched.load(Ordering::Relaxed) { ASK } else { ASK_SELDOM };
         let [_, _, to_peers] = tasks.metrics().exchanged();
         let others = schedulers.sample(SAMPLE).await;
         for member in &others {

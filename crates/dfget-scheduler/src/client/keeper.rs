@@ -32,7 +32,7 @@ struct Books {
     told: HashMap<String, Told>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 struct Content {
     total: u64,
     origins: Vec<String>,
@@ -121,10 +121,15 @@ impl Content {
 impl Shared {
     pub(crate) fn hold(self: &Arc<Self>, task: &str, total: u64, mut origins: Vec<String>, private: bool) {
         origins.truncate(limits::ORIGINS);
+        let content = Content { total, origins, private };
+        // All that is in the store is told again and again; only what is new goes on.
+        if self.keeper.books.lock().held.get(task) == Some(&content) {
+            return;
+        }
         let best = self.best(task);
         let task: Arc<str> = task.into();
         let mut books = self.keeper.books.lock();
-        books.held.insert(Arc::clone(&task), Content { total, origins, private });
+        books.held.insert(Arc::clone(&task), content);
         for told in books.told.values_mut().filter(|told| told.tasks.contains(&task)) {
             told.news.insert(Arc::clone(&task));
             told.arrived.notify_one();
