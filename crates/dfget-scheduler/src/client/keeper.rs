@@ -122,20 +122,8 @@ impl Shared {
     pub(crate) fn hold(self: &Arc<Self>, task: &str, total: u64, mut origins: Vec<String>, private: bool) {
         origins.truncate(limits::ORIGINS);
         let content = Content { total, origins, private };
-        // All that is in the store is told again and again; only what is new goes on.
-        if self.keeper.books.lock().held.get(task) == Some(&content) {
-            return;
-        }
         let best = self.best(task);
-        let task: Arc<str> = task.into();
-        let mut books = self.keeper.books.lock();
-        books.held.insert(Arc::clone(&task), content);
-        for told in books.told.values_mut().filter(|told| told.tasks.contains(&task)) {
-            told.news.insert(Arc::clone(&task));
-            told.arrived.notify_one();
-        }
-        let fresh = best.and_then(|best| books.assign(best, task));
-        drop(books);
+        let fresh = self.keeper.books.lock().hold(task.into(), content, best);
         self.begin(fresh);
     }
 
@@ -233,6 +221,20 @@ impl Shared {
 // === impl Books ===
 
 impl Books {
+    /// Notes a content, for the best scheduler and all that know of it; returns the name of the best if
+    /// this is its first.
+    fn hold(&mut self, task: Arc<str>, content: Content, best: Option<String>) -> Option<String> {
+        if self.held.get(&task) == Some(&content) {
+            return None;
+        }
+        self.held.insert(Arc::clone(&task), content);
+        for told in self.told.values_mut().filter(|told| told.tasks.contains(&task)) {
+            told.news.insert(Arc::clone(&task));
+            told.arrived.notify_one();
+        }
+        best.and_then(|best| self.assign(best, task))
+    }
+
     /// A scheduler has to know of a task; returns its name if it is the first.
     fn assign(&mut self, scheduler: String, task: Arc<str>) -> Option<String> {
         let fresh = (!self.told.contains_key(&scheduler)).then(|| scheduler.clone());
@@ -278,3 +280,23 @@ const TWIN: &str =
 const MOST_BYTES: usize = 256 << 10;
 /// Between two tries to keep a stream.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), ceiling: Duration::from_secs(10) };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_not_told_again_unless_it_changes() {
+        let keeper = Keeper::default();
+        let content = |origins: &[&str]| Content {
+            total: 5,
+            origins: origins.iter().map(|origin| (*origin).to_owned()).collect(),
+            private: false,
+        };
+        let hold = |content| keeper.books.lock().hold("a".into(), content, Some("n1".to_owned()));
+        let told = || keeper.batch("n1").map(|request| request.add.len());
+        assert_eq!((hold(content(&["one"])), told()), (Some("n1".to_owned()), Some(1)));
+        assert_eq!((hold(content(&["one"])), told()), (None, Some(0)));
+        assert_eq!((hold(content(&["one", "two"])), told()), (None, Some(1)));
+    }
+}
