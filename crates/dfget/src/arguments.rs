@@ -47,6 +47,30 @@ pub(crate) enum Command {
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+
+    /// Look for all that would make a first pull fail on this node
+    Doctor(DoctorArguments),
+}
+
+/// Flags of `dfget doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArguments {
+    /// Registries to try besides those of the file (NAME or NAME:PORT)
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registries: Vec<String>,
+
+    /// The file to look at [default: the one the daemon would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Ask no registry and no other node
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -303,6 +327,7 @@ Examples:
   dfget config show                   print all of it, defaults too
   dfget explain oras://registry.example.org/project/image:1
                                       say whether it is cached, and why not
+  dfget doctor                        look for what would make a pull fail
 
 Configuration: --config FILE, else $DFGET_CONFIG, else
 /etc/dragonfly/dfget.yaml, else ~/.config/dragonfly/dfget.yaml.";
@@ -375,6 +400,18 @@ are left out of it.
 
 Exit status: 0 printed, 78 the configuration cannot be used, 2 wrong command
 line.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  dfget doctor
+  dfget doctor registry.example.org --output json
+  dfget doctor --offline
+
+It looks at the configuration, ports, proxy variables, who trusts the
+authority, disks, limits, the cluster, and tries the registries, as the shell
+that it runs in sees them. It changes nothing.
+
+Exit status: 0 nothing bad, 1 something is, 2 wrong command line.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -2,7 +2,7 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 77 not allowed
+//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad), 2 a wrong command line, 77 not allowed
 //! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
 
 mod arguments;
@@ -10,6 +10,7 @@ mod ca;
 mod check;
 mod cluster;
 mod daemon;
+mod doctor;
 mod explain;
 mod leased;
 mod message;
@@ -43,5 +44,6 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
+        Command::Doctor(arguments) => doctor::run(arguments, &environment),
     }
 }
