@@ -21,6 +21,16 @@ fn a_node_with_another_key_pulls_for_itself_and_disturbs_nobody() {
         pull(&cluster, 1..=4, &blob, &url);
         assert_eq!(cluster.node(3).metric("dfget_bytes_from_peers_total").unwrap_or(0.0), 0.0);
         assert!(share_sent(&cluster, &blob) <= 2.1, "{}", cluster.logs());
+        // Both sides name the other and the remedy, and not at every try.
+        for (teller, other) in [(3, 1), (1, 3)] {
+            let address = cluster.node(other).place.address().to_string();
+            let said = cluster.node(teller).daemon.everything_said();
+            let named = |line: &&str| {
+                line.contains(&address) && line.contains("another one: copy the key file")
+            };
+            let named = said.lines().filter(named).count();
+            assert!((1..=20).contains(&named), "node {teller}: {named} lines\n{said}");
+        }
     });
 }
 
@@ -54,6 +64,44 @@ fn a_stranger_on_the_ports_is_shown_out_and_the_pulls_go_on() {
         });
         let after = cluster.node(1).daemon.everything_said();
         assert!(after.lines().count() < 2_000, "a line for each stranger is enough");
+    });
+}
+
+#[test]
+fn a_stranger_that_may_speak_plainly_and_says_nothing_sensible_is_shown_out() {
+    in_namespace(|| {
+        let cluster = setup(3).cluster("allowPlaintextPeers: true").rates("100mbit", "100mbit").start();
+        let (blob, url) = put(&cluster, 16);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pull(&cluster, 1..=3, &blob, &url));
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            // A frame of HTTP/2 of 16 MiB - 1, and one of vortex that names 4 GiB: id, tag, length.
+            let h2 = [&preface[..], b"\xff\xff\xff\x01\x05\0\0\0\x01", &[0; 4096]].concat();
+            let long = [&[9, 0][..], &u32::MAX.to_be_bytes(), &[0; 64]].concat();
+            // Frames that mean nothing, without end; and a request for what no content has.
+            let chatter = [9, 77, 0, 0, 0, 0].repeat(50_000);
+            for (port, bytes) in [
+                (PORT, random_bytes(64 << 10, 3)),
+                (PORT, h2),
+                (PORT, long.clone()),
+                (PIECE_PORT, random_bytes(64 << 10, 4)),
+                (PIECE_PORT, long),
+                (PIECE_PORT, chatter),
+            ] {
+                let mut stream = dial(cluster.node(2), cluster.node(1), port).expect("the port is open");
+                stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a socket takes it");
+                // It may have been shown out before it has said all.
+                let _ = stream.write_all(&bytes);
+                let mut said = Vec::new();
+                let ended = stream.read_to_end(&mut said);
+                assert!(!ended.is_err_and(|error| is_timeout(&error)), "port {port} keeps a stranger");
+                assert!(said.len() < 1 << 10, "port {port} says much to a stranger");
+            }
+        });
+        let said = cluster.node(1).daemon.everything_said();
+        let address = cluster.node(2).place.address().to_string();
+        assert!(said.lines().any(|line| line.contains(&address) && line.contains("WARN")), "{said}");
+        assert!(said.lines().count() < 2_000, "a line for each stranger is enough");
     });
 }
 
