@@ -331,11 +331,8 @@ mod tests {
     #[test]
     fn parents_come_back_as_they_were_sent() {
         for keyed in [true, false] {
-            let info = HostInfo {
-                uplink: 1000,
-                idc: "a".to_owned(),
-                ..host_info(&host(), keyed).expect("a host")
-            };
+            let info =
+                HostInfo { uplink: 1000, idc: "a".to_owned(), ..host_info(&host(), keyed).expect("a host") };
             let sent = [Parent { peer: "p".into(), host: Arc::new(info), complete: true }];
             let swarm = parents_response(&sent, Some(&[]), None).swarm.expect("it is for our own");
             assert_eq!(swarm.plain_hosts.len(), usize::from(!keyed));

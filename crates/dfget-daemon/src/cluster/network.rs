@@ -208,7 +208,9 @@ impl Heard for Listener {
             let offer = item.map(offer).map_err(|error| failure(&error));
             let elsewhere = |from: SocketAddr| self.only_at.is_some_and(|ip| from.ip() != ip);
             Some(match offer {
-                Ok(Offer::All { from, .. } | Offer::One { from, .. }) if elsewhere(from) => Err(Failure::Wrong),
+                Ok(Offer::All { from, .. } | Offer::One { from, .. }) if elsewhere(from) => {
+                    Err(Failure::Wrong)
+                }
                 offer => offer,
             })
         })

@@ -417,6 +417,15 @@ fn stock_peers_do_not_wait_longer_than_two_seconds_for_nothing() {
 }
 
 #[test]
+fn a_stock_peer_with_a_credential_waits_for_nobody() {
+    let mut world = World::new(2);
+    world.scheduler.announce(HostInfo { keyed: false, ..host(1) }, at(0));
+    world.hold(0, 64 * MIB);
+    world.register(1, |register| (register.total, register.private) = (Some(64 * MIB), true));
+    assert_eq!(world.others(), [("peer1".into(), What::BackToSource("nobody has it yet"))]);
+}
+
+#[test]
 fn stock_peers_never_ask_in_a_circle() {
     let mut world = World::new(3);
     world.register(0, |register| register.total = Some(64 * MIB));

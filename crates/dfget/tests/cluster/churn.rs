@@ -83,9 +83,9 @@ fn dies(node: &mut Node, fate: Fate, url: &str, blob: &Blob, sent: &(dyn Fn() ->
     thread::scope(|scope| {
         let node = &*node;
         let url = Arc::clone(&url);
-        let pull = scope.spawn(move || node.place.within(|| {
-            node.daemon.client().fetch(&dfget_testkit::Request::get(&*url))
-        }));
+        let pull = scope.spawn(move || {
+            node.place.within(|| node.daemon.client().fetch(&dfget_testkit::Request::get(&*url)))
+        });
         until("a part of the image", || (sent() >= fate.after).then_some(()));
         node.daemon.send(Signal::KILL);
         // It may have been done before; and what looks whole is right.

@@ -54,6 +54,8 @@ pub(crate) enum Lie {
     Digest,
     /// It says in hex what belongs in decimal.
     DigestInHex,
+    /// None at all: it is of a later version, and says so.
+    Version,
     /// None at all: its clock is an hour ahead.
     ClockOfTheNextHour,
     /// None at all: its clock is three days ahead.
@@ -355,7 +357,12 @@ impl ClusterService for Mouth {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Err(Status::unimplemented("it is a liar"))
+        match self.0.lie {
+            Lie::Version => {
+                Ok(Response::new(StatusReply { version: "99.1.2".to_owned(), ..StatusReply::default() }))
+            }
+            _ => Err(Status::unimplemented("it is a liar")),
+        }
     }
 
     async fn piece_hashes(

@@ -34,19 +34,41 @@ fn from_peers(pulled: &Pulled) -> usize {
     pulled.from_peers.values().sum()
 }
 
+fn ours_beside_a_stock_parent(manner: Manner) {
+    let (cluster, blob, url) = mixed(22, None);
+    let stock = stock(&cluster, &blob, &url, manner);
+    let pulled = stock.pull();
+    assert_eq!((pulled.answers, pulled.from_origin), (vec!["origin"], 6));
+    seal(&cluster);
+    pull(&cluster, 1..=2, &blob, &url);
+    assert_eq!(cluster.registry.origin.body_bytes(&blob.digest), 0, "{}", cluster.logs());
+    // Whoever has a piece from it gives it to the other, or both have it from there; no piece comes twice to one.
+    assert!((6..=12).contains(&stock.sent()), "{} pieces\n{}", stock.sent(), cluster.logs());
+    assert!(!cluster.logs().contains("is not asked any more"), "{}", cluster.logs());
+}
+
 #[test]
 fn our_daemons_have_from_a_stock_parent_what_it_has() {
+    in_namespace(|| ours_beside_a_stock_parent(Manner::default()));
+}
+
+#[test]
+fn our_daemons_have_from_an_older_stock_parent_what_it_has() {
+    in_namespace(|| ours_beside_a_stock_parent(Manner { old: true, ..Manner::default() }));
+}
+
+#[test]
+fn two_stock_peers_meet_by_our_scheduler() {
     in_namespace(|| {
-        let (cluster, blob, url) = mixed(22, None);
-        let stock = stock(&cluster, &blob, &url, Manner::default());
-        let pulled = stock.pull();
-        assert_eq!((pulled.answers, pulled.from_origin), (vec!["origin"], 6));
-        seal(&cluster);
-        pull(&cluster, 1..=2, &blob, &url);
-        assert_eq!(cluster.registry.origin.body_bytes(&blob.digest), 0, "{}", cluster.logs());
-        // Whoever has a piece from it gives it to the other, or both have it from there; no piece comes twice to one.
-        assert!((6..=12).contains(&stock.sent()), "{} pieces\n{}", stock.sent(), cluster.logs());
-        assert!(!cluster.logs().contains("is not asked any more"), "{}", cluster.logs());
+        let (cluster, blob, url) = mixed(16, None);
+        let manner = Manner { origin: Duration::from_millis(300), ..Manner::default() };
+        let one = stock(&cluster, &blob, &url, manner);
+        let other = Stock::start(&cluster, &cluster.node(2).place, &[1, 2], &blob, &url, Manner::default());
+        let pulling = one.begin();
+        until("the first to have a piece", || (one.has() > 0).then_some(()));
+        let pulled = other.pull();
+        assert_eq!((from_peers(&pulled), pulled.from_origin, one.end(pulling).from_origin), (4, 0, 4));
+        assert_eq!(pulled.digest, blob.digest);
     });
 }
 
@@ -88,6 +110,7 @@ fn our_daemons_have_pieces_of_a_stock_peer_while_it_has_them_from_the_origin() {
         let manner = Manner { origin: Duration::from_millis(500), ..Manner::default() };
         let stock = stock(&cluster, &blob, &url, manner);
         let pulling = stock.begin();
+        // It is the first: that it has been sent to the origin is seen by its first piece.
         until("its first piece", || (stock.has() > 0).then_some(()));
         pull(&cluster, 1..=2, &blob, &url);
         assert_eq!(stock.end(pulling).from_origin, 4);
@@ -159,7 +182,10 @@ fn wrong_bytes_of_a_stock_parent_are_found_out_and_it_is_left() {
         assert!(stock.sent() > 0, "nobody asked it\n{}", cluster.logs());
         until("the pulls to end right", || {
             let answers = cluster.get_at_once(1..=2, &url);
-            answers.iter().all(|answer| answer.is_complete() && sha256(&answer.body) == blob.digest).then_some(())
+            answers
+                .iter()
+                .all(|answer| answer.is_complete() && sha256(&answer.body) == blob.digest)
+                .then_some(())
         });
         let named = |line: &str| line.contains(&stock.id()) && line.contains("is not asked any more");
         assert!(cluster.logs().lines().any(named), "nobody names it\n{}", cluster.logs());

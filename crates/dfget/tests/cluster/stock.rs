@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,6 +63,8 @@ pub(crate) struct Manner {
     pub(crate) wrong: bool,
     /// How long it takes for a piece from the origin.
     pub(crate) origin: Duration,
+    /// It is of an older version, which closes a connection for pieces after each.
+    pub(crate) old: bool,
     /// It sends a credential of its client along to the scheduler.
     pub(crate) credential: bool,
 }
@@ -97,6 +99,8 @@ struct Mind {
     pieces: Mutex<Vec<Option<Vec<u8>>>>,
     /// Changes with them.
     progress: watch::Sender<usize>,
+    /// It knows the content: it has begun to fetch it.
+    knows: AtomicBool,
     /// Pieces that it sent.
     sent: AtomicU64,
 }
@@ -143,6 +147,7 @@ impl Stock {
                 .collect(),
             pieces: Mutex::new(vec![None; usize::try_from(count).expect("small")]),
             progress: watch::channel(0).0,
+            knows: AtomicBool::new(false),
             sent: AtomicU64::new(0),
         });
         let starting = Arc::clone(&mind);
@@ -293,7 +298,7 @@ impl Mind {
                 }
                 None => [&[0, 255, 0, 0, 0, 6, 2][..], b"sorry"].concat(),
             };
-            if socket.write_all(&answer).await.is_err() {
+            if socket.write_all(&answer).await.is_err() || self.manner.old {
                 return;
             }
         }
@@ -314,6 +319,7 @@ impl Mind {
     // --- as a child ---
 
     async fn pull(self: Arc<Self>) -> Pulled {
+        self.knows.store(true, Ordering::Relaxed);
         let ring = Ring::new(self.schedulers.iter().cloned());
         let scheduler = ring.order(&self.task).next().expect("there are some").to_owned();
         let mut client = SchedulerClient::new(connect(&scheduler).await.expect("the scheduler is there"));
@@ -536,8 +542,7 @@ impl DfdaemonUpload for Mouth {
     ) -> Result<Response<Self::SyncPiecesStream>, Status> {
         let SyncPiecesRequest { task_id, interested_piece_numbers, .. } = request.into_inner();
         let mind = Arc::clone(&self.0);
-        let empty = mind.missing().len() == mind.pieces.lock().expect("nobody panics with it").len();
-        if task_id != mind.task || empty {
+        if task_id != mind.task || !mind.knows.load(Ordering::Relaxed) {
             let nothing: Result<SyncPiecesResponse, Status> = Err(Status::internal("task not found"));
             return Ok(Response::new(Box::pin(stream::iter([nothing]))));
         }
