@@ -383,6 +383,19 @@ impl Picker {
         }
     }
 
+    /// A host that may have been lost has come back as another peer: what was thought of it counts no more, unless
+    /// it sent what was wrong.
+    pub fn renew(&mut self, host: &str) {
+        let Some(at) = self.source(host) else { return };
+        if matches!(self.sources[at].trust, Trust::Aside(_)) {
+            let none = Pieces::none(self.have.count());
+            self.change(at, |source| {
+                (source.trust, source.offers) = (Trust::Fine, none);
+                (source.gave, source.denied) = (0, 0);
+            });
+        }
+    }
+
     /// Hosts to be reported since the last call: those that sent what was wrong, and those that
     /// were lost or too slow. They are not asked again.
     pub fn reports(&mut self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {

@@ -279,7 +279,8 @@ impl Scheduler {
             return;
         }
         let task: String = key.task.chars().take(16).collect();
-        let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}").into();
+        // Another name each time: who has lost this host is to know that it is back.
+        let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}-{}", now.as_millis()).into();
         let mut member = Member::new(peer, info, Kind::Holder, State::Complete, now);
         member.private = private;
         member.banned = banned;

@@ -161,6 +161,25 @@ fn the_last_piece_is_asked_for_twice_when_it_is_late_and_the_other_ask_is_named(
 }
 
 #[test]
+fn a_parent_that_was_lost_and_is_back_as_another_peer_is_asked_at_once() {
+    let mut picker = picker(4, 1);
+    let hosts = hosts(1);
+    let ask = picker.next(0, at(0)).expect("one parent");
+    picker.failed(&ask, Failure::Broken, at(10));
+    picker.lost("host0", at(10));
+    picker.set_parents(&hosts, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)), None);
+    picker.renew("host0");
+    assert_eq!(picker.next(0, at(1_000)), None, "it has not told what it has now");
+    picker.offer("host0", 2, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)).map(|ask| ask.piece), Some(2));
+    picker.convict("host0");
+    picker.renew("host0");
+    picker.offer("host0", 3, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)), None, "a liar does not come back by another name");
+}
+
+#[test]
 fn pieces_that_turn_out_wrong_are_missing_again_and_name_their_giver() {
     let mut picker = picker(1, 1);
     let ask = picker.next(0, at(0)).expect("one parent");
@@ -231,6 +250,47 @@ fn a_whole_piece_may_take_eight_times_as_long_as_a_unit() {
     assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
     picker.came(&slow, 4 << 20, at(20_000), at(20_000));
     assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
+}
+
+proptest! {
+    #[test]
+    fn parents_with_and_without_units_bring_everything_and_nothing_twice(
+        count in 1..200_u32,
+        seed in any::<u64>(),
+    ) {
+        let mut picker = Picker::new(PickerOptions::default(), Pieces::none(count), seed);
+        let hosts = hosts(4);
+        picker.set_parents(&hosts, at(0));
+        picker.offers("host0", &Pieces::all(count), at(0));
+        picker.offers("host1", &Pieces::all(count), at(0));
+        picker.offer_whole("host2", 0..count, at(0));
+        picker.offer_whole("host3", 0..count, at(0));
+        let range = |ask: &Ask| match &*ask.host {
+            "host0" | "host1" => ask.piece..ask.piece + 1,
+            _ => ask.piece / 8 * 8..count.min(ask.piece / 8 * 8 + 8),
+        };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut asked: Vec<Ask> = Vec::new();
+        let mut now = at(0);
+        while !picker.have().is_full() {
+            for ask in all(&mut picker, now) {
+                prop_assert!(!picker.have().contains(ask.piece));
+                prop_assert!(asked.iter().all(|other| !range(other).contains(&ask.piece)), "asked for twice");
+                asked.push(ask);
+            }
+            prop_assert!(!asked.is_empty(), "nothing is asked for, and something is missing");
+            prop_assert_eq!(picker.asked(), asked.len());
+            now += at(10);
+            let ask = asked.swap_remove(random.usize(..asked.len()));
+            picker.came(&ask, 1, at(10), now);
+            for unit in range(&ask) {
+                for other in picker.arrived(unit, now) {
+                    asked.retain(|ask| *ask != other);
+                }
+            }
+        }
+        prop_assert_eq!(picker.reports(), (Vec::new(), Vec::new()));
+    }
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub(super) struct Conductor {
     picker: Option<Picker>,
     orders: Orders,
     parents: HashMap<Arc<str>, Listened>,
+    /// By which peer each host was named last.
+    named: HashMap<Arc<str>, Arc<str>>,
     heard: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     asks: JoinSet<Answer>,
     asked: Vec<Asked>,
@@ -264,6 +266,7 @@ impl Conductor {
             picker: None,
             orders: orders.unwrap_or_default(),
             parents: HashMap::new(),
+            named: HashMap::new(),
             heard: mpsc::channel(HEARD),
             asks: JoinSet::new(),
             asked: Vec::new(),
@@ -545,10 +548,16 @@ impl Conductor {
             let verified = wanted.values().filter(|parent| parent.complete && parent.host.keyed);
             swarm.verified = verified.map(|parent| Arc::clone(&parent.host)).collect();
         }
-        let hosts: Vec<Arc<str>> = wanted.into_keys().collect();
+        let hosts: Vec<Arc<str>> = wanted.keys().cloned().collect();
         let now = self.now();
         if let Some(picker) = &mut self.picker {
             picker.set_parents(&hosts, now);
+            for (host, parent) in wanted {
+                let before = self.named.insert(Arc::clone(&host), Arc::clone(&parent.peer));
+                if before.is_some_and(|before| before != parent.peer) {
+                    picker.renew(&host);
+                }
+            }
         }
     }
 
