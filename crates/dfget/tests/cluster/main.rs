@@ -11,6 +11,8 @@ mod churn;
 #[cfg(test)]
 mod evil;
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod jobs;

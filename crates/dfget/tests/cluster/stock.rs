@@ -35,7 +35,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tonic::service::RoutesBuilder;
 use tonic::transport::{Channel, Endpoint};
@@ -52,6 +52,9 @@ const REQUEST: usize = 74;
 
 /// Answers of the scheduler that a download takes.
 const MOST_ANSWERS: usize = 5;
+
+/// Messages of one download that wait to be sent.
+const MOST_WORDS: usize = 1024;
 
 /// How long the scheduler may take to end a stream after the last word. The original waits for ever.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,7 +117,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 struct Talk<'a> {
     mind: &'a Arc<Mind>,
     peer: String,
-    asks: mpsc::UnboundedSender<AnnouncePeerRequest>,
+    asks: mpsc::Sender<AnnouncePeerRequest>,
     answers: Streaming<AnnouncePeerResponse>,
     pulled: Pulled,
     /// Connections to ports of pieces.
@@ -155,7 +158,10 @@ impl Stock {
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
             // On a thread of the runtime, which is at the place for good.
-            runtime.block_on(runtime.spawn(async move { starting.open().await })).expect("it starts");
+            let opening = Arc::clone(&starting);
+            let open = runtime.block_on(runtime.spawn(async move { opening.open().await }));
+            let (grpc, pieces) = open.expect("it starts");
+            runtime.spawn(async move { starting.serve(grpc, pieces).await });
             runtime
         });
         Self { mind, runtime: Some(runtime) }
@@ -210,25 +216,31 @@ impl Drop for Stock {
 // === impl Mind ===
 
 impl Mind {
-    async fn open(self: Arc<Self>) {
+    /// Opens the ports and announces the host.
+    async fn open(&self) -> (TcpListener, TcpListener) {
         let grpc = TcpListener::bind((self.ip, GRPC)).await.expect("the port is free");
         let pieces = TcpListener::bind((self.ip, PIECES)).await.expect("the port is free");
-        let mut routes = RoutesBuilder::default();
-        routes.add_service(DfdaemonUploadServer::new(Mouth(Arc::clone(&self))));
-        let door = Door { tls: None, plain: true };
-        tokio::spawn(serve_grpc(grpc, door, routes.routes(), std::future::pending()));
-        let mind = Arc::clone(&self);
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = pieces.accept().await {
-                let mind = Arc::clone(&mind);
-                tokio::spawn(async move { mind.serve(socket).await });
-            }
-        });
         for scheduler in &self.schedulers {
             let mut client = SchedulerClient::new(connect(scheduler).await.expect("the scheduler is there"));
             let request = AnnounceHostRequest { host: Some(self.host()), ..AnnounceHostRequest::default() };
             client.announce_host(request).await.expect("the scheduler takes the host");
         }
+        (grpc, pieces)
+    }
+
+    /// Answers on both ports, for ever.
+    async fn serve(self: Arc<Self>, grpc: TcpListener, pieces: TcpListener) {
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(DfdaemonUploadServer::new(Mouth(Arc::clone(&self))));
+        let door = Door { tls: None, plain: true };
+        let talks = async {
+            let mut talks = JoinSet::new();
+            while let Ok((socket, _)) = pieces.accept().await {
+                let mind = Arc::clone(&self);
+                talks.spawn(async move { mind.talk(socket).await });
+            }
+        };
+        tokio::join!(serve_grpc(grpc, door, routes.routes(), std::future::pending()), talks);
     }
 
     fn host(&self) -> Host {
@@ -282,7 +294,7 @@ impl Mind {
 
     // --- as a parent ---
 
-    async fn serve(&self, mut socket: TcpStream) {
+    async fn talk(&self, mut socket: TcpStream) {
         let mut frame = [0; REQUEST];
         while socket.read_exact(&mut frame).await.is_ok() {
             // Another tag or length is no request; the original drops the connection.
@@ -323,11 +335,11 @@ impl Mind {
         let ring = Ring::new(self.schedulers.iter().cloned());
         let scheduler = ring.order(&self.task).next().expect("there are some").to_owned();
         let mut client = SchedulerClient::new(connect(&scheduler).await.expect("the scheduler is there"));
-        let (asks, mut outgoing) = mpsc::unbounded_channel();
+        let (asks, mut outgoing) = mpsc::channel(MOST_WORDS);
         let outgoing = stream::poll_fn(move |context| outgoing.poll_recv(context));
         let peer = peer_id(self.ip, "stock");
         let register = Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(self.download()) });
-        asks.send(self.message(&peer, register)).expect("it is open");
+        asks.try_send(self.message(&peer, register)).expect("it is open");
         let answers = client.announce_peer(outgoing).await.expect("the scheduler listens").into_inner();
         let (pulled, links) = (Pulled::default(), HashMap::new());
         let mut talk = Talk { mind: &self, peer, asks, answers, pulled, links };
@@ -409,7 +421,7 @@ impl Talk<'_> {
     }
 
     fn say(&self, arm: Arm) {
-        self.asks.send(self.mind.message(&self.peer, arm)).expect("the scheduler listens");
+        self.asks.try_send(self.mind.message(&self.peer, arm)).expect("the scheduler listens");
     }
 
     /// As the original does: the download is over when the scheduler ends the stream.
@@ -442,8 +454,6 @@ impl Talk<'_> {
             length: bytes.len() as u64,
             digest: format!("crc32:{}", crc32fast::hash(bytes)),
             traffic_type: Some(i32::from(parent.is_some())),
-            cost: Some(Default::default()),
-            created_at: Some(Default::default()),
             ..Piece::default()
         }
     }
@@ -451,6 +461,7 @@ impl Talk<'_> {
     /// Listens to all parents at once, and takes each piece from the first that tells of it.
     async fn ask_parents(&mut self, parents: &[Peer]) {
         let (told, mut heard) = mpsc::channel(64);
+        let mut listening = JoinSet::new();
         for parent in parents {
             let host = parent.host.clone().expect("a parent is on a host");
             let request = SyncPiecesRequest {
@@ -460,7 +471,7 @@ impl Talk<'_> {
                 all: false,
             };
             let (peer, told) = (parent.id.clone(), told.clone());
-            tokio::spawn(async move {
+            listening.spawn(async move {
                 let Ok(channel) = connect(&format!("{}:{}", host.ip, host.port)).await else { return };
                 let Ok(items) = DfdaemonUploadClient::new(channel).sync_pieces(request).await else { return };
                 let mut items = items.into_inner();
@@ -570,7 +581,7 @@ impl DfdaemonUpload for Mouth {
     }
 }
 
-async fn connect(to: &str) -> Result<Channel, tonic::transport::Error> {
+pub(crate) async fn connect(to: &str) -> Result<Channel, tonic::transport::Error> {
     Endpoint::from_shared(format!("http://{to}")).expect("an address").connect().await
 }
 
@@ -592,7 +603,7 @@ fn content(number: u32, offset: u64, bytes: &[u8]) -> Vec<u8> {
     about.extend(0_u64.to_be_bytes());
     about.extend(1_700_000_000_i64.to_be_bytes());
     let mut answer = vec![7, 1];
-    answer.extend((about.len() as u32 + 4).to_be_bytes());
+    let about = [&length_of(&about)[..], &about].concat();
     answer.extend(length_of(&about));
     answer.extend(about);
     answer.extend(bytes);

@@ -3,11 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
-use dfget_testkit::TestCa;
+use dfget_proto::Ring;
 use dfget_testkit::content::random_bytes;
 use dfget_testkit::wire::{Wire, is_timeout};
+use dfget_testkit::{Blob, TestCa};
 
-use crate::support::{PIECE_PORT, PORT, dfget_binary, dial, in_namespace, pull, put, setup, share_sent};
+use crate::flood::Flood;
+use crate::support::{
+    PIECE_PORT, PORT, dfget_binary, dial, in_namespace, pull, put, scheduler_of, setup, share_sent, until,
+};
 
 #[test]
 fn a_node_with_another_key_pulls_for_itself_and_disturbs_nobody() {
@@ -111,6 +115,56 @@ fn a_stranger_that_may_speak_plainly_and_says_nothing_sensible_is_shown_out() {
             assert!(said.lines().any(|line| named(&line)), "nothing of the {port}\n{said}");
         }
         assert!(said.lines().count() < 2_000, "a line for each stranger is enough");
+    });
+}
+
+#[test]
+fn a_stranger_that_may_speak_plainly_and_talks_without_end_holds_up_nobody() {
+    in_namespace(|| {
+        let cluster = setup(4).cluster("allowPlaintextPeers: true").rates("100mbit", "100mbit").start();
+        let (blob, url) = put(&cluster, 16);
+        let scheduler = cluster.node(scheduler_of(&cluster, &blob));
+        let to = format!("{}:{PORT}", scheduler.place.address());
+        // Two connections, whose messages are paid for one by one.
+        let [one, other] =
+            [2, 4].map(|node| Flood::start(&cluster.node(node).place, to.clone(), &blob, &url));
+        until("the talk to flow", || (one.said() > 1_000 && other.said() > 1_000).then_some(()));
+        pull(&cluster, 1..=4, &blob, &url);
+        share_sent(&cluster, &blob);
+        let daemon = scheduler.daemon.id().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{daemon}/status")).expect("it lives");
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        let memory: u64 = memory.expect("the kernel tells").parse().expect("a number");
+        eprintln!("{} and {} messages; the scheduler takes {memory} KiB", one.said(), other.said());
+        assert!(memory < 256 << 10, "{memory} KiB");
+        assert!(scheduler.daemon.everything_said().lines().count() < 2_000, "a line for each is enough");
+    });
+}
+
+#[test]
+fn a_member_whose_name_does_not_resolve_and_one_that_is_not_there_are_named_and_cost_no_pull() {
+    in_namespace(|| {
+        let (nowhere, dark) = ("no-such-host.test", "198.51.100.250");
+        let cluster = setup(2).member(nowhere).member(dark).start();
+        let names = cluster.nodes.iter().map(|node| node.place.address().to_string());
+        let ring =
+            Ring::new(names.chain([nowhere, dark].map(str::to_owned)).map(|name| format!("{name}:{PORT}")));
+        for (member, why) in [(nowhere, "cannot resolve"), (dark, "")] {
+            let is_its = |blob: &Blob| {
+                let task = blob.digest.trim_start_matches("sha256:");
+                ring.order(task).next().is_some_and(|first| first.starts_with(member))
+            };
+            let blob = (0..).map(|seed| Blob::random(5 << 20, seed)).find(is_its).expect("there are many");
+            let url = cluster.registry.put("public/blob", &blob);
+            pull(&cluster, [1], &blob, &url);
+            let asked = cluster.registry.downloads(&blob.digest);
+            pull(&cluster, [2], &blob, &url);
+            assert_eq!(cluster.registry.downloads(&blob.digest), asked, "{}", cluster.logs());
+            let named =
+                |line: &str| line.contains(member) && line.contains(why) && line.contains("takes over");
+            let said = cluster.node(1).daemon.log();
+            assert!(said.lines().any(named), "nothing of {member}\n{said}");
+        }
     });
 }
 
