@@ -11,8 +11,6 @@ mod churn;
 #[cfg(test)]
 mod evil;
 #[cfg(test)]
-mod flood;
-#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod jobs;

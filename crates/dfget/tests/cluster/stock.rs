@@ -581,7 +581,7 @@ impl DfdaemonUpload for Mouth {
     }
 }
 
-pub(crate) async fn connect(to: &str) -> Result<Channel, tonic::transport::Error> {
+async fn connect(to: &str) -> Result<Channel, tonic::transport::Error> {
     Endpoint::from_shared(format!("http://{to}")).expect("an address").connect().await
 }
 

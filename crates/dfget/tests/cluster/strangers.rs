@@ -8,10 +8,7 @@ use dfget_testkit::content::random_bytes;
 use dfget_testkit::wire::{Wire, is_timeout};
 use dfget_testkit::{Blob, TestCa};
 
-use crate::flood::Flood;
-use crate::support::{
-    PIECE_PORT, PORT, dfget_binary, dial, in_namespace, pull, put, scheduler_of, setup, share_sent, until,
-};
+use crate::support::{PIECE_PORT, PORT, dfget_binary, dial, in_namespace, pull, put, setup, share_sent};
 
 #[test]
 fn a_node_with_another_key_pulls_for_itself_and_disturbs_nobody() {
@@ -115,29 +112,6 @@ fn a_stranger_that_may_speak_plainly_and_says_nothing_sensible_is_shown_out() {
             assert!(said.lines().any(|line| named(&line)), "nothing of the {port}\n{said}");
         }
         assert!(said.lines().count() < 2_000, "a line for each stranger is enough");
-    });
-}
-
-#[test]
-fn a_stranger_that_may_speak_plainly_and_talks_without_end_holds_up_nobody() {
-    in_namespace(|| {
-        let cluster = setup(4).cluster("allowPlaintextPeers: true").rates("100mbit", "100mbit").start();
-        let (blob, url) = put(&cluster, 16);
-        let scheduler = cluster.node(scheduler_of(&cluster, &blob));
-        let to = format!("{}:{PORT}", scheduler.place.address());
-        // Two connections, whose messages are paid for one by one.
-        let [one, other] =
-            [2, 4].map(|node| Flood::start(&cluster.node(node).place, to.clone(), &blob, &url));
-        until("the talk to flow", || (one.said() > 1_000 && other.said() > 1_000).then_some(()));
-        pull(&cluster, 1..=4, &blob, &url);
-        share_sent(&cluster, &blob);
-        let daemon = scheduler.daemon.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{daemon}/status")).expect("it lives");
-        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-        let memory: u64 = memory.expect("the kernel tells").parse().expect("a number");
-        eprintln!("{} and {} messages; the scheduler takes {memory} KiB", one.said(), other.said());
-        assert!(memory < 256 << 10, "{memory} KiB");
-        assert!(scheduler.daemon.everything_said().lines().count() < 2_000, "a line for each is enough");
     });
 }
 
