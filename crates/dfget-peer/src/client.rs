@@ -78,6 +78,12 @@ impl PeerClient {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The same client for parents that have no key: it goes to them in clear, by connections of its own.
+    #[must_use]
+    pub fn in_clear(&self) -> Self {
+        Self::new(Dialer { tls: None }, self.inner.host_id.clone())
+    }
+
     /// Fetches piece `number` of a task from the parent whose port of pieces is `pieces`.
     ///
     /// The bytes are in parts of 128 KiB, the last one possibly shorter, together as long as `expected`. They have

@@ -1,6 +1,7 @@
 //! The gRPC port: connections come in through the door, and all services answer on each.
 
 use std::collections::HashMap;
+use std::error::Error as _;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -135,8 +136,17 @@ impl Port {
                 connection.await
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(peer = %address, %error, "a connection to the gRPC port broke");
+        match ended {
+            Ok(()) => {}
+            Err(error) if is_nonsense(&error) && self.may_complain(address.ip(), Instant::now()) => {
+                tracing::warn!(
+                    peer = %address,
+                    "a connection to the gRPC port is closed: it speaks no gRPC ({error}): find out which program there has this port, or set another cluster.port on all nodes"
+                );
+            }
+            Err(error) => {
+                tracing::debug!(peer = %address, %error, "a connection to the gRPC port broke");
+            }
         }
     }
 
@@ -150,6 +160,12 @@ impl Port {
         }
         due
     }
+}
+
+/// Whether the other has said what cannot be, and is not only gone.
+fn is_nonsense(error: &hyper::Error) -> bool {
+    let is_gone = error.source().is_some_and(|cause| cause.is::<std::io::Error>());
+    !is_gone && !error.is_timeout() && !error.is_canceled()
 }
 
 /// The other is asked so often whether it is there, and has so long to answer.

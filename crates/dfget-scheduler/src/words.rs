@@ -180,8 +180,15 @@ pub(crate) fn parents_response(
         swarm: origin.map(|origin| SwarmOrder {
             origin: origin.iter().map(piece_range).collect(),
             total: total.unwrap_or(0),
+            plain_hosts: plain_hosts(parents),
         }),
     }
+}
+
+/// The hosts among them that have not shown the cluster's key.
+fn plain_hosts(parents: &[Parent]) -> Vec<String> {
+    let plain = parents.iter().filter(|parent| !parent.host.keyed);
+    plain.map(|parent| parent.host.id.as_ref().to_owned()).collect()
 }
 
 pub(crate) fn back_to_source(why: &str) -> AnnouncePeerResponse {
@@ -232,13 +239,14 @@ fn host_message(host: &HostInfo) -> Host {
     }
 }
 
-/// Reads a candidate parent; `None` if there is no way to ask it.
-pub(crate) fn parent(peer: &Peer) -> Option<Parent> {
+/// Reads a candidate parent; `None` if there is no way to ask it. `plain`: the hosts that have not shown
+/// the cluster's key.
+pub(crate) fn parent(peer: &Peer, plain: &[String]) -> Option<Parent> {
     let host = peer.host.as_ref()?;
     if peer.id.is_empty() || peer.id.len() > limits::NAME {
         return None;
     }
-    let info = host_info(host, false).ok()?;
+    let info = host_info(host, !plain.contains(&host.id)).ok()?;
     Some(Parent { peer: peer.id.as_str().into(), host: Arc::new(info), complete: peer.state == COMPLETE })
 }
 
@@ -322,14 +330,14 @@ mod tests {
 
     #[test]
     fn parents_come_back_as_they_were_sent() {
-        let info = HostInfo {
-            keyed: false,
-            uplink: 1000,
-            idc: "a".to_owned(),
-            ..host_info(&host(), false).expect("a host")
-        };
-        let sent = Parent { peer: "p".into(), host: Arc::new(info), complete: true };
-        assert_eq!(parent(&peer_message(&sent)), Some(sent));
+        for keyed in [true, false] {
+            let info =
+                HostInfo { uplink: 1000, idc: "a".to_owned(), ..host_info(&host(), keyed).expect("a host") };
+            let sent = [Parent { peer: "p".into(), host: Arc::new(info), complete: true }];
+            let swarm = parents_response(&sent, Some(&[]), None).swarm.expect("it is for our own");
+            assert_eq!(swarm.plain_hosts.len(), usize::from(!keyed));
+            assert_eq!(parent(&peer_message(&sent[0]), &swarm.plain_hosts).as_slice(), sent);
+        }
         let ranges = [piece_range(&(1..4)), piece_range(&(5..u32::MAX)), PieceRange { first: 9, end: 3 }];
         assert_eq!(origin_ranges(&ranges), [1..4, 5..u32::MAX]);
     }

@@ -4,6 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfget_core::UNITS;
+
 use crate::pieces::Pieces;
 
 /// An ask that is younger than this is never called late.
@@ -51,11 +53,13 @@ impl Default for PickerOptions {
 }
 
 /// One piece to be asked of one parent.
+///
+/// Pieces here are units; a parent that knows no units is asked for the eight of a whole piece at once.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ask {
     /// Id of the parent's host.
     pub host: Arc<str>,
-    /// Number of the piece.
+    /// Number of the piece; of several that come together, that of one of them.
     pub piece: u32,
 }
 
@@ -87,6 +91,8 @@ struct Source {
     /// Named by the scheduler, now.
     listed: bool,
     trust: Trust,
+    /// It knows no units: what is asked of it comes with all of the piece that it is part of.
+    whole: bool,
     offers: Pieces,
     /// Pieces asked of it and not here yet.
     asked: usize,
@@ -94,15 +100,18 @@ struct Source {
     gave: u32,
     /// Pieces that it offered and did not have when asked, since it last gave one.
     denied: u32,
-    /// How long a piece of it takes, from the ask; zero as long as none came.
+    /// How long a piece of it takes, from the ask; zero as long as none came. Of several that come
+    /// together, each takes its part of the time.
     took: Duration,
 }
 
 /// A piece that is asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Flight {
     source: usize,
     piece: u32,
+    /// All that comes with it, itself among them.
+    range: Range<u32>,
     since: Duration,
 }
 
@@ -149,6 +158,20 @@ impl Source {
     }
 }
 
+// === impl Flight ===
+
+impl Flight {
+    /// How long it may take before it is late, if one piece usually takes `usual`.
+    fn limit(&self, usual: Duration, times: u32) -> Duration {
+        let len = self.range.end.saturating_sub(self.range.start).max(1);
+        late_after(usual.saturating_mul(len), times)
+    }
+
+    fn is_late(&self, usual: Duration, times: u32, now: Duration) -> bool {
+        now >= self.since + self.limit(usual, times)
+    }
+}
+
 // === impl Picker ===
 
 impl Picker {
@@ -192,6 +215,7 @@ impl Picker {
                     host: host.clone(),
                     listed: true,
                     trust: Trust::Fine,
+                    whole: false,
                     offers: Pieces::none(self.have.count()),
                     asked: 0,
                     gave: 0,
@@ -234,19 +258,34 @@ impl Picker {
         }
     }
 
-    /// A piece is here, from wherever. Returns other parents at which it is still asked for.
-    pub fn arrived(&mut self, piece: u32, now: Duration) -> Vec<Arc<str>> {
+    /// A parent of another kind, which knows no units, has this piece, too: these units of it.
+    pub fn offer_whole(&mut self, host: &str, units: Range<u32>, now: Duration) {
+        if let Some(at) = self.source(host) {
+            self.sources[at].whole = true;
+        }
+        for unit in units.start..units.end.min(self.have.count()) {
+            self.offer(host, unit, now);
+        }
+    }
+
+    /// A piece is here, from wherever. Returns other asks that would bring nothing else.
+    pub fn arrived(&mut self, piece: u32, now: Duration) -> Vec<Ask> {
         self.have.insert(piece);
         if self.origin.contains(piece) {
             self.origin_moved = now;
         }
-        let limit = late_after(self.usual(), LATE);
+        let usual = self.usual();
         let mut others = Vec::new();
-        while let Some(at) = self.flights.iter().position(|flight| flight.piece == piece) {
-            let late = now >= self.flights[at].since + limit;
-            let source = self.land(at);
-            others.push(self.sources[source].host.clone());
-            if late && self.sources[source].is_live() {
+        let have = &self.have;
+        let superfluous = |flight: &Flight| {
+            flight.range.contains(&piece) && flight.range.clone().all(|unit| have.contains(unit))
+        };
+        let ended: Vec<Flight> = self.flights.extract_if(.., |flight| superfluous(flight)).collect();
+        for flight in ended {
+            let source = flight.source;
+            self.sources[source].asked -= 1;
+            others.push(Ask { host: self.sources[source].host.clone(), piece: flight.piece });
+            if flight.is_late(usual, LATE, now) && self.sources[source].is_live() {
                 self.put_aside(source, now);
             }
         }
@@ -288,26 +327,30 @@ impl Picker {
             self.hedge(now)
         } else {
             for flight in self.late(now) {
-                wanted.insert(flight.piece);
+                self.want(&flight, &mut wanted);
             }
             self.choose(&wanted, first)
         };
         let (source, piece) = chosen?;
         self.sources[source].asked += 1;
-        self.flights.push(Flight { source, piece, since: now });
+        let range = self.comes_with(source, piece);
+        self.flights.push(Flight { source, piece, range, since: now });
         Some(Ask { host: self.sources[source].host.clone(), piece })
     }
 
     /// A piece that was asked for has come whole, `len` bytes after `took`. It counts as here.
     pub fn came(&mut self, ask: &Ask, _len: u64, took: Duration, _now: Duration) {
         let Some(at) = self.source(&ask.host) else { return };
-        self.land_ask(at, ask.piece);
+        let range = self.land_ask(at, ask.piece);
+        let took = took / range.end.saturating_sub(range.start).max(1);
         let source = &mut self.sources[at];
         source.took = if source.gave == 0 { took } else { (source.took * 3 + took) / 4 };
         source.gave += 1;
         source.denied = 0;
-        if self.have.insert(ask.piece) {
-            self.givers[ask.piece as usize] = u32::try_from(at).ok();
+        for piece in range {
+            if self.have.insert(piece) {
+                self.givers[piece as usize] = u32::try_from(at).ok();
+            }
         }
         self.note_time(took);
     }
@@ -315,11 +358,13 @@ impl Picker {
     /// A piece that was asked for did not come.
     pub fn failed(&mut self, ask: &Ask, why: Failure, now: Duration) {
         let Some(at) = self.source(&ask.host) else { return };
-        self.land_ask(at, ask.piece);
+        let range = self.land_ask(at, ask.piece);
         match why {
             Failure::Missing => {
                 self.change(at, |source| {
-                    source.offers.remove(ask.piece);
+                    for piece in range {
+                        source.offers.remove(piece);
+                    }
                     source.denied += 1;
                 });
                 if self.sources[at].denied >= MOST_DENIED {
@@ -335,6 +380,19 @@ impl Picker {
     pub fn lost(&mut self, host: &str, now: Duration) {
         if let Some(at) = self.source(host) {
             self.put_aside(at, now);
+        }
+    }
+
+    /// A host that may have been lost has come back as another peer: what was thought of it counts no more, unless
+    /// it sent what was wrong.
+    pub fn renew(&mut self, host: &str) {
+        let Some(at) = self.source(host) else { return };
+        if matches!(self.sources[at].trust, Trust::Aside(_)) {
+            let none = Pieces::none(self.have.count());
+            self.change(at, |source| {
+                (source.trust, source.offers) = (Trust::Fine, none);
+                (source.gave, source.denied) = (0, 0);
+            });
         }
     }
 
@@ -375,8 +433,10 @@ impl Picker {
     pub fn wake(&self, now: Duration) -> Option<Duration> {
         let usual = self.usual();
         let ends = if self.wanted(now).present() == 0 { LATE_AT_THE_END } else { LATE };
-        let limits = [late_after(usual, ends), late_after(usual, LATE), late_after(usual, LATE) * 2];
-        let flights = self.flights.iter().flat_map(|flight| limits.map(|limit| flight.since + limit));
+        let flights = self.flights.iter().flat_map(|flight| {
+            let late = flight.limit(usual, LATE);
+            [flight.limit(usual, ends), late, late * 2].map(|limit| flight.since + limit)
+        });
         let origin = (self.origin.present() > 0).then(|| self.origin_moved + ORIGIN_LATE);
         flights.chain(origin).filter(|&at| at > now).min()
     }
@@ -392,10 +452,17 @@ impl Picker {
                 wanted.insert(piece);
             }
         }
-        for flight in &self.flights {
-            wanted.remove(flight.piece);
+        for piece in self.flights.iter().flat_map(|flight| flight.range.clone()) {
+            wanted.remove(piece);
         }
         wanted
+    }
+
+    /// Adds what a flight is to bring and is not here.
+    fn want(&self, flight: &Flight, wanted: &mut Pieces) {
+        for piece in flight.range.clone().filter(|piece| !self.have.contains(*piece)) {
+            wanted.insert(piece);
+        }
     }
 
     /// Whether this node gets something from the origin at present.
@@ -435,14 +502,11 @@ impl Picker {
 
     /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.
     fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
-        let limit = late_after(self.usual(), LATE_AT_THE_END);
-        let mut late: Vec<Flight> =
-            self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
-        late.sort_unstable_by_key(|flight| flight.since);
+        let usual = self.usual();
         let mut wanted = Pieces::none(self.have.count());
-        for flight in late {
+        for flight in self.flights.iter().filter(|flight| flight.is_late(usual, LATE_AT_THE_END, now)) {
             if self.times_asked(flight.piece) == 1 {
-                wanted.insert(flight.piece);
+                self.want(flight, &mut wanted);
             }
         }
         if wanted.present() == 0 { None } else { self.choose(&wanted, 0) }
@@ -450,9 +514,9 @@ impl Picker {
 
     /// Asks that are late and not doubled yet.
     fn late(&self, now: Duration) -> Vec<Flight> {
-        let limit = late_after(self.usual(), LATE);
-        let late = self.flights.iter().filter(|flight| now >= flight.since + limit);
-        late.filter(|flight| self.times_asked(flight.piece) == 1).copied().collect()
+        let usual = self.usual();
+        let late = self.flights.iter().filter(|flight| flight.is_late(usual, LATE, now));
+        late.filter(|flight| self.times_asked(flight.piece) == 1).cloned().collect()
     }
 
     /// Leaves the parents that are far behind the others.
@@ -460,11 +524,11 @@ impl Picker {
         if self.times.len() < 3 {
             return;
         }
-        let limit = late_after(self.usual(), LATE) * 2;
+        let usual = self.usual();
         let slow: Vec<usize> = self
             .flights
             .iter()
-            .filter(|flight| now >= flight.since + limit)
+            .filter(|flight| now >= flight.since + flight.limit(usual, LATE) * 2)
             .map(|flight| flight.source)
             .collect();
         for at in slow {
@@ -516,31 +580,33 @@ impl Picker {
         }
     }
 
-    /// Ends a flight; returns its source.
-    fn land(&mut self, at: usize) -> usize {
-        let flight = self.flights.swap_remove(at);
-        self.sources[flight.source].asked -= 1;
-        flight.source
+    /// All that comes with a piece of this source.
+    fn comes_with(&self, source: usize, piece: u32) -> Range<u32> {
+        if !self.sources[source].whole {
+            return piece..piece + 1;
+        }
+        let first = piece / UNITS * UNITS;
+        first..first.saturating_add(UNITS).min(self.have.count())
     }
 
-    fn land_ask(&mut self, source: usize, piece: u32) {
-        if let Some(at) =
-            self.flights.iter().position(|flight| flight.source == source && flight.piece == piece)
-        {
-            self.land(at);
-        }
+    /// Ends the flight of an ask, if it is not over; returns what it was to bring.
+    fn land_ask(&mut self, source: usize, piece: u32) -> Range<u32> {
+        let flight = self.flights.iter().position(|flight| flight.source == source && flight.piece == piece);
+        let Some(at) = flight else { return self.comes_with(source, piece) };
+        self.sources[source].asked -= 1;
+        self.flights.swap_remove(at).range
     }
 
     fn is_asked(&self, piece: u32) -> bool {
-        self.flights.iter().any(|flight| flight.piece == piece)
+        self.flights.iter().any(|flight| flight.range.contains(&piece))
     }
 
     fn is_asked_of(&self, source: usize, piece: u32) -> bool {
-        self.flights.iter().any(|flight| flight.piece == piece && flight.source == source)
+        self.flights.iter().any(|flight| flight.source == source && flight.range.contains(&piece))
     }
 
     fn times_asked(&self, piece: u32) -> usize {
-        self.flights.iter().filter(|flight| flight.piece == piece).count()
+        self.flights.iter().filter(|flight| flight.range.contains(&piece)).count()
     }
 
     fn note_time(&mut self, took: Duration) {

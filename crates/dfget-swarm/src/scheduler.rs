@@ -161,7 +161,7 @@ pub struct Scheduler {
 struct Host {
     info: Arc<HostInfo>,
     /// Its members: swarm and slot.
-    members: Vec<(u32, u32)>,
+    members: BTreeSet<(u32, u32)>,
     /// Hosts that had wrong pieces from it.
     accusers: Vec<Arc<str>>,
     /// How many hosts it has accused.
@@ -193,7 +193,7 @@ impl Scheduler {
         let Some(known) = self.hosts.get_mut(&info.id) else {
             let host = Host {
                 info: info.clone(),
-                members: Vec::new(),
+                members: BTreeSet::new(),
                 accusers: Vec::new(),
                 accused: 0,
                 banned: None,
@@ -279,7 +279,8 @@ impl Scheduler {
             return;
         }
         let task: String = key.task.chars().take(16).collect();
-        let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}").into();
+        // Another name each time: who has lost this host is to know that it is back.
+        let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}-{}", now.as_millis()).into();
         let mut member = Member::new(peer, info, Kind::Holder, State::Complete, now);
         member.private = private;
         member.banned = banned;
@@ -495,14 +496,14 @@ impl Scheduler {
         });
         self.peers.insert(peer, (swarm, slot));
         if let Some(host) = self.hosts.get_mut(&host) {
-            host.members.push((swarm, slot));
+            host.members.insert((swarm, slot));
         }
     }
 
     fn remove(&mut self, swarm: u32, slot: u32, now: Duration, orders: &mut Vec<Order>) {
         let Some(host) = self.member(swarm, slot).map(|member| member.host.id.clone()) else { return };
         if let Some(host) = self.hosts.get_mut(&host) {
-            host.members.retain(|&member| member != (swarm, slot));
+            host.members.remove(&(swarm, slot));
         }
         let peer = self.with(swarm, now, orders, |swarm, context| Some(swarm.remove(slot, context)));
         if let Some(peer) = peer {
@@ -552,8 +553,8 @@ impl Scheduler {
 
 /// The slots of a host in a swarm.
 fn known_slots(host: Option<&Host>, swarm: u32) -> impl Iterator<Item = u32> {
-    let members = host.map(|host| host.members.as_slice()).unwrap_or_default();
-    members.iter().filter(move |(other, _)| *other == swarm).map(|(_, slot)| *slot)
+    let all = (swarm, 0)..=(swarm, u32::MAX);
+    host.into_iter().flat_map(move |host| host.members.range(all.clone())).map(|(_, slot)| *slot)
 }
 
 #[cfg(test)]

@@ -131,7 +131,11 @@ impl Cluster {
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
         let share = config.cluster.share_private;
-        let network = Arc::new(Swarms::new(schedulers.clone(), client, own.clone(), share));
+        let mut network = Swarms::new(schedulers.clone(), client, own.clone(), share);
+        if setup.door.plain {
+            network = network.with_strangers();
+        }
+        let network = Arc::new(network);
         tasks.set_network(network.clone());
 
         let mut routes = RoutesBuilder::default();

@@ -1,7 +1,7 @@
 //! The cluster as downloads see it: the clients of schedulers and peers behind one face.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const BAN: Duration = Duration::from_hours(1);
 pub(super) struct Swarms {
     schedulers: Schedulers,
     peers: PeerClient,
+    /// Goes to peers without the cluster's key, if they may take part (`cluster.allowPlaintextPeers`).
+    strangers: Option<PeerClient>,
     host: OwnHost,
     share: SharePrivate,
     banned: Mutex<HashMap<Arc<str>, Instant>>,
@@ -36,13 +38,28 @@ pub(super) struct Swarms {
 struct Place(dfget_scheduler::Membership);
 
 /// What a parent tells.
-struct Listener(SyncStream);
+struct Listener {
+    items: SyncStream,
+    /// Its pieces are there and nowhere else: a stranger must not send us about.
+    only_at: Option<IpAddr>,
+}
 
 // === impl Swarms ===
 
 impl Swarms {
     pub(super) fn new(schedulers: Schedulers, peers: PeerClient, host: OwnHost, share: SharePrivate) -> Self {
-        Self { schedulers, peers, host, share, banned: Mutex::default() }
+        Self { schedulers, peers, strangers: None, host, share, banned: Mutex::default() }
+    }
+
+    /// Lets peers without the cluster's key be parents, too.
+    pub(super) fn with_strangers(mut self) -> Self {
+        self.strangers = Some(self.peers.in_clear());
+        self
+    }
+
+    /// The way to a parent; `None` if it has no key and may not take part.
+    fn peers(&self, keyed: bool) -> Option<PeerClient> {
+        if keyed { Some(self.peers.clone()) } else { self.strangers.clone() }
     }
 
     /// A content has left this node.
@@ -83,12 +100,17 @@ impl Network for Swarms {
         task: TaskId,
         count: u32,
     ) -> Boxed<'static, Result<Box<dyn Heard>, Failure>> {
-        let peers = self.peers.clone();
+        let peers = self.peers(parent.keyed);
         Box::pin(async move {
+            let Some(peers) = peers else {
+                debug!(%task, "{}: it has no key of this cluster, and is not asked", parent.id);
+                return Err(Failure::Broken);
+            };
             let grpc = SocketAddr::new(parent.ip, parent.port);
             let stream = peers.sync(grpc, task.as_str(), count, &Patience::default()).await;
+            let only_at = (!parent.keyed).then_some(parent.ip);
             match stream {
-                Ok(stream) => Ok(Box::new(Listener(stream)) as Box<dyn Heard>),
+                Ok(items) => Ok(Box::new(Listener { items, only_at }) as Box<dyn Heard>),
                 Err(error) => {
                     debug!(%task, "{}: {error}", parent.id);
                     Err(failure(&error))
@@ -98,9 +120,10 @@ impl Network for Swarms {
     }
 
     fn fetch(&self, from: SocketAddr, piece: WantedPiece) -> Boxed<'static, Result<Vec<Bytes>, Failure>> {
-        let peers = self.peers.clone();
+        let peers = self.peers(piece.keyed);
         Box::pin(async move {
-            let WantedPiece { task, number, stock, range } = piece;
+            let WantedPiece { task, number, stock, range, .. } = piece;
+            let peers = peers.ok_or(Failure::Broken)?;
             let number = if stock { number } else { number | UNIT };
             let fetched = peers.fetch(from, task.as_str(), number, range, &Patience::default()).await;
             fetched.map_err(|error| {
@@ -111,8 +134,9 @@ impl Network for Swarms {
     }
 
     fn hashes(&self, parent: Arc<HostInfo>, task: TaskId) -> Boxed<'static, Option<PieceHashes>> {
-        let peers = self.peers.clone();
+        let peers = self.peers(parent.keyed);
         Box::pin(async move {
+            let peers = peers?;
             let grpc = SocketAddr::new(parent.ip, parent.port);
             match peers.piece_hashes(grpc, task.as_str(), &Patience::default()).await {
                 Ok((total, sha256)) => Some(PieceHashes { total, sha256 }),
@@ -180,8 +204,15 @@ impl Membership for Place {
 impl Heard for Listener {
     fn next(&mut self) -> Boxed<'_, Option<Result<Offer, Failure>>> {
         Box::pin(async move {
-            let item = self.0.next().await?;
-            Some(item.map(offer).map_err(|error| failure(&error)))
+            let item = self.items.next().await?;
+            let offer = item.map(offer).map_err(|error| failure(&error));
+            let elsewhere = |from: SocketAddr| self.only_at.is_some_and(|ip| from.ip() != ip);
+            Some(match offer {
+                Ok(Offer::All { from, .. } | Offer::One { from, .. }) if elsewhere(from) => {
+                    Err(Failure::Wrong)
+                }
+                offer => offer,
+            })
         })
     }
 }

@@ -132,7 +132,7 @@ pub(crate) fn read(message: AnnouncePeerResponse, own_host: &str) -> Orders {
     let total = Some(swarm.total).filter(|&total| total != 0 && words::checked_total(total).is_ok());
     match message.response {
         Some(Response::NormalTaskResponse(NormalTaskResponse { candidate_parents })) => {
-            let parents = candidate_parents.iter().filter_map(words::parent);
+            let parents = candidate_parents.iter().filter_map(|peer| words::parent(peer, &swarm.plain_hosts));
             let parents = parents.filter(|parent| parent.host.id.as_ref() != own_host).collect();
             Orders { parents, origin: words::origin_ranges(&swarm.origin), total }
         }

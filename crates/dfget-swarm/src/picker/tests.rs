@@ -156,8 +156,27 @@ fn the_last_piece_is_asked_for_twice_when_it_is_late_and_the_other_ask_is_named(
     assert_ne!(second.host, ask.host);
     assert_eq!(picker.next(0, wake), None);
     picker.came(&second, 4 << 20, at(100), wake);
-    assert_eq!(picker.arrived(second.piece, wake), [ask.host]);
+    assert_eq!(picker.arrived(second.piece, wake), [ask]);
     assert_eq!(picker.asked(), 0);
+}
+
+#[test]
+fn a_parent_that_was_lost_and_is_back_as_another_peer_is_asked_at_once() {
+    let mut picker = picker(4, 1);
+    let hosts = hosts(1);
+    let ask = picker.next(0, at(0)).expect("one parent");
+    picker.failed(&ask, Failure::Broken, at(10));
+    picker.lost("host0", at(10));
+    picker.set_parents(&hosts, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)), None);
+    picker.renew("host0");
+    assert_eq!(picker.next(0, at(1_000)), None, "it has not told what it has now");
+    picker.offer("host0", 2, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)).map(|ask| ask.piece), Some(2));
+    picker.convict("host0");
+    picker.renew("host0");
+    picker.offer("host0", 3, at(1_000));
+    assert_eq!(picker.next(0, at(1_000)), None, "a liar does not come back by another name");
 }
 
 #[test]
@@ -170,6 +189,117 @@ fn pieces_that_turn_out_wrong_are_missing_again_and_name_their_giver() {
     picker.convict(&giver);
     assert_eq!(picker.reports().0, [ask.host]);
     assert_eq!((picker.have().present(), picker.is_starving()), (0, true));
+}
+
+/// A picker of `count` units with parents of another kind that have all.
+fn picker_of_whole(count: u32, parents: usize) -> Picker {
+    let mut picker = Picker::new(PickerOptions::default(), Pieces::none(count), 7);
+    let hosts = hosts(parents);
+    picker.set_parents(&hosts, at(0));
+    hosts.iter().for_each(|host| picker.offer_whole(host, 0..count, at(0)));
+    picker
+}
+
+#[test]
+fn what_a_parent_without_units_is_asked_for_comes_with_all_of_its_piece() {
+    let mut picker = picker_of_whole(20, 2);
+    let asks = all(&mut picker, at(0));
+    assert_eq!(asks.len(), 2);
+    assert_ne!(asks[0].piece / 8, asks[1].piece / 8, "one piece is asked for once");
+    for ask in &asks {
+        picker.came(ask, 4 << 20, at(800), at(800));
+    }
+    assert_eq!(picker.asked(), 0);
+    assert!(picker.have().present() == 16 || picker.have().present() == 12);
+    // The last piece, too, is asked for once, and nobody is put aside for it.
+    let last = all(&mut picker, at(800));
+    assert_eq!(last.len(), 1);
+    picker.came(&last[0], 4 << 20, at(800), at(1_600));
+    assert!(picker.have().is_full());
+    assert_eq!(picker.reports(), (Vec::new(), Vec::new()));
+    let giver = picker.giver(3).expect("it came from a parent");
+    assert_eq!(picker.giver(4), Some(giver));
+}
+
+#[test]
+fn an_ask_for_a_whole_piece_is_superfluous_when_all_of_it_has_come_from_elsewhere() {
+    let mut picker = picker_of_whole(8, 1);
+    let ask = picker.next(0, at(0)).expect("one parent");
+    for unit in 0..7 {
+        assert_eq!(picker.arrived(unit, at(10)), []);
+    }
+    assert_eq!(picker.arrived(7, at(10)), [ask]);
+    assert_eq!(picker.asked(), 0);
+}
+
+#[test]
+fn a_whole_piece_may_take_eight_times_as_long_as_a_unit() {
+    let mut picker = Picker::new(PickerOptions::default(), Pieces::none(800), 7);
+    let hosts = hosts(2);
+    picker.set_parents(&hosts, at(0));
+    picker.offers("host0", &Pieces::all(800), at(0));
+    picker.offer_whole("host1", 0..800, at(0));
+    let slow = all(&mut picker, at(0)).into_iter().find(|ask| &*ask.host == "host1").expect("it is asked");
+    // The other gives a unit in a second each, this one a piece in eight and more.
+    for second in 1..20 {
+        let now = at(second * 1_000);
+        for ask in all(&mut picker, now).into_iter().filter(|ask| &*ask.host == "host0") {
+            picker.came(&ask, 512 << 10, at(1_000), now);
+        }
+    }
+    assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
+    picker.came(&slow, 4 << 20, at(20_000), at(20_000));
+    assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
+}
+
+proptest! {
+    #[test]
+    fn parents_with_and_without_units_bring_everything_and_nothing_twice(
+        count in 1..200_u32,
+        seed in any::<u64>(),
+    ) {
+        let mut picker = Picker::new(PickerOptions::default(), Pieces::none(count), seed);
+        let hosts = hosts(4);
+        picker.set_parents(&hosts, at(0));
+        picker.offers("host0", &Pieces::all(count), at(0));
+        picker.offers("host1", &Pieces::all(count), at(0));
+        picker.offer_whole("host2", 0..count, at(0));
+        picker.offer_whole("host3", 0..count, at(0));
+        let range = |ask: &Ask| match &*ask.host {
+            "host0" | "host1" => ask.piece..ask.piece + 1,
+            _ => ask.piece / 8 * 8..count.min(ask.piece / 8 * 8 + 8),
+        };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut asked: Vec<Ask> = Vec::new();
+        let mut now = at(0);
+        while !picker.have().is_full() {
+            for ask in all(&mut picker, now) {
+                prop_assert!(!picker.have().contains(ask.piece));
+                prop_assert!(asked.iter().all(|other| !range(other).contains(&ask.piece)), "asked for twice");
+                asked.push(ask);
+            }
+            prop_assert!(!asked.is_empty(), "nothing is asked for, and something is missing");
+            prop_assert_eq!(picker.asked(), asked.len());
+            now += at(10);
+            let ask = asked.swap_remove(random.usize(..asked.len()));
+            picker.came(&ask, 1, at(10), now);
+            for unit in range(&ask) {
+                for other in picker.arrived(unit, now) {
+                    asked.retain(|ask| *ask != other);
+                }
+            }
+        }
+        prop_assert_eq!(picker.reports(), (Vec::new(), Vec::new()));
+    }
+}
+
+#[test]
+fn a_whole_piece_that_is_missing_at_a_parent_is_missing_in_all_its_units() {
+    let mut picker = picker_of_whole(8, 1);
+    let ask = picker.next(0, at(0)).expect("one parent");
+    picker.failed(&ask, Failure::Missing, at(10));
+    assert_eq!(picker.next(0, at(10)), None);
+    assert!(picker.is_starving());
 }
 
 #[derive(Clone, Debug)]
@@ -226,9 +356,8 @@ proptest! {
                     let ask = flights.swap_remove(which % flights.len());
                     picker.came(&ask, 1, at(50), now);
                     let others = picker.arrived(ask.piece, now);
-                    for host in &others {
-                        let other = Ask { host: host.clone(), piece: ask.piece };
-                        prop_assert!(flights.contains(&other));
+                    for other in &others {
+                        prop_assert!(flights.contains(other));
                     }
                     flights.retain(|other| other.piece != ask.piece);
                 }

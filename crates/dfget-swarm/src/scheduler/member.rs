@@ -64,8 +64,10 @@ pub(super) struct Member {
     pub(super) parents: Vec<u32>,
     /// Who is told to ask it.
     pub(super) children: Vec<u32>,
-    /// Hosts that it does not get as parents until then.
-    pub(super) avoid: Vec<(Arc<str>, Duration)>,
+    /// Hosts that it does not get as parents.
+    pub(super) avoid: Vec<Avoided>,
+    /// When it came.
+    pub(super) since: Duration,
     /// When it last had something new.
     pub(super) moved: Duration,
     /// When its parents were last changed because it got nowhere.
@@ -80,6 +82,25 @@ pub(super) struct Member {
     pub(super) told: Option<u64>,
     /// Its place in the list of members.
     pub(super) at: usize,
+}
+
+/// A host that a peer keeps away from.
+#[derive(Clone, Debug)]
+pub(super) struct Avoided {
+    host: Arc<str>,
+    /// Until then; or, if this is the last moment that there is, whatever becomes of the host.
+    until: Duration,
+    /// Since then. What comes from the host later is another peer: it may have died and be back.
+    since: Duration,
+}
+
+// === impl Avoided ===
+
+impl Avoided {
+    fn is(&self, parent: &Member, now: Duration) -> bool {
+        let same = parent.since <= self.since || self.until == Duration::MAX;
+        self.until > now && same && self.host == parent.host.id
+    }
 }
 
 // === impl Member ===
@@ -101,6 +122,7 @@ impl Member {
             parents: Vec::new(),
             children: Vec::new(),
             avoid: Vec::new(),
+            since: now,
             moved: now,
             helped: now,
             unfit: Duration::ZERO,
@@ -140,14 +162,14 @@ impl Member {
         parent.gives()
             && parent.host.id != self.host.id
             && (!private || (self.host.keyed && parent.host.keyed))
-            && !self.avoid.iter().any(|(host, until)| *until > now && *host == parent.host.id)
+            && !self.avoid.iter().any(|avoided| avoided.is(parent, now))
     }
 
     /// Keeps away from a host for a while.
     pub(super) fn avoid(&mut self, host: &Arc<str>, until: Duration, now: Duration) {
-        self.avoid.retain(|(other, end)| *end > now && (other != host || *end > until));
-        if !self.avoid.iter().any(|(other, _)| other == host) {
-            self.avoid.push((host.clone(), until));
-        }
+        let before = self.avoid.iter().find(|avoided| avoided.host == *host).map(|avoided| avoided.until);
+        self.avoid.retain(|avoided| avoided.until > now && avoided.host != *host);
+        let until = before.map_or(until, |before| before.max(until));
+        self.avoid.push(Avoided { host: host.clone(), until, since: now });
     }
 }

@@ -897,7 +897,12 @@ impl Swarm {
     fn will_have(&self, slot: u32, child: u32) -> bool {
         let (member, child) = (self.member(slot), self.member(child));
         let on_its_way = member.has_or_will_have() || member.state == State::SentToOrigin;
-        on_its_way && member.host.id != child.host.id && !member.host.disable_shared && !member.banned
+        let private = member.private || child.private;
+        on_its_way
+            && member.host.id != child.host.id
+            && !member.host.disable_shared
+            && !member.banned
+            && (!private || (member.host.keyed && child.host.keyed))
     }
 
     fn send_to_origin(&mut self, slot: u32, why: &'static str, context: &mut Context<'_>) {

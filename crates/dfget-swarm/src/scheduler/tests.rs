@@ -417,6 +417,44 @@ fn stock_peers_do_not_wait_longer_than_two_seconds_for_nothing() {
 }
 
 #[test]
+fn a_host_that_was_lost_and_is_back_is_handed_out_again_and_a_liar_is_not() {
+    for (lost, again) in [(true, true), (false, false)] {
+        let mut world = World::new(3);
+        let total = 64 * MIB;
+        (0..3).for_each(|number| world.begin(number, Some(total)));
+        world.wait(500);
+        assert!(world.told(1).parents.contains(&"host0".into()));
+        let mut word = progress(total, [40]);
+        if let Report::Progress { wrong_hosts, lost_hosts, .. } = &mut word {
+            *(if lost { lost_hosts } else { wrong_hosts }) = vec!["host0".into()];
+        }
+        world.report(1, word);
+        world.wait(500);
+        assert!(!world.told(1).parents.contains(&"host0".into()));
+        // It has died, and comes back before anybody would try it again.
+        world.report(0, Report::Gone);
+        world.wait(500);
+        world.register(0, |register| {
+            register.peer = "peer0-again".into();
+            register.total = Some(total);
+            register.have = Some(Pieces::none(count(total)));
+        });
+        world.wait(500);
+        assert_eq!(world.told(1).parents.contains(&"host0".into()), again);
+        assert!(world.told(2).parents.contains(&"host0".into()));
+    }
+}
+
+#[test]
+fn a_stock_peer_with_a_credential_waits_for_nobody() {
+    let mut world = World::new(2);
+    world.scheduler.announce(HostInfo { keyed: false, ..host(1) }, at(0));
+    world.hold(0, 64 * MIB);
+    world.register(1, |register| (register.total, register.private) = (Some(64 * MIB), true));
+    assert_eq!(world.others(), [("peer1".into(), What::BackToSource("nobody has it yet"))]);
+}
+
+#[test]
 fn stock_peers_never_ask_in_a_circle() {
     let mut world = World::new(3);
     world.register(0, |register| register.total = Some(64 * MIB));

@@ -25,6 +25,9 @@ const BUFFER: u64 = 32 << 20;
 /// How long nothing may come from anywhere before everything is fetched from the origin.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// The same while a parent sends a whole piece: it says itself when nothing comes of it.
+const PATIENCE_FOR_WHOLE: Duration = Duration::from_secs(12);
+
 /// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
 /// the scheduler says meanwhile; and how often it gets longer.
 const ALONE: Duration = Duration::from_secs(10);
@@ -69,9 +72,11 @@ pub(super) struct Conductor {
     picker: Option<Picker>,
     orders: Orders,
     parents: HashMap<Arc<str>, Listened>,
+    /// By which peer each host was named last.
+    named: HashMap<Arc<str>, Arc<str>>,
     heard: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     asks: JoinSet<Answer>,
-    asked: Vec<(Ask, AbortHandle)>,
+    asked: Vec<Asked>,
     /// Hosts that cannot be told of yet, for want of a scheduler.
     wrong: Vec<Arc<str>>,
     lost: Vec<Arc<str>>,
@@ -100,7 +105,19 @@ struct Listened {
     place: Option<std::net::SocketAddr>,
     /// It is a peer of another kind, which knows pieces and no units.
     stock: bool,
+    /// It has shown the cluster's key.
+    keyed: bool,
     listening: AbortHandle,
+}
+
+/// Something that a parent was asked for.
+struct Asked {
+    ask: Ask,
+    /// Bytes that are to come.
+    len: u64,
+    /// It is a whole piece.
+    stock: bool,
+    fetching: AbortHandle,
 }
 
 /// What was heard of a parent.
@@ -249,6 +266,7 @@ impl Conductor {
             picker: None,
             orders: orders.unwrap_or_default(),
             parents: HashMap::new(),
+            named: HashMap::new(),
             heard: mpsc::channel(HEARD),
             asks: JoinSet::new(),
             asked: Vec::new(),
@@ -427,16 +445,16 @@ impl Conductor {
         let now = self.now();
         for piece in came {
             let others = self.picker.as_mut().map(|picker| picker.arrived(piece, now)).unwrap_or_default();
-            self.stop(piece, &others);
+            self.stop(&others);
         }
     }
 
-    /// Stops asking these parents for a piece.
-    fn stop(&mut self, piece: u32, hosts: &[Arc<str>]) {
-        self.asked.retain(|(ask, handle)| {
-            let superfluous = ask.piece == piece && hosts.contains(&ask.host);
+    /// Stops what is being asked in vain.
+    fn stop(&mut self, asks: &[Ask]) {
+        self.asked.retain(|asked| {
+            let superfluous = asks.contains(&asked.ask);
             if superfluous {
-                handle.abort();
+                asked.fetching.abort();
             }
             !superfluous
         });
@@ -448,6 +466,13 @@ impl Conductor {
             && let Err(error) = self.learn_total(total)
         {
             warn!(task = %self.task.id, "the cluster says that the content has {total} bytes: {error}");
+        }
+        // Other clients' peers want to be told which pieces are wanted.
+        if self.layout.is_none() {
+            self.learn_layout();
+            if self.layout.is_some() {
+                return;
+            }
         }
         self.take_grants();
         self.take_parents();
@@ -502,11 +527,12 @@ impl Conductor {
     }
 
     fn take_parents(&mut self) {
+        let private = self.task.state.lock().meta.private;
         let wanted: HashMap<Arc<str>, Parent> = self
             .orders
             .parents
             .iter()
-            .filter(|parent| !self.network.is_banned(&parent.host.id))
+            .filter(|parent| !self.network.is_banned(&parent.host.id) && (parent.host.keyed || !private))
             .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
             .collect();
         self.parents.retain(|id, _| wanted.contains_key(id));
@@ -518,13 +544,20 @@ impl Conductor {
             }
         }
         if let Some(swarm) = &mut self.task.state.lock().swarm {
-            let verified = wanted.values().filter(|parent| parent.complete);
+            // What a stranger says of others counts for nothing.
+            let verified = wanted.values().filter(|parent| parent.complete && parent.host.keyed);
             swarm.verified = verified.map(|parent| Arc::clone(&parent.host)).collect();
         }
-        let hosts: Vec<Arc<str>> = wanted.into_keys().collect();
+        let hosts: Vec<Arc<str>> = wanted.keys().cloned().collect();
         let now = self.now();
         if let Some(picker) = &mut self.picker {
             picker.set_parents(&hosts, now);
+            for (host, parent) in wanted {
+                let before = self.named.insert(Arc::clone(&host), Arc::clone(&parent.peer));
+                if before.is_some_and(|before| before != parent.peer) {
+                    picker.renew(&host);
+                }
+            }
         }
     }
 
@@ -561,7 +594,7 @@ impl Conductor {
             }
         });
         let listening = listening.abort_handle();
-        let known = Listened { place: None, stock: false, listening };
+        let known = Listened { place: None, stock: false, keyed: host.keyed, listening };
         self.parents.insert(Arc::clone(&host.id), known);
     }
 
@@ -590,9 +623,7 @@ impl Conductor {
             Ok(Some(Offer::One { number, from })) => {
                 (parent.place, parent.stock) = (Some(from), true);
                 let (Some(layout), Some(picker)) = (&self.layout, &mut self.picker) else { return };
-                for unit in layout.units_of(number) {
-                    picker.offer(&word.host, unit, now);
-                }
+                picker.offer_whole(&word.host, layout.units_of(number), now);
             }
             // It has told all; what it offered stays good.
             Ok(None) => {}
@@ -628,24 +659,18 @@ impl Conductor {
         loop {
             let now = self.now();
             let Some(picker) = &mut self.picker else { return };
-            if !self.asked.is_empty() && (self.asked.len() as u64 + 1) * layout.piece > BUFFER {
+            let coming: u64 = self.asked.iter().map(|asked| asked.len).sum();
+            if !self.asked.is_empty() && coming + layout.piece > BUFFER {
                 return;
             }
             let Some(ask) = picker.next(first, now) else { return };
-            let parent = self.parents.get(&ask.host);
-            let stock = parent.is_some_and(|parent| parent.stock);
-            let same = |other: &Ask| {
-                other.host == ask.host && other.piece / UNITS_OF_PIECE == ask.piece / UNITS_OF_PIECE
-            };
-            match parent.and_then(|parent| parent.place) {
+            match self.parents.get(&ask.host) {
                 // Another download has found it out meanwhile.
                 Some(_) if self.network.is_banned(&ask.host) => picker.failed(&ask, Failure::Wrong, now),
-                // The piece that it is part of comes already.
-                Some(_) if stock && self.asked.iter().any(|(other, _)| same(other)) => {
-                    picker.failed(&ask, Failure::Missing, now);
+                Some(&Listened { place: Some(place), stock, keyed, .. }) => {
+                    self.ask(ask, place, (stock, keyed), &layout);
                 }
-                Some(place) => self.ask(ask, place, stock, &layout),
-                None => picker.failed(&ask, Failure::Missing, now),
+                _ => picker.failed(&ask, Failure::Missing, now),
             }
         }
     }
@@ -655,7 +680,7 @@ impl Conductor {
         layout.piece_at(entry.contiguous_from(0))
     }
 
-    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, stock: bool, layout: &Layout) {
+    fn ask(&mut self, ask: Ask, place: std::net::SocketAddr, (stock, keyed): (bool, bool), layout: &Layout) {
         let piece = ask.piece / UNITS_OF_PIECE;
         let (number, units) = match stock {
             true => (piece, layout.units_of(piece)),
@@ -666,12 +691,13 @@ impl Conductor {
             task: self.task.id.clone(),
             number,
             stock,
+            keyed,
             range: ByteRange { start: range.start, end: range.end },
         };
-        let layout = *layout;
+        let (layout, len) = (*layout, range.end - range.start);
         let fetching = self.network.fetch(place, wanted);
         let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
-        let handle = self.asks.spawn(async move {
+        let fetching = self.asks.spawn(async move {
             let fetched = fetching.await;
             let took = began.elapsed();
             let outcome = match fetched {
@@ -680,12 +706,12 @@ impl Conductor {
             };
             Answer { ask: asked, units, took, outcome }
         });
-        self.asked.push((ask, handle));
+        self.asked.push(Asked { ask, len, stock, fetching });
     }
 
     fn answered(&mut self, answer: Answer) {
         let Answer { ask, units, took, outcome } = answer;
-        self.asked.retain(|(other, _)| *other != ask);
+        self.asked.retain(|asked| asked.ask != ask);
         let now = self.now();
         let Some(picker) = &mut self.picker else { return };
         match outcome {
@@ -718,8 +744,8 @@ impl Conductor {
 
     /// An ask ended without an answer: it was stopped from here, or it panicked.
     fn lost(&mut self, id: tokio::task::Id) {
-        let Some(at) = self.asked.iter().position(|(_, handle)| handle.id() == id) else { return };
-        let (ask, _) = self.asked.swap_remove(at);
+        let Some(at) = self.asked.iter().position(|asked| asked.fetching.id() == id) else { return };
+        let Asked { ask, .. } = self.asked.swap_remove(at);
         let now = self.now();
         if let Some(picker) = &mut self.picker {
             picker.failed(&ask, Failure::Broken, now);
@@ -814,7 +840,9 @@ impl Conductor {
     /// either, the download has failed.
     fn give_up_waiting(&mut self) {
         let waited = self.moved.0.elapsed();
-        if waited < PATIENCE {
+        // A whole piece counts when all of it is here.
+        let whole = self.asked.iter().any(|asked| asked.stock);
+        if waited < if whole { PATIENCE_FOR_WHOLE } else { PATIENCE } {
             return;
         }
         let (alone, failed, busy) = {

@@ -150,6 +150,8 @@ pub struct WantedPiece {
     pub number: u32,
     /// It is a piece, of a peer that knows no units.
     pub stock: bool,
+    /// The parent has shown the cluster's key; if not, it is spoken to in clear.
+    pub keyed: bool,
     /// The bytes that it must be.
     pub range: ByteRange,
 }

@@ -21,6 +21,8 @@ use dfget_proto::{Ring, host_id};
 use dfget_scheduler::{Pace, Roll, Schedulers, serve_grpc};
 use dfget_testkit::{Blob, Cluster};
 use futures_util::{Stream, stream};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -48,6 +50,27 @@ pub(crate) enum Lie {
     Replay,
     Total,
     EndlessWords,
+    /// The sum of the bytes is another.
+    Digest,
+    /// It says in hex what belongs in decimal.
+    DigestInHex,
+    /// None at all: it is of a later version, and says so.
+    Version,
+    /// None at all: its clock is an hour ahead.
+    ClockOfTheNextHour,
+    /// None at all: its clock is three days ahead.
+    ClockOfAnotherDay,
+}
+
+/// A clock that is not right, in seconds.
+#[derive(Debug)]
+struct Clock(u64);
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = UnixTime::now().as_secs();
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(now + self.0)))
+    }
 }
 
 /// What all its connections share.
@@ -130,7 +153,13 @@ impl Drop for Evil {
 }
 
 async fn live(mind: Arc<Mind>, key: dfget_cluster::ClusterKey, others: Vec<String>, origin: String) {
-    let identity = Identity::from_key(&key, &[mind.ip.to_string()]).expect("an identity");
+    let ahead = match mind.lie {
+        Lie::ClockOfTheNextHour => 3_600,
+        Lie::ClockOfAnotherDay => 3 * 86_400,
+        _ => 0,
+    };
+    let identity = Identity::with_clock(&key, &[mind.ip.to_string()], Arc::new(Clock(ahead)));
+    let identity = identity.expect("an identity");
     let door = Door { tls: Some(identity.server()), plain: false };
     let dialer = Dialer { tls: Some(identity.client()) };
     let grpc = TcpListener::bind((mind.ip, PORT)).await.expect("the daemon has left its port");
@@ -234,6 +263,8 @@ impl Mind {
             Lie::Offset => head.offset += 1,
             Lie::Number => head.number += 1,
             Lie::PieceOf4GiB => head.length = 1 << 32,
+            Lie::Digest => head.digest = format!("crc32:{}", crc32fast::hash(&bytes) ^ 1),
+            Lie::DigestInHex => head.digest = format!("crc32:{:08x}", crc32fast::hash(&bytes) | 0xa000_0000),
             Lie::Missing => {
                 let failure = Failure { code: Code::NotFound, text: "not here".to_owned() };
                 return stream.write_all(&failure.encode(0)).await;
@@ -326,7 +357,12 @@ impl ClusterService for Mouth {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Err(Status::unimplemented("it is a liar"))
+        match self.0.lie {
+            Lie::Version => {
+                Ok(Response::new(StatusReply { version: "99.1.2".to_owned(), ..StatusReply::default() }))
+            }
+            _ => Err(Status::unimplemented("it is a liar")),
+        }
     }
 
     async fn piece_hashes(

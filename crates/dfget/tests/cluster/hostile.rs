@@ -1,11 +1,11 @@
 //! A member with the cluster's key that lies. It costs time, and nothing else.
 
-use dfget_testkit::Blob;
 use dfget_testkit::cluster::assert_all_right;
 use dfget_testkit::content::sha256;
+use dfget_testkit::{Blob, Cluster};
 
 use crate::evil::{Evil, Lie};
-use crate::support::{in_namespace, pull, put, setup, share_sent, until};
+use crate::support::{in_namespace, pull, put, seal, setup, share_sent, until};
 
 /// What became of the pulls of two nodes beside a liar and an honest holder.
 struct Told {
@@ -13,6 +13,62 @@ struct Told {
     sent: f64,
     /// Lines in the logs of the two that name the liar and say that it is not asked any more.
     named: usize,
+}
+
+/// A member that is not quite like the others has what nobody else has any more.
+fn beside_an_odd_one(lie: Lie) -> (Cluster, Blob, String, Evil) {
+    let mut cluster = setup(3).start();
+    let (blob, url) = put(&cluster, 8);
+    cluster.node_mut(3).daemon.kill();
+    let other = Evil::start(&cluster, 3, &blob, lie);
+    (cluster, blob, url, other)
+}
+
+#[test]
+fn a_clock_that_is_an_hour_off_is_no_reason_to_leave_a_member() {
+    in_namespace(|| {
+        let (cluster, blob, url, other) = beside_an_odd_one(Lie::ClockOfTheNextHour);
+        seal(&cluster);
+        pull(&cluster, 1..=2, &blob, &url);
+        assert!(other.asked() > 0);
+        assert!(!cluster.logs().contains("clock"), "{}", cluster.logs());
+    });
+}
+
+#[test]
+fn a_member_of_another_version_is_named_once_and_takes_part() {
+    in_namespace(|| {
+        let (mut cluster, blob, url, other) = beside_an_odd_one(Lie::Version);
+        // Members ask each other soon after their start, and seldom later.
+        cluster.node_mut(1).daemon.stop();
+        cluster.node_mut(1).daemon.start_again();
+        cluster.node(1).daemon.wait_for_log("runs dfget 99.1.2");
+        seal(&cluster);
+        until("the holder to be known", || {
+            let answer = cluster.node(1).get(&url);
+            (answer.status == 200 && answer.is_complete()).then_some(())
+        });
+        pull(&cluster, 1..=2, &blob, &url);
+        assert!(other.asked() > 0);
+        let name = format!("{}:65000 runs dfget 99.1.2", cluster.node(3).place.address());
+        let said = cluster.node(1).daemon.log();
+        assert_eq!(said.lines().filter(|line| line.contains(&name)).count(), 1, "{said}");
+    });
+}
+
+#[test]
+fn a_member_with_the_clock_of_another_day_is_refused_with_a_word_about_it_and_costs_no_pull() {
+    in_namespace(|| {
+        let (cluster, blob, url, other) = beside_an_odd_one(Lie::ClockOfAnotherDay);
+        pull(&cluster, 1..=2, &blob, &url);
+        assert_eq!(other.asked(), 0);
+        let logs = cluster.node(1).daemon.everything_said() + &cluster.node(2).daemon.everything_said();
+        let address = cluster.node(3).place.address().to_string();
+        let told = |line: &&str| line.contains(&address) && line.contains("compare the clocks of both nodes");
+        let told = logs.lines().filter(told).count();
+        assert!((1..=20).contains(&told), "{told} lines\n{}", cluster.logs());
+        assert!(share_sent(&cluster, &blob) <= 2.1);
+    });
 }
 
 /// Two nodes pull at once what a third has and a fourth says it has. `exact`: their first answers are right, not only
@@ -105,6 +161,16 @@ fn another_place_is_seen_at_once() {
 #[test]
 fn another_number_is_seen_at_once() {
     in_namespace(|| seen_at_once(Lie::Number));
+}
+
+#[test]
+fn another_digest_is_seen_at_once() {
+    in_namespace(|| seen_at_once(Lie::Digest));
+}
+
+#[test]
+fn a_digest_in_hex_is_seen_at_once() {
+    in_namespace(|| seen_at_once(Lie::DigestInHex));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::thread;
 
 use dfget_testkit::Cluster;
+use dfget_testkit::cluster::assert_all_right;
 
 use crate::support::{
     PIECE_PORT, PORT, dial, in_namespace, pull, put, scheduler_of, seal, setup, share_sent, until, until_sent,
@@ -119,6 +120,33 @@ fn the_only_holder_killed_and_wiped_is_no_holder() {
         pull(&cluster, [1], &blob, &url);
         cluster.node_mut(2).daemon.start_again();
         pull(&cluster, 1..=4, &blob, &url);
+    });
+}
+
+#[test]
+fn the_only_holder_killed_and_wiped_in_the_middle_costs_no_pull_not_even_its_own() {
+    in_namespace(|| {
+        let mut cluster = setup(4).rates("100mbit", "50mbit").start();
+        let (blob, url) = put(&cluster, 16);
+        pull(&cluster, [1], &blob, &url);
+        let before = cluster.network.sent(&cluster.node(1).place);
+        let (network, registry) = (&cluster.network, &cluster.registry);
+        let [holder, others @ ..] = cluster.nodes.as_mut_slice() else { panic!("there are four") };
+        thread::scope(|scope| {
+            for node in others {
+                let (url, digest) = (&url, &blob.digest);
+                scope.spawn(move || assert_all_right(&[node.get(url)], digest));
+            }
+            let sent = || network.sent(&holder.place) > before + (2 << 20);
+            until("bytes of the holder", || sent().then_some(()));
+            holder.daemon.kill();
+            holder.daemon.wipe();
+            holder.daemon.start_again();
+            assert_all_right(&[holder.get(&url)], &blob.digest);
+        });
+        let sent = registry.origin.body_bytes(&blob.digest) as f64 / blob.len() as f64;
+        // Once for the holder at first, and then no more than a node alone would have asked for each.
+        assert!(sent <= 3.0, "the registry sent {sent} x the blob\n{}", cluster.logs());
     });
 }
 

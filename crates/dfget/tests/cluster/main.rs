@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod apptainer;
 #[cfg(test)]
+mod churn;
+#[cfg(test)]
 mod evil;
 #[cfg(test)]
 mod hostile;
@@ -17,11 +19,15 @@ mod kit;
 #[cfg(test)]
 mod losses;
 #[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod pulls;
 #[cfg(test)]
 mod rights;
 #[cfg(test)]
 mod status;
+#[cfg(test)]
+mod stock;
 #[cfg(test)]
 mod strangers;
 #[cfg(test)]

@@ -862,8 +862,8 @@ impl World {
         let now = self.clock();
         let Some(picker) = self.nodes[node].picker.as_mut() else { return };
         let others = picker.arrived(piece, now);
-        for host in others {
-            self.cancel(node, host[1..].parse().unwrap(), piece);
+        for other in others {
+            self.cancel(node, other.host[1..].parse().unwrap(), other.piece);
         }
         let host = self.nodes[node].host.clone();
         for child in self.nodes[node].children.clone() {
