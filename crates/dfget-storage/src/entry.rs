@@ -46,6 +46,9 @@ pub struct Entry {
     /// Bytes of other entries that left to make room for this one.
     pub(crate) taken: AtomicU64,
     file: Mutex<Option<Arc<DataFile>>>,
+    /// Held while bytes are written to the file: the kernel lets one writer in at a time, and the others would
+    /// wait for it with a processor each.
+    pub(crate) writing: Mutex<()>,
     state: Mutex<State>,
     /// What was read and found right, where it is to be sent without being read again.
     pub(crate) checked: Mutex<Option<Checked>>,
@@ -116,6 +119,7 @@ impl Entry {
             allocated: allocated.into(),
             taken: AtomicU64::new(0),
             file: Mutex::new(None),
+            writing: Mutex::new(()),
             state: Mutex::new(State {
                 key: row.key,
                 meta: row.meta,
@@ -198,6 +202,13 @@ impl Entry {
     /// Whether it was evicted, replaced or removed. Reading goes on, writing does not.
     pub fn is_removed(&self) -> bool {
         self.state.lock().removed
+    }
+
+    /// Whether the length is known and all bytes are here, published or not.
+    ///
+    /// May wait for the disk as [`Self::contiguous_from`] does; if that fails, not all is here.
+    pub fn is_whole(&self) -> bool {
+        self.is_complete() || self.loaded().is_ok_and(|state| state.blocks.is_whole())
     }
 
     /// When it was made.
