@@ -49,6 +49,7 @@ bench: PROFILE = release
 bench: packages clients ## Measure dfget beside nginx and others; bench/README.md has the variables
 	@echo "make: building dfget and dfget-bench (PROFILE=$(PROFILE))"
 	cargo build --locked --profile $(PROFILE) --bin dfget --bin dfget-bench
+	cargo build --locked --profile $(PROFILE) --example loopback
 	@bench/run "$(TARGET)" $(DFGET_BUILD_DIR)
 
 test: packages test-packages clients h2spec ## Run all tests, those with real clients included

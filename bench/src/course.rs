@@ -1,6 +1,7 @@
 //! The course of a run: who takes part, round by round, contenders in turn.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::contender::{Contender, Kind, Running};
@@ -31,6 +32,8 @@ pub struct Bench {
     pub contenders: Vec<Contender>,
     /// Where everything comes from.
     pub origin: Origin,
+    /// The program that is a parent and a child without daemons.
+    pub loopback: PathBuf,
     /// What was measured.
     pub table: Table,
 }

@@ -22,6 +22,9 @@ struct Arguments {
     /// The dfget to measure
     #[arg(long)]
     dfget: PathBuf,
+    /// The example of dfget-peer that is parent and child without daemons
+    #[arg(long)]
+    loopback: PathBuf,
     /// The directory that tests/real-clients/setup filled
     #[arg(long)]
     clients: PathBuf,
@@ -91,6 +94,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         },
         contenders: contenders(arguments, &places)?,
         origin: Origin::start(&places)?,
+        loopback: arguments.loopback.clone(),
         places,
         table: Table::new(!arguments.small),
     };

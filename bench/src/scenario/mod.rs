@@ -2,6 +2,7 @@
 
 mod blobs;
 mod cluster;
+mod loopback;
 mod many;
 mod memory;
 mod objects;
@@ -16,7 +17,7 @@ use crate::course::Bench;
 pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 /// All of them, in their order.
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 16] = [
     ("cached", blobs::cached),
     ("mirror", blobs::mirror),
     ("cold", blobs::cold),
@@ -32,4 +33,5 @@ pub const ALL: [Scenario; 15] = [
     ("start", start::start),
     ("capped", blobs::capped),
     ("cluster", cluster::cluster),
+    ("loopback", loopback::loopback),
 ];

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -67,14 +68,26 @@ impl Dialer {
     /// # Errors
     /// [`DoorError`].
     pub async fn dial(&self, to: SocketAddr, within: Duration) -> Result<PeerStream, DoorError> {
-        timeout(within, self.connect(to)).await.unwrap_or(Err(DoorError::TimedOut))
+        timeout(within, self.connect(to, NOT_AHEAD)).await.unwrap_or(Err(DoorError::TimedOut))
     }
 
-    async fn connect(&self, to: SocketAddr) -> Result<PeerStream, DoorError> {
+    /// The same for much that comes: what is read with TLS is read 128 KiB at once, by a buffer that stays as long
+    /// as the connection.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    pub async fn dial_for_bulk(&self, to: SocketAddr, within: Duration) -> Result<PeerStream, DoorError> {
+        timeout(within, self.connect(to, READ_AT_ONCE)).await.unwrap_or(Err(DoorError::TimedOut))
+    }
+
+    /// With TLS, `ahead` bytes are read at once where TLS by itself reads less.
+    async fn connect(&self, to: SocketAddr, ahead: usize) -> Result<PeerStream, DoorError> {
         let socket = TcpStream::connect(to).await.map_err(|source| DoorError::Connect { to, source })?;
         set_options(&socket);
         let Some(config) = &self.tls else { return Ok(PeerStream::Plain(socket)) };
         let name = ServerName::from(to.ip());
+        // TLS reads 4 KiB at once by itself.
+        let socket = BufReader::with_capacity(ahead, socket);
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, socket).await;
         Ok(PeerStream::ClientTls(Box::new(stream.map_err(DoorError::of_handshake)?)))
     }
@@ -130,6 +143,10 @@ fn set_options(socket: &TcpStream) {
 
 /// Time for the first bytes and the handshake.
 const GREETING: Duration = Duration::from_secs(5);
+/// Bytes of TLS that are read at once.
+const READ_AT_ONCE: usize = 128 << 10;
+/// A buffer so small that it is never used.
+const NOT_AHEAD: usize = 1;
 /// Pause while the first bytes do not tell.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// After this silence the system asks whether the other is there, and then this often.

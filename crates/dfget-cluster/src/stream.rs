@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
@@ -19,7 +19,7 @@ pub enum PeerStream {
     /// Let in: the other holds the cluster's key.
     ServerTls(Box<server::TlsStream<TcpStream>>),
     /// Made by us: the other holds the cluster's key.
-    ClientTls(Box<client::TlsStream<TcpStream>>),
+    ClientTls(Box<client::TlsStream<BufReader<TcpStream>>>),
 }
 
 // === impl PeerStream ===
@@ -38,7 +38,7 @@ impl PeerStream {
         match self {
             Self::Plain(stream) => stream,
             Self::ServerTls(stream) => stream.get_ref().0,
-            Self::ClientTls(stream) => stream.get_ref().0,
+            Self::ClientTls(stream) => stream.get_ref().0.get_ref(),
         }
     }
 

@@ -116,7 +116,7 @@ impl PeerClient {
                 Ok(parts) => return Ok(parts),
             }
         }
-        let stream = self.inner.dialer.dial(pieces, patience.connect).await;
+        let stream = self.inner.dialer.dial_for_bulk(pieces, patience.connect).await;
         let stream = stream.map_err(|error| PeerError::broken(error.to_string()))?;
         let attempt = self.attempt(Link::new(stream), pieces, &request, expected, patience).await;
         attempt.map_err(|failed| match failed {

@@ -9,6 +9,7 @@
 //! has been idle.
 
 use std::{
+    any::Any,
     fmt, mem,
     ops::Range,
     sync::{
@@ -45,6 +46,9 @@ pub struct Entry {
     /// Bytes of other entries that left to make room for this one.
     pub(crate) taken: AtomicU64,
     file: Mutex<Option<Arc<DataFile>>>,
+    /// Held while bytes are written to the file: the kernel lets one writer in at a time, and the others would
+    /// wait for it with a processor each.
+    pub(crate) writing: Mutex<()>,
     state: Mutex<State>,
     /// What was read and found right, where it is to be sent without being read again.
     pub(crate) checked: Mutex<Option<Checked>>,
@@ -56,6 +60,8 @@ pub struct Entry {
 pub(crate) struct State {
     pub(crate) key: EntryKey,
     pub(crate) meta: Arc<[u8]>,
+    /// What was made of `meta`, and of which: no longer of the same, it is void.
+    read_meta: Option<Box<ReadMeta>>,
     pub(crate) complete: bool,
     pub(crate) removed: bool,
     pub(crate) blocks: BlockMap,
@@ -63,6 +69,12 @@ pub(crate) struct State {
     loaded: bool,
     /// Whether the name of the file is durable.
     named: bool,
+}
+
+/// The facts about an entry as its users read them.
+struct ReadMeta {
+    of: Arc<[u8]>,
+    read: Arc<dyn Any + Send + Sync>,
 }
 
 /// Keeps an entry from being evicted while it is alive: for running downloads.
@@ -107,9 +119,11 @@ impl Entry {
             allocated: allocated.into(),
             taken: AtomicU64::new(0),
             file: Mutex::new(None),
+            writing: Mutex::new(()),
             state: Mutex::new(State {
                 key: row.key,
                 meta: row.meta,
+                read_meta: None,
                 complete: row.complete,
                 removed: false,
                 blocks: BlockMap::new(row.total),
@@ -135,6 +149,25 @@ impl Entry {
     pub fn set_meta(self: &Arc<Self>, meta: Vec<u8>) {
         self.state.lock().meta = meta.into();
         self.mark_dirty(0);
+    }
+
+    /// What `read` makes of [`Self::meta`]: the same as the last time, unless it was replaced since or the entry
+    /// has been idle. What `read` makes nothing of is read each time.
+    ///
+    /// All that ask must ask for one and the same type; another is read each time as well.
+    pub fn read_meta<T: Any + Send + Sync>(&self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<Arc<T>> {
+        let meta = {
+            let state = self.state.lock();
+            let known = state.read_meta.as_ref().filter(|known| Arc::ptr_eq(&known.of, &state.meta));
+            if let Some(known) = known.and_then(|known| Arc::clone(&known.read).downcast().ok()) {
+                return Some(known);
+            }
+            Arc::clone(&state.meta)
+        };
+        let read = Arc::new(read(&meta)?);
+        let known = ReadMeta { of: meta, read: Arc::<T>::clone(&read) };
+        self.state.lock().read_meta = Some(Box::new(known));
+        Some(read)
     }
 
     /// Length of the whole content in bytes, if known.
@@ -169,6 +202,13 @@ impl Entry {
     /// Whether it was evicted, replaced or removed. Reading goes on, writing does not.
     pub fn is_removed(&self) -> bool {
         self.state.lock().removed
+    }
+
+    /// Whether the length is known and all bytes are here, published or not.
+    ///
+    /// May wait for the disk as [`Self::contiguous_from`] does; if that fails, not all is here.
+    pub fn is_whole(&self) -> bool {
+        self.is_complete() || self.loaded().is_ok_and(|state| state.blocks.is_whole())
     }
 
     /// When it was made.
@@ -354,6 +394,7 @@ impl Entry {
         *self.file.lock() = None;
         *self.checked.lock() = None;
         let mut state = self.state.lock();
+        state.read_meta = None;
         if state.complete && state.loaded && state.named {
             state.blocks = BlockMap::new(state.blocks.total());
             state.loaded = false;

@@ -222,7 +222,10 @@ impl Entry {
         len: u64,
         offset: u64,
     ) -> Result<(), WriteError> {
-        let write = || file.write_parts_at(parts, offset);
+        let write = || {
+            let _turn = self.writing.lock();
+            file.write_parts_at(parts, offset)
+        };
         shared.write_with_room(self, len, write).map_err(|error| {
             let kind = if is_full(error) { WriteError::Full } else { WriteError::Io };
             kind(error.into())

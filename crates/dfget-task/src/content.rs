@@ -21,14 +21,14 @@ use crate::tasks::Tasks;
 pub struct Stored {
     tasks: Tasks,
     entry: Arc<Entry>,
-    meta: TaskMeta,
+    meta: Arc<TaskMeta>,
     total: u64,
 }
 
 impl Stored {
     /// `None` if the entry's facts cannot be read: then it is as good as absent.
     pub(crate) fn new(tasks: Tasks, entry: Arc<Entry>) -> Option<Self> {
-        let meta = TaskMeta::from_bytes(&entry.meta())?;
+        let meta = TaskMeta::of(&entry)?;
         let total = entry.total()?;
         Some(Self { tasks, entry, meta, total })
     }
@@ -72,7 +72,8 @@ impl Stored {
         let Some(headers) = prove(self.tasks.origin(), request, &self.entry, self.total).await? else {
             return Ok(false);
         };
-        let mut meta = TaskMeta::from_bytes(&self.entry.meta()).unwrap_or_else(|| self.meta.clone());
+        let mut meta =
+            TaskMeta::from_bytes(&self.entry.meta()).unwrap_or_else(|| TaskMeta::clone(&self.meta));
         meta.add_origin(&request.authority, &headers);
         self.entry.set_meta(meta.to_bytes());
         Ok(true)

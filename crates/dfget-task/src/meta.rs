@@ -1,10 +1,12 @@
 //! What the store keeps beside the bytes of a task.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use dfget_core::Authority;
 use dfget_origin::Identity;
 use dfget_origin::headers::representation;
+use dfget_storage::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,12 @@ impl TaskMeta {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice(bytes).ok()
+    }
+
+    /// The facts about an entry, read once for as long as they stay the same; `None` if they cannot be read.
+    #[must_use]
+    pub(crate) fn of(entry: &Entry) -> Option<Arc<Self>> {
+        entry.read_meta(Self::from_bytes)
     }
 
     /// JSON, for the store.
@@ -130,5 +138,30 @@ mod tests {
         assert_eq!(read.headers(&other)["content-type"], "text/plain");
         assert!(read.identity(None).named);
         assert_eq!(TaskMeta::from_bytes(b"not JSON"), None);
+    }
+
+    #[test]
+    fn facts_are_read_once_and_anew_when_an_origin_is_added() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = dfget_storage::Options {
+            dir: dir.path().join("store"),
+            quota_bytes: None,
+            disk_percent: None,
+            expire: None,
+        };
+        let (store, _) = dfget_storage::Store::open(options, std::time::SystemTime::now()).expect("a store");
+        let mut meta = TaskMeta { private: true, ..TaskMeta::default() };
+        let now = std::time::SystemTime::now();
+        let entry = store.create("a".into(), meta.to_bytes(), Some(1), now).expect("an entry");
+        let read = TaskMeta::of(&entry).expect("facts");
+        assert!(read.private && Arc::ptr_eq(&read, &TaskMeta::of(&entry).expect("facts")));
+        let authority = Authority::parse(Scheme::Https, "a.test").expect("an authority");
+        meta.private = false;
+        meta.add_origin(&authority, &HeaderMap::new());
+        entry.set_meta(meta.to_bytes());
+        let read = TaskMeta::of(&entry).expect("facts");
+        assert!(!read.private && read.is_known_to(&authority));
+        entry.set_meta(b"not JSON".to_vec());
+        assert_eq!(TaskMeta::of(&entry), None);
     }
 }

@@ -85,6 +85,36 @@ fn a_closed_store_has_lost_nothing() {
 }
 
 #[test]
+fn facts_are_read_once_until_they_are_others() {
+    use std::cell::Cell;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entry = create(&store, "a", Some(1));
+    let reads = Cell::new(0);
+    let facts = || {
+        let read = entry.read_meta(|meta| {
+            reads.set(reads.get() + 1);
+            String::from_utf8(meta.to_vec()).ok()
+        });
+        read.map(|facts| String::clone(&facts))
+    };
+    entry.set_meta(b"one".to_vec());
+    assert_eq!([facts(), facts(), facts()], ["one"; 3].map(|text| Some(text.to_owned())));
+    assert_eq!(reads.get(), 1);
+    entry.set_meta(b"two".to_vec());
+    assert_eq!([facts(), facts()], ["two"; 2].map(|text| Some(text.to_owned())));
+    entry.set_meta(b"two".to_vec());
+    assert_eq!((facts().as_deref(), reads.get()), (Some("two"), 3));
+    entry.append(0, b"x").unwrap();
+    store.publish(&entry, key("b"), b"three".to_vec()).unwrap();
+    assert_eq!((facts().as_deref(), facts().as_deref(), reads.get()), (Some("three"), Some("three"), 4));
+    assert_eq!(entry.read_meta(|meta| Some(meta.len())).as_deref(), Some(&5), "as another type");
+    entry.set_meta(vec![0xff]);
+    assert_eq!((facts(), facts()), (None, None), "what cannot be read is never what it was before");
+}
+
+#[test]
 fn bytes_go_only_where_they_belong() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

@@ -931,7 +931,7 @@ impl Task {
                 task.took_nothing(&asked, len);
             }
             // Whether or not the conductor waits for this ask still.
-            if entry.total().is_some_and(|total| entry.gaps(0..total).is_empty()) {
+            if entry.is_whole() {
                 task.advance();
             }
             written

@@ -33,7 +33,8 @@ impl Tasks {
 
     fn whole(&self, key: &ContentKey) -> Option<Found> {
         let entry = self.store()?.get(&final_key(key)).filter(|entry| entry.is_complete())?;
-        let private = TaskMeta::from_bytes(&entry.meta())?.private;
+        // Each request of a peer comes by here.
+        let private = TaskMeta::of(&entry)?.private;
         Some((Holding { entry, progress: None, ended: CancellationToken::new() }, private))
     }
 
