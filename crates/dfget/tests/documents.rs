@@ -1,0 +1,173 @@
+//! What the documents say is so: links lead somewhere, command lines are ones that dfget takes, YAML is a
+//! configuration. The guides are typed in by the tests with the real clients (`guides.rs`).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use dfget_testkit::TestCa;
+
+const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// All documents, with their text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![root().join("docs"), root().join("bench")];
+    let top = ["README.md", "README.zh.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root().join(name));
+    found.extend(top);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("text");
+        (path, text)
+    };
+    found.into_iter().map(read).collect()
+}
+
+/// The blocks of a language, each with the number of its first line.
+fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
+    let (mut blocks, mut open) = (Vec::new(), None::<(usize, usize, Vec<&str>)>);
+    for (number, line) in text.lines().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        match (&mut open, line.trim()) {
+            (None, fence) if fence.strip_prefix("```") == Some(language) => {
+                open = Some((number + 2, indent, Vec::new()));
+            }
+            (Some(_), "```") => {
+                if let Some((number, _, lines)) = open.take() {
+                    blocks.push((number, lines));
+                }
+            }
+            (Some((_, outer, lines)), _) => lines.push(line.get(*outer..).unwrap_or_default()),
+            (None, _) => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn every_link_leads_to_a_file() {
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let file = target.split('#').next().unwrap_or_default();
+            let directory = path.parent().expect("a file is in a directory");
+            count += 1;
+            if !directory.join(file).exists() {
+                wrong.push(format!("{}: {target}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && count > 50, "{count} links; {wrong:#?}");
+}
+
+/// The command lines of a block, those in several lines put together.
+fn commands(lines: &[&str]) -> Vec<String> {
+    let mut commands: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for line in lines {
+        let part = line.strip_suffix('\\');
+        match commands.last_mut() {
+            Some(last) if goes_on => last.push_str(part.unwrap_or(line).trim_start()),
+            _ => commands.push(part.unwrap_or(line).to_owned()),
+        }
+        goes_on = part.is_some();
+    }
+    commands
+}
+
+/// Where a word of dfget's begins in a command line, and its arguments up to the end of the command.
+fn dfget_words(command: &str) -> Option<Vec<String>> {
+    let plain = command.split(" #").next()?.trim();
+    let at = plain.split_whitespace().position(|word| word == "dfget" || word == "exec/dfget")?;
+    let mut words = Vec::new();
+    let mut rest = plain.split_whitespace().skip(at + 1);
+    for word in rest.by_ref() {
+        if [">", "<", "|", "&", "&&", ";"].contains(&word) || word.starts_with('>') {
+            break;
+        }
+        words.push(word.trim_end_matches([';', ')']).trim_matches(['"', '\'']).to_owned());
+        if word.ends_with(';') {
+            break;
+        }
+    }
+    Some(words)
+}
+
+#[test]
+fn every_command_line_is_one_that_dfget_takes() {
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        for (number, lines) in blocks(&text, "sh") {
+            for words in commands(&lines).iter().filter_map(|command| dfget_words(command)) {
+                // What it would do is not done: an unknown flag or command is told before `--help` counts.
+                let command = words.first().cloned().unwrap_or_default();
+                let own = words.iter().position(|word| word == "--").map_or(&words[..], |end| &words[..end]);
+                let mut run = Command::new(DFGET);
+                let output = run.args(own).arg("--help").output().expect("the binary is there");
+                count += 1;
+                if !output.status.success() {
+                    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                    wrong.push(format!("{}:{number}: dfget {command} …: {said}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty() && count > 20, "{count} command lines; {wrong:#?}");
+}
+
+#[test]
+fn every_configuration_is_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let authority = TestCa::new("the documents'");
+    for (name, text) in [
+        ("ca.crt", authority.certificate_pem()),
+        ("ca.key", authority.key_pem()),
+        ("site-ca.crt", authority.certificate_pem()),
+    ] {
+        fs::write(dir.path().join(name), text).expect("it can be written");
+    }
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for (path, text) in documents() {
+        for (number, lines) in blocks(&text, "yaml") {
+            let yaml = lines.join("\n").replace("/etc/dragonfly/", &format!("{}/", dir.path().display()));
+            if yaml.contains('…') || !is_ours(&yaml) {
+                continue;
+            }
+            count += 1;
+            let file = dir.path().join("dfget.yaml");
+            fs::write(&file, &yaml).expect("it can be written");
+            let output =
+                Command::new(DFGET).args(["config", "check"]).arg(&file).output().expect("the binary is there");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if said.lines().any(|line| line.contains("unknown key") || line.starts_with("error: ") && !is_about_files(line)) {
+                wrong.push(format!("{}:{number}: {said}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && count > 5, "{count} configurations; {wrong:#?}");
+}
+
+/// Whether a block is of `dfget.yaml`, and not of somebody else's file.
+fn is_ours(yaml: &str) -> bool {
+    let known = ["proxy:", "proxies:", "hijackHTTPS:", "registryMirror:", "access:", "cluster:", "download:", "storage:"];
+    yaml.lines().any(|line| known.contains(&line.trim_end()))
+}
+
+/// A file that the document's reader has, and this machine has not.
+fn is_about_files(line: &str) -> bool {
+    line.contains("No such file")
+}
