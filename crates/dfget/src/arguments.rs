@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ca::CaCommand;
+use crate::get::GetArguments;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
@@ -25,6 +26,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run the proxy until SIGTERM or SIGINT
     Daemon(DaemonArguments),
+
+    /// Get a file or an image; `get` need not be said
+    Get(Box<GetArguments>),
 
     /// Run a command whose image pulls go through a daemon of this node
     Run(RunArguments),
@@ -296,6 +300,8 @@ const EXAMPLES: &str = "\
 Examples:
   dfget run -- apptainer pull oras://registry.example.org/project/image:1
                                       pull through a daemon, without any set-up
+  dfget oras://registry.example.org/project/image:1 -O image.sif
+                                      get it without another program
   dfget daemon                        run the proxy for all users of this node
   dfget ca show                       look at the authority clients must trust
   dfget config check                  look at the file the daemon would read
