@@ -10,12 +10,14 @@ use crate::places::Places;
 use crate::table::Table;
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Rounds of each scenario.
     pub rounds: usize,
     /// Whether sizes are a 64th, and times short: to see that it works.
     pub small: bool,
+    /// The networks of `cluster` to measure; all, if none is named.
+    pub cases: Vec<String>,
 }
 
 /// A run.

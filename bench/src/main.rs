@@ -40,6 +40,9 @@ struct Arguments {
     /// Scenarios to run instead of all, separated by commas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Networks of `cluster` to run instead of all, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
     /// Sizes ÷ 64 and one round, to see that it works
     #[arg(long)]
     small: bool,
@@ -84,6 +87,7 @@ fn run(arguments: &Arguments) -> io::Result<()> {
         plan: Plan {
             rounds: if arguments.small { 1 } else { arguments.rounds.max(1) },
             small: arguments.small,
+            cases: arguments.cases.clone(),
         },
         contenders: contenders(arguments, &places)?,
         origin: Origin::start(&places)?,

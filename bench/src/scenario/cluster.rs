@@ -4,7 +4,7 @@
 //! processor's time counts all daemons and all clients, and neither the registry nor the shaping.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Answer, Target, whole};
 use crate::contender::{Contender, Kind, dfget, is_blob};
-use crate::course::{Bench, GIB, MIB};
+use crate::course::{Bench, GIB, KIB, MIB};
 use crate::network::{Network, Place};
 use crate::origin::{self, Blob, Origin};
 use crate::places::Places;
@@ -59,7 +59,13 @@ struct Member<'a> {
 pub(super) fn cluster(bench: &mut Bench) -> io::Result<()> {
     // The miniature is to see that it works.
     let cases = if bench.plan.small { &SMALL[..] } else { &ALL[..] };
-    cases.iter().try_for_each(|case| measure(bench, case))
+    let named = bench.plan.cases.clone();
+    if let Some(unknown) = named.iter().find(|name| cases.iter().all(|case| case.id != *name)) {
+        let known = cases.iter().map(|case| case.id).collect::<Vec<_>>().join(", ");
+        return Err(io::Error::other(format!("no network is called {unknown}, but {known}")));
+    }
+    let chosen = |case: &&Case| named.is_empty() || named.iter().any(|name| name == case.id);
+    cases.iter().filter(chosen).try_for_each(|case| measure(bench, case))
 }
 
 fn measure(bench: &mut Bench, case: &Case) -> io::Result<()> {
@@ -77,6 +83,9 @@ fn measure(bench: &mut Bench, case: &Case) -> io::Result<()> {
         let blob = origin.add(size)?;
         let direct = direct(&places, &network, &blob);
         bench.record(round, "direct", &ids, direct);
+        let file = places.directory("cluster-new-file")?;
+        let written = write_new(&file.join("file"), size).map(|seconds| vec![seconds]);
+        bench.record(round, NEW_FILE, &ids[2..3], written);
         for contender in &contenders {
             rustix::fs::sync();
             let values = swarm(contender, &places, &network, &origin, &blob, case, round == 0);
@@ -88,6 +97,7 @@ fn measure(bench: &mut Bench, case: &Case) -> io::Result<()> {
             });
             bench.record(round, &contender.name, &ids, values);
         }
+        fs::remove_dir_all(file)?;
         origin.remove(&blob)?;
     }
     origin.end()
@@ -122,6 +132,21 @@ fn direct(places: &Places, network: &Network, blob: &Blob) -> io::Result<Vec<f64
     let seconds = (answer.end - began).as_secs_f64();
     let gib = blob.size as f64 / GIB as f64;
     Ok(vec![seconds, 1.0, (own_cpu_seconds()? - cpu) / gib])
+}
+
+/// Seconds of processor for each GiB that is written to a new file. Every node has to write what it pulls, and in a
+/// virtual machine that may be most of what it does: memory that the host must give first.
+fn write_new(path: &Path, size: u64) -> io::Result<f64> {
+    let part = vec![1_u8; 512 * KIB as usize];
+    let cpu = own_cpu_seconds()?;
+    let mut file = fs::File::create(path)?;
+    let mut left = size;
+    while left > 0 {
+        let next = left.min(part.len() as u64);
+        file.write_all(&part[..next as usize])?;
+        left -= next;
+    }
+    Ok((own_cpu_seconds()? - cpu) * GIB as f64 / size as f64)
 }
 
 /// One swarm from its start to its end.
@@ -280,5 +305,7 @@ const ALL: [Case; 6] = [
 ];
 const SMALL: [Case; 2] =
     [case("4-400", 4, 400, 400, 1.1), Case { late: true, ..case("late", 4, 100, 100, 1.11) }];
+/// What a file costs that is only written.
+const NEW_FILE: &str = "new file";
 /// Where a node's clients find its daemon.
 const PROXY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 65_001);

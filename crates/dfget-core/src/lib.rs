@@ -7,6 +7,7 @@
 mod authority;
 mod backoff;
 mod challenge;
+mod client_proxy;
 mod content_key;
 mod digest;
 mod hostlist;
@@ -26,6 +27,7 @@ mod url_filter;
 pub use authority::{Authority, AuthorityError, Scheme};
 pub use backoff::Backoff;
 pub use challenge::bearer_realm;
+pub use client_proxy::{ClientVariables, Passage};
 pub use content_key::ContentKey;
 pub use digest::{Digest, DigestError, Hasher};
 pub use hostlist::{HostlistError, HostlistProblem, ListedHost, MOST_HOSTS, expand_hostlist};

@@ -30,7 +30,9 @@ pub use cluster::{
 pub use dfget_lease::{ClusterSeen, MemberSeen, NodeTold};
 pub use dfget_telemetry::redact_url as shown_url;
 pub use error::{RootsError, RunError};
-pub use explain::{Explained, Explanation, Outcome, Question, Step, Stored, explain};
+pub use explain::{
+    Explained, Explanation, Outcome, Question, Step, Stored, explain, sockets as daemon_sockets,
+};
 pub use leased::{LeasedCluster, LeasedOptions, run_leased};
 pub use pem_rules::PemRules;
 pub use reload::ConfigOrigin;

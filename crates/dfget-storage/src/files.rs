@@ -42,6 +42,8 @@ pub(crate) struct Files {
 pub(crate) struct DataFile {
     fd: OwnedFd,
     open: Arc<AtomicUsize>,
+    /// Held by who writes. The kernel lets one write to a file at a time, too, but others turn on the spot until then.
+    writing: Mutex<()>,
 }
 
 /// What changes with a file: times since 1970, and its length in bytes.
@@ -190,7 +192,7 @@ impl Files {
     /// Counts an open file.
     pub(crate) fn wrap(&self, file: File) -> DataFile {
         self.open.fetch_add(1, Ordering::Relaxed);
-        DataFile { fd: file.into(), open: Arc::clone(&self.open) }
+        DataFile { fd: file.into(), open: Arc::clone(&self.open), writing: Mutex::new(()) }
     }
 }
 
@@ -205,6 +207,7 @@ impl DataFile {
         let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let mut rest = slices.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0);
+        let _writing = self.writing.lock();
         while !rest.is_empty() {
             let most = rest.len().min(MOST_SLICES);
             match rustix::io::pwritev(&self.fd, &rest[..most], offset) {

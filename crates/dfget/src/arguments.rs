@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ca::CaCommand;
 use crate::get::GetArguments;
+use crate::preheat::PreheatArguments;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
@@ -30,6 +31,9 @@ pub(crate) enum Command {
     /// Get a file or an image; `get` need not be said
     Get(Box<GetArguments>),
 
+    /// Get images into the store of this node before they are needed
+    Preheat(PreheatArguments),
+
     /// Run a command whose image pulls go through a daemon of this node
     Run(RunArguments),
 
@@ -51,6 +55,30 @@ pub(crate) enum Command {
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+
+    /// Look for all that would make a first pull fail on this node
+    Doctor(DoctorArguments),
+}
+
+/// Flags of `dfget doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = DOCTOR_EXAMPLES)]
+pub(crate) struct DoctorArguments {
+    /// Registries to try besides those of the file (NAME or NAME:PORT)
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registries: Vec<String>,
+
+    /// The file to look at [default: the one the daemon would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Ask no registry and no other node
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Subcommand)]
@@ -268,7 +296,7 @@ pub(crate) enum Output {
 ///
 /// # Errors
 /// What is wrong, for the user.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and s, m or h, such as 10m".to_owned();
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -309,6 +337,7 @@ Examples:
   dfget config show                   print all of it, defaults too
   dfget explain oras://registry.example.org/project/image:1
                                       say whether it is cached, and why not
+  dfget doctor                        look for what would make a pull fail
 
 Configuration: --config FILE, else $DFGET_CONFIG, else
 /etc/dragonfly/dfget.yaml, else ~/.config/dragonfly/dfget.yaml.";
@@ -381,6 +410,18 @@ are left out of it.
 
 Exit status: 0 printed, 78 the configuration cannot be used, 2 wrong command
 line.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  dfget doctor
+  dfget doctor registry.example.org --output json
+  dfget doctor --offline
+
+It looks at the configuration, ports, proxy variables, who trusts the
+authority, disks, limits, the cluster, and tries the registries, as the shell
+that it runs in sees them. It changes nothing.
+
+Exit status: 0 nothing bad, 1 something is, 2 wrong command line.";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -2,19 +2,21 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 77 not allowed
-//! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`); of `get` also 75
-//! try again later (`EX_TEMPFAIL`), 124 its time is over, 130 interrupted.
+//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad), 2 a wrong command line,
+//! 77 not allowed (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`); of `get` and
+//! `preheat` also 75 try again later (`EX_TEMPFAIL`), 124 its time is over, 130 interrupted.
 
 mod arguments;
 mod ca;
 mod check;
 mod cluster;
 mod daemon;
+mod doctor;
 mod explain;
 mod get;
 mod leased;
 mod message;
+mod preheat;
 mod run;
 mod show;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
         Command::Get(arguments) => get::run(&arguments),
+        Command::Preheat(arguments) => preheat::run(&arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
         Command::Cluster(command) => cluster::run(&command, &environment),
@@ -46,5 +49,6 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
+        Command::Doctor(arguments) => doctor::run(arguments, &environment),
     }
 }

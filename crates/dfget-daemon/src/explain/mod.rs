@@ -2,21 +2,19 @@
 //! registry.
 //!
 //! Each step is decided by the code that decides it in the daemon; this module only asks it and
-//! finds the words. `reference` makes requests of what a user types, `client` knows what clients
-//! do before a request comes, `stored` looks into the store.
+//! finds the words. `reference` makes requests of what a user types, `stored` looks into the store.
 
-mod client;
 mod reference;
 mod stored;
 
 pub use stored::Stored;
-pub(crate) use stored::sockets;
+pub use stored::sockets;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use dfget_config::{Config, Hijack, HijackAuthority, Loaded, Location, PemSource};
-use dfget_core::{Authority, Scheme, decide};
+use dfget_core::{Authority, ClientVariables, Passage, Scheme, decide};
 use dfget_proxy::{Identified, Led, MirrorTasks, Realms, asks_for_a_task, identify, refused_headers};
 use dfget_telemetry::redact_url;
 use dfget_tls::{AuthorityCertificate, Scope};
@@ -26,7 +24,6 @@ use http::{HeaderMap, Method};
 use crate::certificates::place as pem_place;
 use crate::settings;
 
-use client::{ClientVariables, Passage};
 use reference::{ANY, Asked};
 
 /// What becomes of a HEAD.

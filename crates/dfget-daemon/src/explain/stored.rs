@@ -76,7 +76,8 @@ fn of_contents(contents: &[Option<SeenContent>]) -> Stored {
 }
 
 /// Where a daemon with a configuration file may be asked: root's, and this user's own.
-pub(crate) fn sockets() -> Vec<PathBuf> {
+#[must_use]
+pub fn sockets() -> Vec<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let mut sockets = vec![system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref())];
     if !rustix::process::geteuid().is_root() {

@@ -2,7 +2,7 @@
 
 mod arguments;
 mod bar;
-mod report;
+pub(crate) mod report;
 mod scalar;
 
 pub(crate) use arguments::{GetArguments, with_command};

@@ -15,6 +15,11 @@ pub(crate) fn line(report: &Report, took: Duration) -> String {
     if report.unchanged {
         return format!("{name} was there already, and is right");
     }
+    format!("{name}: {}", summary(report, took))
+}
+
+/// How much came, how fast, and from where.
+pub(crate) fn summary(report: &Report, took: Duration) -> String {
     let fresh = report.sources.cache + report.sources.peers + report.sources.origin;
     let kept = if report.resumed > 0 {
         format!(", {} of them from the try before", size(report.resumed))
@@ -23,7 +28,7 @@ pub(crate) fn line(report: &Report, took: Duration) -> String {
     };
     let from = shares(report.sources).map_or_else(String::new, |shares| format!(", from {shares}"));
     let rate = rate(fresh, took).map_or_else(String::new, |rate| format!(" ({rate}/s)"));
-    format!("{name}: {} in {}{rate}{kept}{from}", size(report.bytes), time(took))
+    format!("{} in {}{rate}{kept}{from}", size(report.bytes), time(took))
 }
 
 /// Where bytes came from, in parts of a hundred; `None` where there were none.

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dfget_core::{Authority, Scheme};
+use crate::{Authority, Scheme};
 
 /// The proxy variables of a client.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ClientVariables {
+pub struct ClientVariables {
     https: Option<(&'static str, String)>,
     http: Option<(&'static str, String)>,
     no: Option<(&'static str, String)>,
@@ -18,22 +18,35 @@ pub(super) struct ClientVariables {
 
 /// What becomes of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Passage {
-    /// No variable names a proxy.
+pub enum Passage {
+    /// No variable names a proxy; this is the one that would.
     Unset(&'static str),
-    /// To the proxy that this variable names, shown without a login.
-    Proxied { variable: &'static str, proxy: String },
+    /// To the proxy that the variable names.
+    Proxied {
+        /// The variable.
+        variable: &'static str,
+        /// Host and port as they are written, without scheme and login.
+        proxy: String,
+    },
     /// Never to a proxy.
     Loopback,
-    /// This entry of that variable keeps it from the proxy.
-    Excluded { variable: &'static str, entry: String, both: bool },
+    /// An entry of a variable keeps it from the proxy.
+    Excluded {
+        /// The variable.
+        variable: &'static str,
+        /// The entry.
+        entry: String,
+        /// The variable is set in lower case, too.
+        both: bool,
+    },
 }
 
 // === impl ClientVariables ===
 
 impl ClientVariables {
     /// The upper case counts first; what is empty counts as unset.
-    pub(super) fn of(variables: &BTreeMap<String, String>) -> Self {
+    #[must_use]
+    pub fn of(variables: &BTreeMap<String, String>) -> Self {
         let value = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| value(name).map(|value| (name, value)))
@@ -46,7 +59,9 @@ impl ClientVariables {
         }
     }
 
-    pub(super) fn passage(&self, target: &Authority) -> Passage {
+    /// What becomes of a request to `target`.
+    #[must_use]
+    pub fn passage(&self, target: &Authority) -> Passage {
         if target.host == "localhost" || target.ip().is_some_and(|ip| ip.is_loopback()) {
             return Passage::Loopback;
         }

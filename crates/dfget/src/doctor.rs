@@ -1,0 +1,107 @@
+//! `dfget doctor`.
+
+use std::{process::ExitCode, time::SystemTime};
+
+use dfget_config::Environment;
+use dfget_doctor::{Examination, Finding, Verdict};
+use serde_json::{Value, json};
+
+use crate::{
+    arguments::{DoctorArguments, Output},
+    message,
+};
+
+/// Columns of a terminal.
+const WIDTH: usize = 80;
+/// Where the words of a finding begin.
+const INDENT: usize = 23;
+/// A wrong command line.
+const USAGE: u8 = 2;
+
+/// Says what would make a first pull fail, and what to do.
+pub(crate) fn run(arguments: DoctorArguments, environment: &Environment) -> ExitCode {
+    let DoctorArguments { registries, config, offline, output } = arguments;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let examination = Examination { config, registries, offline, variables, now: SystemTime::now() };
+    let findings = match examination.run(environment) {
+        Ok(findings) => findings,
+        Err(error) => {
+            message::error(error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let text = match output {
+        Output::Text => to_text(&findings),
+        Output::Json => to_json(&findings).to_string(),
+    };
+    match message::output(text) {
+        Ok(()) if count(&findings, Verdict::Bad) == 0 => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn count(findings: &[Finding], verdict: Verdict) -> usize {
+    findings.iter().filter(|finding| finding.verdict == verdict).count()
+}
+
+fn to_text(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { area, verdict, text: what, remedy } in findings {
+        push_lines(&format!("{verdict:<8}{:<15}", area.as_str()), what, &mut text);
+        if let Some(remedy) = remedy {
+            push_lines(&" ".repeat(INDENT), &format!("→ {remedy}"), &mut text);
+        }
+    }
+    let (bad, warnings) = (count(findings, Verdict::Bad), count(findings, Verdict::Warning));
+    text.push_str(&match (bad, warnings) {
+        (0, 0) => "\nNothing is in the way of a pull.".to_owned(),
+        (0, _) => format!("\nNothing is bad; {warnings} to look at."),
+        _ => format!("\n{bad} bad, {warnings} to look at."),
+    });
+    text
+}
+
+/// Words in as many lines as they need, the first behind `head`, all from the same column on.
+fn push_lines(head: &str, words: &str, text: &mut String) {
+    let (mut line, mut used) = (head.to_owned(), INDENT);
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if used > INDENT && used + 1 + length > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            (line, used) = (" ".repeat(INDENT), INDENT);
+        }
+        if used > INDENT {
+            line.push(' ');
+            used += 1;
+        }
+        line.push_str(word);
+        used += length;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+}
+
+/// `version` grows when a field changes its meaning or goes.
+fn to_json(findings: &[Finding]) -> Value {
+    let finding = |finding: &Finding| {
+        json!({
+            "area": finding.area.as_str(),
+            "verdict": finding.verdict.as_str().to_lowercase(),
+            "text": finding.text,
+            "remedy": finding.remedy,
+        })
+    };
+    json!({
+        "version": 1,
+        "bad": count(findings, Verdict::Bad),
+        "warnings": count(findings, Verdict::Warning),
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+    })
+}
