@@ -63,7 +63,13 @@ impl Resolved {
     }
 
     fn pieces(&self, image: &Image) -> Vec<Piece<'_>> {
-        let mut pieces = Vec::new();
+        let mut algorithms = vec![self.digest.algorithm()];
+        algorithms.extend(self.manifest.contents().iter().map(|content| content.digest.algorithm()));
+        algorithms.sort_unstable();
+        algorithms.dedup();
+        let below = algorithms.into_iter().map(|algorithm| format!("blobs/{algorithm}/"));
+        let directories = std::iter::once("blobs/".to_owned()).chain(below);
+        let mut pieces: Vec<_> = directories.map(|name| Piece::Known(tar::directory(&name))).collect();
         for (name, bytes) in self.small_files(image) {
             let size = bytes.len() as u64;
             let file = [tar::header(&name, size), bytes, tar::padding(size)].concat();

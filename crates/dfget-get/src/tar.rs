@@ -5,9 +5,18 @@ pub(crate) const BLOCK: u64 = 512;
 
 /// What stands before a file's bytes. The name must have 100 bytes at most.
 pub(crate) fn header(name: &str, size: u64) -> Vec<u8> {
+    entry(name, size, b"0000644\0", b"0")
+}
+
+/// A directory; its name ends in a slash. Not every program makes those that are missing.
+pub(crate) fn directory(name: &str) -> Vec<u8> {
+    entry(name, 0, b"0000755\0", b"5")
+}
+
+fn entry(name: &str, size: u64, mode: &[u8], kind: &[u8]) -> Vec<u8> {
     let mut header = vec![0_u8; 512];
     put(&mut header, 0, name.as_bytes());
-    put(&mut header, 100, b"0000644\0");
+    put(&mut header, 100, mode);
     put(&mut header, 108, b"0000000\0");
     put(&mut header, 116, b"0000000\0");
     if size < 1 << 33 {
@@ -19,7 +28,7 @@ pub(crate) fn header(name: &str, size: u64) -> Vec<u8> {
     // The same archive for the same image, whenever it is made.
     put(&mut header, 136, b"00000000000\0");
     put(&mut header, 148, b"        ");
-    put(&mut header, 156, b"0");
+    put(&mut header, 156, kind);
     put(&mut header, 257, b"ustar\x0000");
     let sum: u32 = header.iter().copied().map(u32::from).sum();
     put(&mut header, 148, format!("{sum:06o}\0 ").as_bytes());
@@ -54,6 +63,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let name = format!("blobs/sha256/{}", "a".repeat(64));
         let archive = [
+            directory("blobs/"),
             header("oci-layout", 3),
             b"abc".to_vec(),
             padding(3),

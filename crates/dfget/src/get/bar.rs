@@ -60,6 +60,15 @@ impl Bar {
         self.bar.finish_and_clear();
     }
 
+    /// Leaves it on the terminal, which has written a `^C` behind it: the cursor is not where it was.
+    pub(crate) fn leave(&self) {
+        self.bar.set_draw_target(ProgressDrawTarget::hidden());
+        self.bar.finish();
+        if self.draws {
+            message::note("");
+        }
+    }
+
     fn begin(&self, name: &str, total: Option<u64>) {
         let template = if total.is_some() { KNOWN } else { UNKNOWN };
         if let Ok(style) = ProgressStyle::with_template(template) {

@@ -37,7 +37,10 @@ pub(crate) fn run(arguments: &GetArguments) -> ExitCode {
     let began = Instant::now();
     let timeout = arguments.timeout.filter(|limit| !limit.is_zero());
     let outcome = carry_out(order, variables, timeout, &bar);
-    bar.clear();
+    match &outcome {
+        Err(GetError::Interrupted { .. }) => bar.leave(),
+        _ => bar.clear(),
+    }
     let tells = (bar.is_seen() || arguments.verbose) && !arguments.quiet;
     let line = outcome.as_ref().ok().filter(|_| tells).map(|report| report::line(report, began.elapsed()));
     end(form, &outcome, began.elapsed(), line)

@@ -19,6 +19,8 @@ mod disk;
 #[cfg(test)]
 mod docker;
 #[cfg(test)]
+mod get;
+#[cfg(test)]
 mod h2spec;
 #[cfg(test)]
 mod kill;
