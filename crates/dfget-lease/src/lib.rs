@@ -21,7 +21,7 @@ pub use channel::{Channel, Inbox, next, send, send_long};
 pub use lock::{Lock, try_lock};
 pub use message::{
     ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeTold, PROTOCOL, Seen, SeenContent,
-    Spared, ToDaemon,
+    Sources, Spared, ToDaemon,
 };
 pub use peer::{Peer, Untrusted};
 pub use runtime::{

@@ -23,7 +23,8 @@ pub enum ToDaemon {
     /// The command has begun; carries its pidfd. The lease then outlives a command line that is
     /// killed before its command.
     Child,
-    /// The command has ended; asks what was spared.
+    /// The command has ended, or there is none; asks what was spared so far. It may be asked again and
+    /// again.
     Done,
     /// The first message of somebody who wants to know what is stored, and no lease.
     Look(Look),
@@ -197,6 +198,21 @@ pub struct Spared {
     pub spared_tasks: u64,
     /// Bytes of these.
     pub spared_bytes: u64,
+    /// Where the bytes came from; `None` = the daemon does not say (0.1.0 and before).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Sources>,
+}
+
+/// Where the bytes of a lease's contents came from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sources {
+    /// Bytes of contents that were whole on this node before.
+    pub cache: u64,
+    /// Bytes that other nodes have sent.
+    pub peers: u64,
+    /// Bytes that registries have sent.
+    pub origin: u64,
 }
 
 impl std::fmt::Debug for LeaseRequest {
@@ -220,6 +236,16 @@ mod tests {
         let request = LeaseRequest { secret: "hidden".to_owned(), ..LeaseRequest::default() };
         assert!(!format!("{request:?}").contains("hidden"));
         assert!(!format!("{:?}", ToDaemon::Lease(request)).contains("hidden"));
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_tell_sources_is_understood() {
+        let old = r#"{"type":"spared","tasks":1,"bytes":2,"sparedTasks":0,"sparedBytes":0}"#;
+        let FromDaemon::Spared(read) = serde_json::from_str(old).unwrap() else { panic!("an answer") };
+        assert_eq!((read.bytes, read.sources), (2, None));
+        let told = Spared { sources: Some(Sources { cache: 1, peers: 2, origin: 3 }), ..read };
+        let text = serde_json::to_string(&FromDaemon::Spared(told)).unwrap();
+        assert!(text.ends_with(r#""sources":{"cache":1,"peers":2,"origin":3}}"#), "{text}");
     }
 
     #[test]

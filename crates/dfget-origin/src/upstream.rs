@@ -19,6 +19,8 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// say it.
 pub struct Upstream {
     matcher: Matcher,
+    /// Whether it leads to loopback too.
+    everywhere: bool,
 }
 
 /// A value that names no proxy that can be used. It is not shown: it may hold a password.
@@ -58,7 +60,18 @@ impl Upstream {
         }
         let matcher =
             Matcher::builder().https(https.to_owned()).http(http.to_owned()).no(no.to_owned()).build();
-        Ok(Some(Self { matcher }))
+        Ok(Some(Self { matcher, everywhere: false }))
+    }
+
+    /// A proxy of this host that leads to all origins, those of this host included: a daemon's, for one
+    /// process that holds a lease there.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] by cause.
+    pub fn everywhere(value: &str) -> Result<Self, UpstreamError> {
+        check(value)?;
+        let matcher = Matcher::builder().all(value.to_owned()).build();
+        Ok(Self { matcher, everywhere: true })
     }
 
     /// Host and port in the value of a variable.
@@ -78,10 +91,11 @@ impl Upstream {
         self.matched(authority).is_none()
     }
 
-    /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's.
+    /// The proxy that leads to `authority`, if one does. Loopback is never somebody else's, but for a
+    /// proxy that leads [everywhere](Self::everywhere).
     pub(crate) fn via(&self, authority: &Authority) -> Option<Via> {
         let loopback = literal(&authority.host).is_some_and(|address| address.is_loopback());
-        if loopback || authority.host == "localhost" {
+        if !self.everywhere && (loopback || authority.host == "localhost") {
             return None;
         }
         let found = self.matched(authority)?;
@@ -243,6 +257,19 @@ mod tests {
         assert!(excluded("10.1.2.3") && !excluded("127.0.0.1"), "no entry keeps loopback from it");
         let plain = upstream.via(&Authority::parse(Scheme::Http, "x.example").expect("an authority"));
         assert_eq!(plain.and_then(|via| via.login).expect("a login"), "Basic dTpwQA==");
+    }
+
+    #[test]
+    fn a_proxy_of_this_host_leads_to_loopback_too() {
+        let ours = Upstream::everywhere("http://lease:secret@127.0.0.1:9").expect("a proxy");
+        for (scheme, host) in
+            [(Scheme::Https, "127.0.0.2:5000"), (Scheme::Http, "localhost"), (Scheme::Https, "x.example")]
+        {
+            let authority = Authority::parse(scheme, host).expect("an authority");
+            let via = ours.via(&authority).expect("a way");
+            assert_eq!((via.host.as_str(), via.port, via.login.is_some()), ("127.0.0.1", 9, true), "{host}");
+        }
+        assert_eq!(Upstream::everywhere("socks5://x").expect_err("SOCKS"), UpstreamError::Scheme);
     }
 
     #[test]

@@ -253,11 +253,14 @@ fn head(
     }
     describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
-    let (source, spared) = (content.source(), content.is_spared());
+    let (source, spared, peers) = (content.source(), content.is_spared(), content.from_peers());
     let files = request.files.clone();
     let report = Report { task, peer, started: request.started, length, files };
     let mut response = Response::new(serving(content, report));
     response.extensions_mut().insert(source);
+    if let Some(peers) = peers {
+        response.extensions_mut().insert(peers);
+    }
     if spared {
         response.extensions_mut().insert(Spared);
     }

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tracing::{error, info};
 
-use crate::entrance::{Entrance, Spared};
+use crate::entrance::{Entrance, FromPeers, Spared};
 use crate::in_clear::{FilesToSend, LONGEST};
 use crate::multipart::Multipart;
 use crate::slots::Slot;
@@ -75,6 +76,7 @@ pub(crate) fn counted(
 ) -> Response<ResponseBody> {
     let source = response.extensions_mut().remove::<Source>();
     let spared = response.extensions_mut().remove::<Spared>().is_some();
+    let peers = response.extensions_mut().remove::<FromPeers>().map(Peered::of);
     let slot = response.extensions_mut().remove::<Slot>();
     if let Some(source) = source {
         metrics.served(source);
@@ -83,8 +85,9 @@ pub(crate) fn counted(
         }
     }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
-    response
-        .map(|body| Counted { body, request, metrics, source, spared, entrance, _slot: slot }.boxed_unsync())
+    response.map(|body| {
+        Counted { body, request, metrics, source, spared, peers, entrance, _slot: slot }.boxed_unsync()
+    })
 }
 
 const fn is_task(source: Source) -> bool {
@@ -97,9 +100,20 @@ struct Counted {
     metrics: Metrics,
     source: Option<Source>,
     spared: bool,
+    /// What of it other nodes have sent.
+    peers: Option<Peered>,
     entrance: Arc<Entrance>,
     /// Until the last byte has left.
     _slot: Option<Slot>,
+}
+
+/// The part of a response that other nodes have sent.
+struct Peered {
+    sent: Arc<AtomicU64>,
+    /// Bytes of the response so far.
+    handed_out: u64,
+    /// Bytes counted as theirs so far.
+    counted: u64,
 }
 
 /// A body without a byte.
@@ -133,6 +147,14 @@ impl Content {
         }
     }
 
+    /// The count of bytes that other nodes have sent for the content, where they may.
+    pub(crate) fn from_peers(&self) -> Option<FromPeers> {
+        match self {
+            Self::Reader(reader) => reader.from_peers().map(FromPeers),
+            Self::Direct(_) | Self::Parts(_) => None,
+        }
+    }
+
     /// Where the bytes come from, for the log and the counters.
     pub(crate) const fn source(&self) -> Source {
         match self {
@@ -140,6 +162,24 @@ impl Content {
             Self::Reader(_) | Self::Direct(_) => Source::Origin,
             Self::Parts(_) => Source::Cache,
         }
+    }
+}
+
+// === impl Peered ===
+
+impl Peered {
+    fn of(FromPeers(sent): FromPeers) -> Self {
+        Self { sent, handed_out: 0, counted: 0 }
+    }
+
+    /// How many of the `bytes` handed out next are to be counted as other nodes': never more than they
+    /// have sent, or than was handed out.
+    fn share_of_next(&mut self, bytes: u64) -> u64 {
+        self.handed_out += bytes;
+        let theirs = self.sent.load(Ordering::Relaxed).min(self.handed_out);
+        let more = theirs.saturating_sub(self.counted);
+        self.counted += more;
+        more
     }
 }
 
@@ -214,6 +254,11 @@ impl Body for Counted {
                 self.metrics.served_bytes(source, bytes);
                 if is_task(source) {
                     self.entrance.tally.count_bytes(bytes, self.spared);
+                    if source == Source::Cache {
+                        self.entrance.tally.count_from_cache(bytes);
+                    }
+                    let theirs = self.peers.as_mut().map_or(0, |peers| peers.share_of_next(bytes));
+                    self.entrance.tally.count_from_peers(theirs);
                 }
             }
         }
@@ -226,5 +271,23 @@ impl Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_nodes_are_credited_with_what_they_sent_and_no_more() {
+        let sent = Arc::<AtomicU64>::default();
+        let mut peers = Peered::of(FromPeers(Arc::clone(&sent)));
+        assert_eq!(peers.share_of_next(10), 0);
+        sent.store(15, Ordering::Relaxed);
+        assert_eq!(peers.share_of_next(2), 12, "no more than was handed out");
+        sent.store(3, Ordering::Relaxed);
+        assert_eq!(peers.share_of_next(2), 0, "what was taken back is not counted back");
+        sent.store(100, Ordering::Relaxed);
+        assert_eq!(peers.share_of_next(6), 8);
     }
 }

@@ -73,6 +73,8 @@ pub struct Tally {
     bytes: AtomicU64,
     spared_tasks: AtomicU64,
     spared_bytes: AtomicU64,
+    cache_bytes: AtomicU64,
+    peer_bytes: AtomicU64,
 }
 
 /// A [`Tally`] at one moment.
@@ -86,7 +88,15 @@ pub struct Tallied {
     pub spared_tasks: u64,
     /// Bytes of these.
     pub spared_bytes: u64,
+    /// Bytes of contents that were whole in the store before.
+    pub cache_bytes: u64,
+    /// Bytes that other nodes have sent for the contents handed out.
+    pub peer_bytes: u64,
 }
+
+/// In a response's extensions: the count of bytes that other nodes have sent for it so far.
+#[derive(Clone, Debug)]
+pub(crate) struct FromPeers(pub(crate) Arc<AtomicU64>);
 
 /// Marks a response whose bytes were not fetched for its client.
 #[derive(Clone, Copy, Debug)]
@@ -203,6 +213,8 @@ impl Tally {
             bytes: self.bytes.load(Ordering::Relaxed),
             spared_tasks: self.spared_tasks.load(Ordering::Relaxed),
             spared_bytes: self.spared_bytes.load(Ordering::Relaxed),
+            cache_bytes: self.cache_bytes.load(Ordering::Relaxed),
+            peer_bytes: self.peer_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -216,5 +228,13 @@ impl Tally {
         if spared {
             self.spared_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn count_from_cache(&self, bytes: u64) {
+        self.cache_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_from_peers(&self, bytes: u64) {
+        self.peer_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }

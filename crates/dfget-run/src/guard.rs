@@ -52,11 +52,14 @@ pub(crate) struct Post {
     pub(crate) bundles: Bundles,
     /// Hears what happens; for `--verbose`.
     pub(crate) say: fn(&str),
+    /// Whether connections are tunnelled while there is no daemon; else they are refused.
+    pub(crate) fail_open: bool,
 }
 
 #[derive(Debug)]
 enum Order {
     Child(OwnedFd),
+    Spared(oneshot::Sender<Option<Spared>>),
     Done(oneshot::Sender<Option<Spared>>),
 }
 
@@ -100,6 +103,13 @@ impl Guard {
         let _ = self.orders.blocking_send(Order::Child(pidfd));
     }
 
+    /// What the lease has done so far; `None` while there is no daemon to say it.
+    pub(crate) async fn spared(&self) -> Option<Spared> {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order::Spared(answer)).await.ok()?;
+        answered.await.ok().flatten()
+    }
+
     /// Ends the lease; returns what it did, if the daemon is there to say it.
     #[must_use]
     pub(crate) fn finish(self) -> Option<Spared> {
@@ -120,6 +130,8 @@ impl Watch {
         while let Some(lease) = next.take() {
             match self.with_daemon(lease).await {
                 Turn::Finished => return,
+                // The socket is closed with us: who needs the daemon is told at once that it is gone.
+                Turn::Lost if !self.post.fail_open => return,
                 Turn::Lost => next = self.without_daemon().await,
             }
         }
@@ -148,6 +160,10 @@ impl Watch {
                     Some(Order::Child(pidfd)) => {
                         let _ = dfget_lease::send(&stream, &ToDaemon::Child, &[pidfd.as_fd()]);
                         self.child = Some(pidfd);
+                    }
+                    Some(Order::Spared(answer)) => {
+                        let asked = tokio::time::timeout(SPARED_PATIENCE, ask_spared(&stream, &mut inbox)).await;
+                        let _ = answer.send(asked.ok().flatten());
                     }
                     Some(Order::Done(answer)) => {
                         let asked = tokio::time::timeout(SPARED_PATIENCE, ask_spared(&stream, &mut inbox)).await;
@@ -179,6 +195,9 @@ impl Watch {
                     found = &mut attempt => break found,
                     order = self.orders.recv() => match order {
                         Some(Order::Child(pidfd)) => self.child = Some(pidfd),
+                        Some(Order::Spared(answer)) => {
+                            let _ = answer.send(None);
+                        }
                         // A daemon that is just being started must not hold the end up.
                         Some(Order::Done(answer)) => {
                             let _ = answer.send(None);

@@ -13,13 +13,17 @@ mod guard;
 mod reference;
 mod report;
 mod store;
+mod tenancy;
 mod variables;
 
 pub use acquire::{Start, Started};
 pub use cluster::{ClusterWish, StartCluster};
 pub use command::CommandError;
 pub use reference::References;
+pub use tenancy::{Tenancy, Wish, own_way};
 pub use variables::{Variables, Way};
+
+pub use dfget_lease::{Sources, Spared};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, TcpListener};
@@ -322,10 +326,24 @@ impl Setting {
     }
 
     fn try_lease(&mut self) -> Result<(Lease, Post), String> {
+        let bundle_dir = self.bundle_dir()?;
+        let (lease, listener, seeker) = self.seek()?;
+        let mut notes = Vec::new();
+        let authorities = &lease.grant.authorities;
+        let bundles = Bundles::plan(&bundle_dir, &self.original, authorities, &mut |note| notes.push(note));
+        self.warnings.append(&mut notes);
+        bundles.write().map_err(|error| {
+            format!("the bundle of authorities cannot be written to {}: {error}", bundle_dir.display())
+        })?;
+        bundle::clean(&bundle_dir, SystemTime::now());
+        Ok((lease, Post { listener, seeker, bundles, say: say_lost, fail_open: true }))
+    }
+
+    /// A lease on a socket of ours, and how to find the next one.
+    fn seek(&mut self) -> Result<(Lease, TcpListener, Seeker), String> {
         let (xdg, temporary) = (self.directory("XDG_RUNTIME_DIR"), self.directory("TMPDIR"));
         let runtime =
             Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())?;
-        let bundle_dir = self.bundle_dir()?;
         let instance = self.instance();
         let data_dir = self.store(&instance, runtime.dir(), SystemDisks::default());
         let start = Start {
@@ -361,14 +379,7 @@ impl Setting {
         if !lease.grant.hosts.is_empty() {
             self.notes.push(format!("hijacked: {}", lease.grant.hosts.join(", ")));
         }
-        let authorities = &lease.grant.authorities;
-        let bundles = Bundles::plan(&bundle_dir, &self.original, authorities, &mut |note| notes.push(note));
-        self.warnings.append(&mut notes);
-        bundles.write().map_err(|error| {
-            format!("the bundle of authorities cannot be written to {}: {error}", bundle_dir.display())
-        })?;
-        bundle::clean(&bundle_dir, SystemTime::now());
-        Ok((lease, Post { listener, seeker, bundles, say: say_lost }))
+        Ok((lease, listener, seeker))
     }
 
     fn child(&self, proxy: &str, bundles: &BTreeMap<&'static str, String>, hosts: &[String]) -> Variables {

@@ -4,7 +4,7 @@ use dfget_lease::Spared;
 
 /// What was spared, in words; `None` where no image was pulled.
 pub(crate) fn line(spared: Spared) -> Option<String> {
-    let Spared { tasks, bytes, spared_tasks, spared_bytes } = spared;
+    let Spared { tasks, bytes, spared_tasks, spared_bytes, .. } = spared;
     if tasks == 0 {
         return None;
     }
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn a_line_tells_where_the_bytes_came_from() {
         let of = |tasks, bytes, spared_tasks, spared_bytes| {
-            line(Spared { tasks, bytes, spared_tasks, spared_bytes })
+            line(Spared { tasks, bytes, spared_tasks, spared_bytes, sources: None })
         };
         assert_eq!(of(0, 0, 0, 0), None);
         assert!(of(2, 100, 2, 100).is_some_and(|line| line.starts_with("100 B came from this node;")));

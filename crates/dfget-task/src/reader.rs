@@ -1,6 +1,7 @@
 //! The bytes of one response: from the store, from a running task, or straight from the origin.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Reader {
     headers: Option<HeaderMap>,
     leads: bool,
     from_store: bool,
+    /// Bytes that peers have sent of the running task that it follows, or followed.
+    from_peers: Option<Arc<AtomicU64>>,
     /// What is read is to be sent without being read the next time.
     notes: bool,
     /// The block that was fetched again last: a disk that spoils it at once is not tried twice.
@@ -114,8 +117,14 @@ impl Reader {
         // A range that is all of the content is held to the digest like a request without one.
         let range = range.filter(|range| range.start > 0 || Some(range.end) != entry.total());
         let promised = entry.total();
+        let from_peers = Some(Arc::clone(&task.from_peers));
         let following = Following { task, id, entry, generation, progress };
-        Self { promised, ranged, ..Self::new(tasks, request, Source::Following(following), range, leads) }
+        Self {
+            promised,
+            ranged,
+            from_peers,
+            ..Self::new(tasks, request, Source::Following(following), range, leads)
+        }
     }
 
     fn new(
@@ -140,6 +149,7 @@ impl Reader {
             headers: None,
             leads,
             from_store: false,
+            from_peers: None,
             notes: false,
             mended: None,
         }
@@ -155,6 +165,13 @@ impl Reader {
     #[must_use]
     pub const fn is_spared(&self) -> bool {
         self.from_store || (!self.leads && !matches!(self.source, Source::Direct(_)))
+    }
+
+    /// The count of bytes that peers have sent of the task that the response follows; it grows while
+    /// the task runs. `None`: there is no task.
+    #[must_use]
+    pub fn from_peers(&self) -> Option<Arc<AtomicU64>> {
+        self.from_peers.clone()
     }
 
     /// Whether the end of the response is told in the log already: by the download, for the

@@ -46,6 +46,8 @@ pub struct Task {
     pub(crate) cancel: CancellationToken,
     /// Its share of the rate limits.
     flow: Option<Flow>,
+    /// Bytes that peers have sent, for those who tell where bytes came from.
+    pub(crate) from_peers: Arc<AtomicU64>,
     pub(crate) state: Mutex<State>,
     progress: watch::Sender<()>,
     next_id: AtomicU64,
@@ -232,6 +234,7 @@ impl Task {
             recent: Mutex::default(),
             cancel,
             flow,
+            from_peers: Arc::default(),
             state: Mutex::new(state),
             progress: watch::Sender::new(()),
             next_id: AtomicU64::new(0),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ca::CaCommand;
+use crate::get::GetArguments;
+use crate::preheat::PreheatArguments;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
@@ -25,6 +27,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run the proxy until SIGTERM or SIGINT
     Daemon(DaemonArguments),
+
+    /// Get a file or an image; `get` need not be said
+    Get(Box<GetArguments>),
+
+    /// Get images into the store of this node before they are needed
+    Preheat(PreheatArguments),
 
     /// Run a command whose image pulls go through a daemon of this node
     Run(RunArguments),
@@ -288,7 +296,7 @@ pub(crate) enum Output {
 ///
 /// # Errors
 /// What is wrong, for the user.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "write a number and s, m or h, such as 10m".to_owned();
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -320,6 +328,8 @@ const EXAMPLES: &str = "\
 Examples:
   dfget run -- apptainer pull oras://registry.example.org/project/image:1
                                       pull through a daemon, without any set-up
+  dfget oras://registry.example.org/project/image:1 -O image.sif
+                                      get it without another program
   dfget daemon                        run the proxy for all users of this node
   dfget ca show                       look at the authority clients must trust
   dfget config check                  look at the file the daemon would read

@@ -2,8 +2,9 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad), 2 a wrong command line, 77 not allowed
-//! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
+//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad), 2 a wrong command line,
+//! 77 not allowed (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`); of `get` and
+//! `preheat` also 75 try again later (`EX_TEMPFAIL`), 124 its time is over, 130 interrupted.
 
 mod arguments;
 mod ca;
@@ -12,8 +13,10 @@ mod cluster;
 mod daemon;
 mod doctor;
 mod explain;
+mod get;
 mod leased;
 mod message;
+mod preheat;
 mod run;
 mod show;
 
@@ -26,7 +29,7 @@ use dfget_daemon::PemRules;
 use crate::arguments::{Arguments, Command, ConfigCommand};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(get::with_command(std::env::args_os()));
     let environment = match Environment::current(Arc::new(PemRules)) {
         Ok(environment) => environment,
         Err(error) => {
@@ -36,6 +39,8 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Daemon(arguments) => daemon::run(arguments, &environment),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Preheat(arguments) => preheat::run(&arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
         Command::Cluster(command) => cluster::run(&command, &environment),

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use dfget_lease::{FromDaemon, Grant, Inbox, LeaseRequest, PROTOCOL, Peer, Spared, ToDaemon};
+use dfget_lease::{FromDaemon, Grant, Inbox, LeaseRequest, PROTOCOL, Peer, Sources, Spared, ToDaemon};
 use dfget_origin::OriginClient;
 use dfget_proxy::{Admission, Entrance, Proxy, ProxyLogin};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -276,6 +276,11 @@ async fn hold(stream: &UnixStream, inbox: &mut Inbox, entrance: &Entrance) {
                     bytes: tallied.bytes,
                     spared_tasks: tallied.spared_tasks,
                     spared_bytes: tallied.spared_bytes,
+                    sources: Some(Sources {
+                        cache: tallied.cache_bytes,
+                        peers: tallied.peer_bytes,
+                        origin: tallied.bytes.saturating_sub(tallied.cache_bytes + tallied.peer_bytes),
+                    }),
                 };
                 if dfget_lease::send(stream, &FromDaemon::Spared(spared), &[]).is_err() {
                     break;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -960,6 +961,7 @@ impl Task {
         }
         swarm.senders.insert(ask.piece, Arc::clone(&ask.host));
         swarm.from_peers += len;
+        self.from_peers.fetch_add(len, Ordering::Relaxed);
         let entry = Arc::clone(&state.entry);
         if !state.meta.unproven {
             let meta = TaskMeta { unproven: true, ..TaskMeta::clone(&state.meta) };
@@ -974,6 +976,7 @@ impl Task {
         if let Some(swarm) = &mut self.state.lock().swarm {
             swarm.senders.remove(&ask.piece);
             swarm.from_peers -= len;
+            self.from_peers.fetch_sub(len, Ordering::Relaxed);
         }
     }
 

@@ -20,6 +20,7 @@ mod disk;
 mod docker;
 #[cfg(test)]
 mod guides;
+mod get;
 #[cfg(test)]
 mod h2spec;
 #[cfg(test)]

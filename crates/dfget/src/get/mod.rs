@@ -1,0 +1,139 @@
+//! `dfget URL`, which is `dfget get URL`.
+
+mod arguments;
+mod bar;
+pub(crate) mod report;
+mod scalar;
+
+pub(crate) use arguments::{GetArguments, with_command};
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dfget_get::{GetError, Observer, Order, Report};
+use dfget_run::Variables;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use self::arguments::Form;
+use self::bar::Bar;
+use crate::message;
+
+/// What ends may take after Ctrl-C; a second one does not wait for it.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// Gets what is asked for, and says how that went.
+pub(crate) fn run(arguments: &GetArguments) -> ExitCode {
+    let form = arguments.form();
+    let (order, warnings) = match arguments.order() {
+        Ok(parsed) => parsed,
+        Err(wrong) => return end(form, &Err(GetError::Usage(wrong)), Duration::ZERO, None),
+    };
+    warnings.iter().for_each(|line| message::warning(format_args!("dfget get: {line}")));
+    let bar = Arc::new(Bar::new(arguments.quiet, arguments.verbose));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect::<Variables>();
+    let began = Instant::now();
+    let timeout = arguments.timeout.filter(|limit| !limit.is_zero());
+    let outcome = carry_out(order, variables, timeout, &bar);
+    match &outcome {
+        Err(GetError::Interrupted { .. }) => bar.leave(),
+        _ => bar.clear(),
+    }
+    let tells = (bar.is_seen() || arguments.verbose) && !arguments.quiet;
+    let line = outcome.as_ref().ok().filter(|_| tells).map(|report| report::line(report, began.elapsed()));
+    end(form, &outcome, began.elapsed(), line)
+}
+
+/// Tells the end.
+fn end(form: Form, outcome: &Result<Report, GetError>, took: Duration, line: Option<String>) -> ExitCode {
+    if let Err(error) = outcome {
+        message::error(error);
+    }
+    if let Some(line) = line {
+        message::note(line);
+    }
+    if form == Form::Json
+        && let Err(error) = message::output(report::object(outcome, took))
+    {
+        message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+        return ExitCode::FAILURE;
+    }
+    outcome.as_ref().map_or_else(|error| ExitCode::from(error.exit_code()), |_| ExitCode::SUCCESS)
+}
+
+fn carry_out(
+    order: Order,
+    variables: Variables,
+    timeout: Option<Duration>,
+    bar: &Arc<Bar>,
+) -> Result<Report, GetError> {
+    let system = |error: std::io::Error| GetError::Configuration(format!("the system refuses: {error}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(system)?;
+    let observer = Arc::clone(bar) as Arc<dyn Observer>;
+    let outcome = runtime.block_on(async {
+        let mut signals = Signals::new().map_err(system)?;
+        let mut work = tokio::spawn(dfget_get::get(order, variables, observer));
+        let stopped = tokio::select! {
+            done = &mut work => {
+                return done.unwrap_or_else(|_| Err(GetError::Configuration("dfget has a fault; please report it".to_owned())));
+            }
+            () = signals.next() => None,
+            after = time_out(timeout) => Some(after),
+        };
+        work.abort();
+        // What is being written is put down; whoever cannot wait calls again.
+        tokio::select! {
+            done = tokio::time::timeout(AFTERWARDS, &mut work) => {
+                if let Ok(Ok(Ok(report))) = done {
+                    return Ok(report);
+                }
+            }
+            () = signals.next() => {}
+        }
+        let kept = bar.has_kept();
+        Err(stopped.map_or(GetError::Interrupted { kept }, |after| GetError::TimedOut { after, kept }))
+    });
+    // A thread may wait for the disk, or for a daemon; nobody waits for it any more.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn time_out(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// What ends a program that does not hear it.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Through a daemon, and when there is none.
+
+use std::fs;
+
+use dfget_testkit::session::{send, until};
+use dfget_testkit::{Blob, Ended, Gate, Running};
+use rustix::process::Signal;
+
+use super::support::{Files, dfget, get, get_json, got, home, names, session};
+
+const LEN: usize = 3_000_000;
+
+#[test]
+fn the_second_get_comes_from_the_cache_of_this_node() {
+    let session = session();
+    let blob = Blob::random(LEN, 1);
+    let url = session.registry.put("p/image", &blob);
+    let first = get_json(&session, &[], &[&url, "-O", "a"]);
+    assert_eq!(
+        (&first["throughDaemon"], &first["sources"]["origin"]),
+        (&true.into(), &LEN.into()),
+        "{first}"
+    );
+    let second = get_json(&session, &[], &[&url, "-O", "b"]);
+    assert_eq!(second["sources"]["cache"], LEN, "{second}");
+    assert_eq!(session.registry.downloads(&blob.digest), 1);
+    assert!(fs::read(home(&session, "b")).unwrap() == blob.bytes[..]);
+    let direct = get_json(&session, &["--direct"], &[&url, "-O", "c"]);
+    assert_eq!(
+        (&direct["throughDaemon"], &direct["sources"]["origin"]),
+        (&false.into(), &LEN.into()),
+        "{direct}"
+    );
+}
+
+#[test]
+fn any_file_that_is_named_is_cached() {
+    let session = session();
+    let blob = Blob::random(LEN, 2);
+    let files = Files::https(&session, &blob);
+    got(&session, &[], &[&files.url("data.bin?a=b"), "-O", "a"]);
+    let second = get_json(&session, &[], &[&files.url("data.bin?a=b"), "-O", "b"]);
+    assert_eq!(second["sources"]["cache"], LEN, "{second}");
+    assert!(fs::read(home(&session, "b")).unwrap() == blob.bytes[..]);
+}
+
+#[test]
+fn the_daemon_ends_after_its_last_get() {
+    let session = session();
+    let url = session.registry.put("p/image", &Blob::random(1000, 3));
+    got(&session, &[], &[&url, "-O", "a"]);
+    session.wait_for_no_daemon();
+}
+
+#[test]
+fn a_daemon_that_dies_does_not_end_the_download() {
+    let session = session();
+    let blob = Blob::random(LEN, 4);
+    let url = session.registry.put("p/image", &blob);
+    let gate = Gate::new();
+    let held = gate.clone();
+    session.registry.next_blob(move |answer| answer.hold_after(2_000_000, &held).into());
+    let running = Running::start(&mut dfget(&session, &[&url, "-O", "x", "-v"]));
+    until("bytes to come", || {
+        names(&session)
+            .iter()
+            .find(|name| name.ends_with(".part"))
+            .filter(|name| fs::metadata(home(&session, name)).is_ok_and(|part| part.len() >= 1_000_000))
+            .cloned()
+    });
+    send(session.daemon(), Signal::KILL);
+    gate.open();
+    let ended = running.wait().ok();
+    assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..], "{}", ended.stderr);
+}
+
+#[test]
+fn without_a_daemon_it_goes_directly_and_says_so_if_asked() {
+    let session = session();
+    let blob = Blob::random(LEN, 5);
+    let url = session.registry.put("p/image", &blob);
+    // A directory of others is nothing that a daemon could be met in.
+    let nowhere = |arguments: &[&str]| {
+        let mut command = dfget(&session, arguments);
+        command.env("XDG_RUNTIME_DIR", "/proc/self").env("TMPDIR", "/proc/self").env("HOME", "/proc/self");
+        Ended::of(command.env("DFGET_SYSTEM_SOCKET", "/proc/self/none"))
+    };
+    let ended = nowhere(&[&url, "-O", "x", "-v"]);
+    if ended.stderr.contains("no daemon: ") {
+        assert!(ended.stderr.contains("going directly, without a cache"), "{}", ended.stderr);
+    }
+    let ended = ended.ok();
+    assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..], "{}", ended.stderr);
+}
+
+#[test]
+fn a_socket_that_nobody_answers_at_is_passed_over() {
+    let session = session();
+    let blob = Blob::random(LEN, 6);
+    let url = session.registry.put("p/image", &blob);
+    // A daemon that speaks another language.
+    let listener = std::os::unix::net::UnixListener::bind(session.path("system.sock")).unwrap();
+    let stranger = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.write_all(b"{\"type\":\"somethingNew\"}\n");
+    });
+    let ended = get(&session, &["-v"], &[&url, "-O", "x"]).ok();
+    assert!(ended.stderr.contains("gives no answer that this version understands"), "{}", ended.stderr);
+    assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..]);
+    stranger.join().unwrap();
+}
+
+#[test]
+fn what_is_not_stored_is_not_fetched_if_that_is_forbidden() {
+    let session = session();
+    let blob = Blob::random(LEN, 7);
+    let files = Files::https(&session, &blob);
+    let url = files.url("x.sif");
+    let strict = ["--disable-back-source"];
+    let ended = get(&session, &strict, &[&url, "-O", "a"]);
+    assert_eq!(ended.code, 75, "{}", ended.stderr);
+    assert!(ended.stderr.contains("not stored here"), "{}", ended.stderr);
+    assert!(names(&session).is_empty(), "{:?}", names(&session));
+    got(&session, &[], &[&url, "-O", "a"]);
+    let stored = get_json(&session, &strict, &[&url, "-O", "b"]);
+    assert_eq!(stored["sources"]["cache"], LEN, "{stored}");
+}
