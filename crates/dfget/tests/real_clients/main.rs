@@ -19,8 +19,9 @@ mod disk;
 #[cfg(test)]
 mod docker;
 #[cfg(test)]
-mod guides;
 mod get;
+#[cfg(test)]
+mod guides;
 #[cfg(test)]
 mod h2spec;
 #[cfg(test)]
