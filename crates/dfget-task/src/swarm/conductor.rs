@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{ByteRange, public_url};
@@ -12,6 +12,7 @@ use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces}
 use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
@@ -64,7 +65,7 @@ pub(super) struct Conductor {
     membership: Option<Box<dyn Membership>>,
     joining: Option<Boxed<'static, Option<Box<dyn Membership>>>>,
     rejoin: Duration,
-    join_at: Option<tokio::time::Instant>,
+    join_at: Option<Instant>,
     layout: Option<Layout>,
     picker: Option<Picker>,
     orders: Orders,
@@ -268,7 +269,7 @@ impl Conductor {
 
     async fn run(mut self) {
         if self.membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now());
+            self.join_at = Some(Instant::now());
         }
         self.obey();
         let mut progress = self.task.progress();
@@ -324,10 +325,10 @@ impl Conductor {
         }
     }
 
-    fn wake(&self) -> tokio::time::Instant {
-        let mut wake = tokio::time::Instant::now() + LOOK;
+    fn wake(&self) -> Instant {
+        let mut wake = Instant::now() + LOOK;
         if let Some(due) = self.picker.as_ref().and_then(|picker| picker.wake(self.now())) {
-            wake = wake.min(tokio::time::Instant::from_std(self.began + due));
+            wake = wake.min(self.began + due);
         }
         self.join_at.filter(|_| self.joining.is_none()).map_or(wake, |at| wake.min(at))
     }
@@ -771,11 +772,11 @@ impl Conductor {
     fn scheduler_lost(&mut self) {
         info!(task = %self.task.id, "the scheduler is gone, looking for the next");
         self.membership = None;
-        self.join_at = Some(tokio::time::Instant::now());
+        self.join_at = Some(Instant::now());
     }
 
     fn join_again(&mut self) {
-        let due = self.join_at.is_some_and(|at| at <= tokio::time::Instant::now());
+        let due = self.join_at.is_some_and(|at| at <= Instant::now());
         if self.joining.is_some() || self.membership.is_some() || !due {
             return;
         }
@@ -787,7 +788,7 @@ impl Conductor {
         self.joining = None;
         self.join_at = None;
         if membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now() + self.rejoin);
+            self.join_at = Some(Instant::now() + self.rejoin);
             self.rejoin = (self.rejoin * 2).min(REJOIN_MOST);
             if self.parents.is_empty() {
                 self.go_alone("no scheduler answers");
