@@ -87,3 +87,51 @@ impl Drop for Simulation {
         NETWORK.set(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{Listener, Socket};
+
+    /// A network without hosts.
+    struct Nowhere;
+
+    impl Network for Nowhere {
+        fn connect(&self, _: SocketAddr) -> Connecting {
+            Box::pin(async { Err(io::ErrorKind::HostUnreachable.into()) })
+        }
+
+        fn listen(&self, _: SocketAddr) -> io::Result<Box<dyn Streams>> {
+            Err(io::ErrorKind::AddrNotAvailable.into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_has_another_network_while_it_simulates_one_and_other_threads_the_system_s() {
+        let anywhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let listener = Listener::bind(anywhere).expect("the system has a port");
+        let address = listener.local_addr().expect("it has an address");
+        let simulation = simulate(Nowhere);
+        let error = Socket::connect(address).await.expect_err("there is nobody");
+        assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+        assert_eq!(Listener::bind(anywhere).map(drop).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
+        let runtime = tokio::runtime::Handle::current();
+        let elsewhere = std::thread::spawn(move || {
+            let _within = runtime.enter();
+            Listener::bind(anywhere).is_ok()
+        });
+        assert!(elsewhere.join().expect("it ends"));
+        drop(simulation);
+        let (mut ours, accepted) = tokio::join!(Socket::connect(address), listener.accept());
+        let (theirs, from) = accepted.expect("a connection");
+        let ours = ours.as_mut().expect("a connection");
+        assert_eq!((ours.local_addr().unwrap(), theirs.local_addr().unwrap()), (from, address));
+        theirs.system().expect("the system's").try_write(b"seen").expect("there is room");
+        let mut seen = [0; 8];
+        for _ in 0..2 {
+            assert_eq!(ours.peek(&mut seen).await.expect("it is there"), 4);
+        }
+    }
+}
