@@ -903,17 +903,17 @@ impl Task {
             if let Ok(0) = written {
                 task.took_nothing(&asked, len);
             }
-            // Whether or not the conductor waits for this ask still.
+            // Whether or not the conductor waits for this ask still: after the last piece it does not.
+            if written.is_ok() {
+                task.tasks.metrics().from_peer(len);
+            }
             if entry.total().is_some_and(|total| entry.gaps(0..total).is_empty()) {
                 task.advance();
             }
             written
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(_)) => {
-                self.tasks.metrics().from_peer(len);
-                Ok(len)
-            }
+            Ok(Ok(_)) => Ok(len),
             Ok(Err(error)) => Err(Trouble::Store(error)),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
         }
