@@ -26,6 +26,10 @@ const BUFFER: u64 = 32 << 20;
 /// How long nothing may come from anywhere before everything is fetched from the origin.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// How much longer at most, for each by chance, where there are several to be fed by: what all wait for, one
+/// fetches for all. A scheduler that notices after some seconds that somebody is gone is waited for by most.
+const PATIENCE_SPREAD: Duration = Duration::from_secs(5);
+
 /// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
 /// the scheduler says meanwhile; and how often it gets longer.
 const ALONE: Duration = Duration::from_secs(10);
@@ -82,6 +86,8 @@ pub(super) struct Conductor {
     looked: Instant,
     /// How many pieces the scheduler was told of last.
     told: u32,
+    /// How much longer than the least this one waits for peers.
+    patient: Duration,
     /// How often in a row peers gave nothing for long.
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
@@ -258,6 +264,7 @@ impl Conductor {
             moved: (now, 0),
             looked: now,
             told: 0,
+            patient: PATIENCE_SPREAD.mul_f64(fastrand::f64()),
             starved: 0,
             alone_until: None,
             written: true,
@@ -815,7 +822,8 @@ impl Conductor {
     /// either, the download has failed.
     fn give_up_waiting(&mut self) {
         let waited = self.moved.0.elapsed();
-        if waited < PATIENCE {
+        let several = self.parents.len() > 1;
+        if waited < PATIENCE + if several { self.patient } else { Duration::ZERO } {
             return;
         }
         let (alone, failed, busy) = {
