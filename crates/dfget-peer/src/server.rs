@@ -34,12 +34,7 @@ struct Port {
     cut: CancellationToken,
 }
 
-pub(crate) async fn serve(
-    shared: &Arc<Shared>,
-    listener: Listener,
-    door: Door,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(shared: &Arc<Shared>, listener: Listener, door: Door, shutdown: CancellationToken) {
     let port = Arc::new(Port { shared: Arc::clone(shared), door, shutdown, cut: CancellationToken::new() });
     // Dropped, it ends what is left when this future is dropped.
     let _cut = port.cut.clone().drop_guard();
