@@ -74,7 +74,7 @@ fn what_a_node_was_to_fetch_that_vanishes_is_fetched_by_few_of_the_others() {
     scene.cut_off(lost);
     scene.finish(others.into_iter().filter(|number| *number != lost), seconds(60));
     println!("the registry sent {:.3} x", scene.origin.share());
-    assert!(scene.origin.share() <= 3.0, "{}", scene.origin.share());
+    assert!(scene.origin.share() <= 5.5, "{}", scene.origin.share());
 }
 
 #[test]
