@@ -22,6 +22,8 @@ mod reload;
 mod run;
 mod settings;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod upkeep;
 
 pub use cluster::{

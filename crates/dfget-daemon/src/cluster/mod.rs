@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use dfget_cluster::{ClusterOptions, ClusterSetup, MemberControl};
 use dfget_config::{Config, SharePrivate};
+use dfget_net::Listener;
 use dfget_peer::{Asker, PeerClient, UploadOptions, Uploads};
 use dfget_scheduler::{Caller, Pace, SchedulerService, Schedulers, serve_grpc};
 use dfget_swarm::SchedulerOptions;
 use dfget_task::{Network as _, Tasks};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
@@ -205,7 +205,7 @@ fn seed() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-fn listen(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
+fn listen(address: SocketAddr, what: &str) -> Result<Listener, String> {
     dfget_peer::listen(address).map_err(|error| {
         format!(
             "the {what} port for other nodes cannot be opened at {address}: {error}; end what uses it, or set \

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{ByteRange, public_url};
@@ -13,6 +13,7 @@ use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces}
 use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
@@ -28,6 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The same while a parent sends a whole piece: it says itself when nothing comes of it.
 const PATIENCE_FOR_WHOLE: Duration = Duration::from_secs(12);
+
+/// How much longer at most, for each by chance, where there are several to be fed by: what all wait for, one
+/// fetches for all. A scheduler that notices after some seconds that somebody is gone is waited for by most.
+const PATIENCE_SPREAD: Duration = Duration::from_secs(5);
 
 /// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
 /// the scheduler says meanwhile; and how often it gets longer.
@@ -68,7 +73,7 @@ pub(super) struct Conductor {
     membership: Option<Box<dyn Membership>>,
     joining: Option<Boxed<'static, Option<Box<dyn Membership>>>>,
     rejoin: Duration,
-    join_at: Option<tokio::time::Instant>,
+    join_at: Option<Instant>,
     layout: Option<Layout>,
     picker: Option<Picker>,
     orders: Orders,
@@ -87,6 +92,8 @@ pub(super) struct Conductor {
     looked: Instant,
     /// How many pieces the scheduler was told of last.
     told: u32,
+    /// How much longer than the least this one waits for peers.
+    patient: Duration,
     /// How often in a row peers gave nothing for long.
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
@@ -276,6 +283,7 @@ impl Conductor {
             moved: (now, 0),
             looked: now,
             told: 0,
+            patient: PATIENCE_SPREAD.mul_f64(fastrand::f64()),
             starved: 0,
             alone_until: None,
             written: true,
@@ -287,7 +295,7 @@ impl Conductor {
 
     async fn run(mut self) {
         if self.membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now());
+            self.join_at = Some(Instant::now());
         }
         self.obey();
         let mut progress = self.task.progress();
@@ -343,10 +351,10 @@ impl Conductor {
         }
     }
 
-    fn wake(&self) -> tokio::time::Instant {
-        let mut wake = tokio::time::Instant::now() + LOOK;
+    fn wake(&self) -> Instant {
+        let mut wake = Instant::now() + LOOK;
         if let Some(due) = self.picker.as_ref().and_then(|picker| picker.wake(self.now())) {
-            wake = wake.min(tokio::time::Instant::from_std(self.began + due));
+            wake = wake.min(self.began + due);
         }
         self.join_at.filter(|_| self.joining.is_none()).map_or(wake, |at| wake.min(at))
     }
@@ -798,11 +806,11 @@ impl Conductor {
     fn scheduler_lost(&mut self) {
         info!(task = %self.task.id, "the scheduler is gone, looking for the next");
         self.membership = None;
-        self.join_at = Some(tokio::time::Instant::now());
+        self.join_at = Some(Instant::now());
     }
 
     fn join_again(&mut self) {
-        let due = self.join_at.is_some_and(|at| at <= tokio::time::Instant::now());
+        let due = self.join_at.is_some_and(|at| at <= Instant::now());
         if self.joining.is_some() || self.membership.is_some() || !due {
             return;
         }
@@ -814,7 +822,7 @@ impl Conductor {
         self.joining = None;
         self.join_at = None;
         if membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now() + self.rejoin);
+            self.join_at = Some(Instant::now() + self.rejoin);
             self.rejoin = (self.rejoin * 2).min(REJOIN_MOST);
             if self.parents.is_empty() {
                 self.go_alone("no scheduler answers");
@@ -843,7 +851,9 @@ impl Conductor {
         let waited = self.moved.0.elapsed();
         // A whole piece counts when all of it is here.
         let whole = self.asked.iter().any(|asked| asked.stock);
-        if waited < if whole { PATIENCE_FOR_WHOLE } else { PATIENCE } {
+        let several = self.parents.len() > 1;
+        let patience = if whole { PATIENCE_FOR_WHOLE } else { PATIENCE };
+        if waited < patience + if several { self.patient } else { Duration::ZERO } {
             return;
         }
         let (alone, failed, busy) = {
@@ -931,17 +941,17 @@ impl Task {
             if let Ok(0) = written {
                 task.took_nothing(&asked, len);
             }
-            // Whether or not the conductor waits for this ask still.
+            // Whether or not the conductor waits for this ask still: after the last piece it does not.
+            if written.is_ok() {
+                task.tasks.metrics().from_peer(len);
+            }
             if entry.is_whole() {
                 task.advance();
             }
             written
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(_)) => {
-                self.tasks.metrics().from_peer(len);
-                Ok(len)
-            }
+            Ok(Ok(_)) => Ok(len),
             Ok(Err(error)) => Err(Trouble::Store(error)),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
         }
