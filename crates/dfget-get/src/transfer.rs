@@ -209,7 +209,11 @@ fn judge(wanted: &Wanted, resumed: u64, bytes: u64, written: Written) -> Result<
         if resumed > 0 {
             return Ok(Pass::Again("what was there is not a part of it".to_owned()));
         }
-        return Err(GetError::Digest { place: place(), expected, actual: written.digest });
+        return Err(GetError::Digest {
+            place: place(),
+            expected: Box::new(expected),
+            actual: Box::new(written.digest),
+        });
     }
     if let Some(size) = wanted.size.filter(|size| *size != bytes) {
         let reason = format!("only {bytes} of {size} bytes came");
@@ -231,12 +235,12 @@ async fn recover(
     idle: &mut u32,
 ) -> Result<Option<Opened>, GetError> {
     let place = || public_url(&wanted.url);
-    let left = session.net().leave_daemon(&error.to_string());
     match error {
         FetchError::Changed(_) => return Ok(None),
         // The token has expired; the next request is asked for another.
         FetchError::Denied(_) => {}
-        _ if left => {}
+        _ if session.net().leave_daemon(&error.to_string()) => {}
+        FetchError::GaveUp { .. } if wanted.digest.is_none() && is_unknown(&identity) => return Ok(None),
         FetchError::GaveUp { .. } => {
             return Err(GetError::TryAgain { place: place(), reason: error.to_string() });
         }
@@ -261,6 +265,9 @@ async fn open(
     first: Option<Response<Incoming>>,
 ) -> Result<Option<Opened>, GetError> {
     let named = wanted.digest.is_some();
+    if !named && from > 0 && identity.as_ref().is_none_or(is_unknown) {
+        return Ok(None);
+    }
     let mut extra = Vec::new();
     let range = match wanted.range {
         Some(range) if from == 0 => Some(range.to_string()),
@@ -297,7 +304,7 @@ async fn open(
     let unusable = |reason: String| GetError::Unusable { place: public_url(&wanted.url), reason };
     let asked = match wanted.range {
         _ if from > 0 => Some(ByteRange { start: from, end: u64::MAX }),
-        Some(range) => Some(resolve(range, total.or(sent.and_then(|sent| sent.total))).ok_or_else(|| {
+        Some(range) => Some(resolve(range, total).ok_or_else(|| {
             unusable("it does not tell its length, so its last bytes cannot be told".to_owned())
         })?),
         None => None,
@@ -313,6 +320,11 @@ async fn open(
     let skip = start.saturating_sub(stream.position());
     let left = asked.map_or(u64::MAX, |asked| asked.end - asked.start.min(asked.end));
     Ok(Some(Opened { stream, skip, left }))
+}
+
+/// Whether nothing tells a content from another under the same URL.
+const fn is_unknown(identity: &Identity) -> bool {
+    identity.etag.is_none() && identity.last_modified.is_none()
 }
 
 /// The bytes that a range means of a content of this length.

@@ -461,7 +461,7 @@ impl Work<'_> {
         let fetched = match fetch(session, &wanted, &mut sink, first).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                if matches!(error, GetError::Digest { .. } | GetError::Unusable { .. }) {
+                if matches!(error, GetError::Digest { .. }) {
                     part.discard();
                 }
                 return Err(error);
@@ -558,13 +558,17 @@ impl Work<'_> {
             let place = public_url(&url);
             let digest = expected.map_or_else(|| Digest::sha256(&bytes), |like| like.of_same_kind(&bytes));
             if let Some(expected) = expected.filter(|expected| *expected != digest) {
-                return Err(GetError::Digest { place, expected, actual: digest });
+                return Err(GetError::Digest {
+                    place,
+                    expected: Box::new(expected),
+                    actual: Box::new(digest),
+                });
             }
             let document = Document::parse(&bytes);
             match document.map_err(|reason| GetError::Unusable { place: place.clone(), reason })? {
                 Document::Image(manifest) => {
                     self.observer.hear(Event::Note(&format!("{} is {digest}", self.order.reference)));
-                    return Ok(Resolved { manifest, bytes, digest });
+                    return Ok(Resolved { manifest: *manifest, bytes, digest });
                 }
                 Document::Index(contents) => {
                     let chosen = Document::choose(&contents, &self.order.platform)
