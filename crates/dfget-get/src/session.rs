@@ -471,8 +471,8 @@ fn said_in(body: &[u8]) -> Option<String> {
 /// A foreign text as a part of one line.
 fn words(text: &str) -> Option<String> {
     let line = text.split(|c: char| c.is_control()).find(|line| !line.trim().is_empty())?;
-    let line: String = line.trim().strip_prefix("dfget: ").unwrap_or(line.trim()).chars().take(300).collect();
-    Some(line)
+    let line = line.trim();
+    Some(line.strip_prefix("dfget: ").unwrap_or(line).chars().take(300).collect())
 }
 
 const AGENT: &str = concat!("dfget/", env!("CARGO_PKG_VERSION"));

@@ -129,7 +129,10 @@ impl Observer for Counting {
         match event {
             Event::Present(bytes) => drop(self.present.fetch_add(bytes, Ordering::Relaxed)),
             Event::Grown(bytes) => drop(self.grown.fetch_add(bytes, Ordering::Relaxed)),
-            Event::Lost(_) => self.present.store(0, Ordering::Relaxed),
+            Event::Lost(bytes) => {
+                let kept = self.present.load(Ordering::Relaxed).saturating_sub(bytes);
+                self.present.store(kept, Ordering::Relaxed);
+            }
             Event::Settling => self.settling.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -386,7 +389,7 @@ impl Work<'_> {
         let target = target(&order.output, || name::of_url(&url))?;
         let named = order.digest.or_else(|| ContentReference::of_path(url.path()).map(|named| named.digest));
         let digest = named.filter(|_| order.range.is_none());
-        let wanted = Wanted { url: url.clone(), digest, size: None, range: order.range };
+        let wanted = Wanted { url: url.clone(), digest, size: None, range: order.range, known: None };
         let shown = target.as_deref().map_or_else(|| public_url(&url), file_name);
         match target {
             Some(target) if !is_special(&target) => {
@@ -434,6 +437,7 @@ impl Work<'_> {
                         known.last_modified,
                         known.total
                     );
+                    wanted.known = Some(known);
                 }
                 first = answer;
             }
@@ -457,7 +461,7 @@ impl Work<'_> {
         let fetched = match fetch(session, &wanted, &mut sink, first).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                if matches!(error, GetError::Digest { .. } | GetError::Unusable { .. }) {
+                if matches!(error, GetError::Digest { .. }) {
                     part.discard();
                 }
                 return Err(error);
@@ -479,7 +483,7 @@ impl Work<'_> {
         let url = image.url("blobs", &content.digest.to_string());
         let url = url.map_err(|error| GetError::Usage(error.to_string()))?;
         let (digest, size) = (Some(content.digest), Some(content.size));
-        let wanted = Wanted { url, digest, size, range: None };
+        let wanted = Wanted { url, digest, size, range: None, known: None };
         let Some(target) = target.filter(|target| !is_special(target)) else {
             self.observer.hear(Event::Begun { name: &title(image, content), total: size, keeps: false });
             let special = match &self.order.output {
@@ -554,13 +558,17 @@ impl Work<'_> {
             let place = public_url(&url);
             let digest = expected.map_or_else(|| Digest::sha256(&bytes), |like| like.of_same_kind(&bytes));
             if let Some(expected) = expected.filter(|expected| *expected != digest) {
-                return Err(GetError::Digest { place, expected, actual: digest });
+                return Err(GetError::Digest {
+                    place,
+                    expected: Box::new(expected),
+                    actual: Box::new(digest),
+                });
             }
             let document = Document::parse(&bytes);
             match document.map_err(|reason| GetError::Unusable { place: place.clone(), reason })? {
                 Document::Image(manifest) => {
                     self.observer.hear(Event::Note(&format!("{} is {digest}", self.order.reference)));
-                    return Ok(Resolved { manifest, bytes, digest });
+                    return Ok(Resolved { manifest: *manifest, bytes, digest });
                 }
                 Document::Index(contents) => {
                     let chosen = Document::choose(&contents, &self.order.platform)

@@ -253,7 +253,7 @@ fn head(
     }
     describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
-    let (source, spared, peers) = (content.source(), content.is_spared(), content.from_peers());
+    let (source, spared, peers) = (content.source(), content.is_spared(), content.peers());
     let files = request.files.clone();
     let report = Report { task, peer, started: request.started, length, files };
     let mut response = Response::new(serving(content, report));

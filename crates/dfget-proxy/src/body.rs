@@ -148,9 +148,9 @@ impl Content {
     }
 
     /// The count of bytes that other nodes have sent for the content, where they may.
-    pub(crate) fn from_peers(&self) -> Option<FromPeers> {
+    pub(crate) fn peers(&self) -> Option<FromPeers> {
         match self {
-            Self::Reader(reader) => reader.from_peers().map(FromPeers),
+            Self::Reader(reader) => reader.sent_by_peers().map(FromPeers),
             Self::Direct(_) | Self::Parts(_) => None,
         }
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use dfget_get::{GetError, Observer, Order, Report};
 use dfget_run::Variables;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
 
 use self::arguments::Form;
 use self::bar::Bar;
@@ -21,6 +22,9 @@ use crate::message;
 
 /// What ends may take after Ctrl-C; a second one does not wait for it.
 const AFTERWARDS: Duration = Duration::from_secs(2);
+
+/// What to say of a part that is kept.
+const KEPT: &str = "what has come is kept, and the same command goes on from there";
 
 /// Gets what is asked for, and says how that went.
 pub(crate) fn run(arguments: &GetArguments) -> ExitCode {
@@ -36,7 +40,12 @@ pub(crate) fn run(arguments: &GetArguments) -> ExitCode {
         .collect::<Variables>();
     let began = Instant::now();
     let timeout = arguments.timeout.filter(|limit| !limit.is_zero());
-    let outcome = carry_out(order, variables, timeout, &bar);
+    let outcome = carry_out(order, variables, timeout, &bar).map_err(|error| match error {
+        GetError::TryAgain { place, reason } if bar.has_kept() => {
+            GetError::TryAgain { place, reason: format!("{reason}; {KEPT}") }
+        }
+        other => other,
+    });
     match &outcome {
         Err(GetError::Interrupted { .. }) => bar.leave(),
         _ => bar.clear(),
@@ -75,19 +84,18 @@ fn carry_out(
     let observer = Arc::clone(bar) as Arc<dyn Observer>;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new().map_err(system)?;
-        let mut work = tokio::spawn(dfget_get::get(order, variables, observer));
+        let mut work = JoinSet::new();
+        work.spawn(dfget_get::get(order, variables, observer));
         let stopped = tokio::select! {
-            done = &mut work => {
-                return done.unwrap_or_else(|_| Err(GetError::Configuration("dfget has a fault; please report it".to_owned())));
-            }
+            done = work.join_next() => return ended(done),
             () = signals.next() => None,
             after = time_out(timeout) => Some(after),
         };
-        work.abort();
+        work.abort_all();
         // What is being written is put down; whoever cannot wait calls again.
         tokio::select! {
-            done = tokio::time::timeout(AFTERWARDS, &mut work) => {
-                if let Ok(Ok(Ok(report))) = done {
+            done = tokio::time::timeout(AFTERWARDS, work.join_next()) => {
+                if let Ok(Some(Ok(Ok(report)))) = done {
                     return Ok(report);
                 }
             }
@@ -99,6 +107,12 @@ fn carry_out(
     // A thread may wait for the disk, or for a daemon; nobody waits for it any more.
     runtime.shutdown_background();
     outcome
+}
+
+/// What came of the work.
+fn ended(done: Option<Result<Result<Report, GetError>, JoinError>>) -> Result<Report, GetError> {
+    let fault = || GetError::Configuration("dfget has a fault; please report it".to_owned());
+    done.and_then(Result::ok).unwrap_or_else(|| Err(fault()))
 }
 
 async fn time_out(limit: Option<Duration>) -> Duration {
