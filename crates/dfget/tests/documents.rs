@@ -61,7 +61,8 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
 fn every_link_leads_to_a_file() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (path, text) in documents() {
-        let targets = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+        let targets =
+            text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
         for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
             let file = target.split('#').next().unwrap_or_default();
             let directory = path.parent().expect("a file is in a directory");
@@ -150,10 +151,15 @@ fn every_configuration_is_one() {
             count += 1;
             let file = dir.path().join("dfget.yaml");
             fs::write(&file, &yaml).expect("it can be written");
-            let output =
-                Command::new(DFGET).args(["config", "check"]).arg(&file).output().expect("the binary is there");
+            let output = Command::new(DFGET)
+                .args(["config", "check"])
+                .arg(&file)
+                .output()
+                .expect("the binary is there");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            if said.lines().any(|line| line.contains("unknown key") || line.starts_with("error: ") && !is_about_files(line)) {
+            if said.lines().any(|line| {
+                line.contains("unknown key") || line.starts_with("error: ") && !is_about_files(line)
+            }) {
                 wrong.push(format!("{}:{number}: {said}", path.display()));
             }
         }
@@ -163,7 +169,16 @@ fn every_configuration_is_one() {
 
 /// Whether a block is of `dfget.yaml`, and not of somebody else's file.
 fn is_ours(yaml: &str) -> bool {
-    let known = ["proxy:", "proxies:", "hijackHTTPS:", "registryMirror:", "access:", "cluster:", "download:", "storage:"];
+    let known = [
+        "proxy:",
+        "proxies:",
+        "hijackHTTPS:",
+        "registryMirror:",
+        "access:",
+        "cluster:",
+        "download:",
+        "storage:",
+    ];
     yaml.lines().any(|line| known.contains(&line.trim_end()))
 }
 
