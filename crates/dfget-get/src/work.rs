@@ -12,7 +12,7 @@ use std::time::Duration;
 use dfget_core::{ContentReference, Digest, Hasher, RangeSpec, public_url};
 use dfget_origin::Identity;
 use dfget_origin::headers::content_length;
-use dfget_run::{Sources, Spared, Tenancy, Variables, Wish, own_way};
+use dfget_run::{ClusterWish, Feeding, Sources, Spared, Tenancy, Variables, Wish, own_way};
 use http::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -56,6 +56,8 @@ pub struct Order {
     pub login_file: Option<PathBuf>,
     /// Bytes a second at most.
     pub rate: Option<NonZeroU64>,
+    /// The nodes that feed each other.
+    pub cluster: Option<ClusterWish>,
     /// Go without a daemon.
     pub direct: bool,
     /// Let a daemon that is started for this log at debug level.
@@ -140,7 +142,8 @@ impl Observer for Counting {
     }
 }
 
-/// Carries out an order. `variables`: the environment.
+/// Carries out an order. `variables`: the environment. Returns also the daemon that may still feed other nodes, in a
+/// cluster: what has come is in place before.
 ///
 /// # Errors
 /// [`GetError`] by cause.
@@ -152,10 +155,10 @@ pub async fn get(
     order: Order,
     variables: Variables,
     observer: Arc<dyn Observer>,
-) -> Result<Report, GetError> {
+) -> Result<(Report, Option<Feeding>), GetError> {
     check(&order)?;
     if let Some(report) = conflict_before(&order)? {
-        return Ok(report);
+        return Ok((report, None));
     }
     let named = order.login_file.as_deref();
     let logins = Logins::read(&variables, named, &mut |line| observer.hear(Event::Warning(&line)));
@@ -177,14 +180,15 @@ pub async fn get(
         None => None,
     };
     let direct = net.through_daemon().is_none();
-    if let Some(tenancy) = tenancy {
+    let feeding = match tenancy {
         // It may take moments; who is cancelled meanwhile has the output already.
-        let _ = tokio::task::spawn_blocking(move || tenancy.end()).await;
-    }
+        Some(tenancy) => tokio::task::spawn_blocking(move || tenancy.end()).await.ok().flatten(),
+        None => None,
+    };
     let report = outcome?;
     let resumed = counting.present.load(Ordering::Relaxed);
     let sources = sources(told, counting.grown.load(Ordering::Relaxed));
-    Ok(Report { resumed, sources, direct, ..report })
+    Ok((Report { resumed, sources, direct, ..report }, feeding))
 }
 
 /// What the command line's own checks cannot see.
@@ -231,8 +235,13 @@ async fn tenancy(
         Reference::File(_) | Reference::Image(_) => Vec::new(),
     };
     let strict = order.hints.stored_only;
-    let wish =
-        Wish { hosts: vec![order.reference.host()], images, fail_open: !strict, verbose: order.verbose };
+    let wish = Wish {
+        hosts: vec![order.reference.host()],
+        images,
+        cluster: order.cluster.clone(),
+        fail_open: !strict,
+        verbose: order.verbose,
+    };
     let variables = variables.clone();
     // Nobody reads what it would say: the streams' own failures tell.
     let sought = tokio::task::spawn_blocking(move || Tenancy::begin(wish, variables, |_| ())).await;

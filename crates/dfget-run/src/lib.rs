@@ -184,13 +184,14 @@ pub fn run(options: Options, variables: Variables, say: fn(&str)) -> Result<u8, 
         say(&line);
     }
     if let Some(daemon) = daemon {
-        daemon.stay(&mut supervisor);
+        daemon.stay(&mut || supervisor.is_called());
     }
     Ok(code)
 }
 
 /// A daemon that may still feed other nodes when its command has ended.
-struct Feeding {
+#[derive(Debug)]
+pub struct Feeding {
     daemon: OwnedFd,
     limit: Duration,
 }
@@ -205,10 +206,10 @@ impl Feeding {
         Some(Self { daemon: pidfd_open(pid, PidfdFlags::empty()).ok()?, limit })
     }
 
-    /// Returns when the daemon has ended, when it should have, or when a signal comes.
-    fn stay(&self, supervisor: &mut Supervisor) {
+    /// Returns when the daemon has ended, when it should have, or when `is_called` says so.
+    pub fn stay(&self, is_called: &mut dyn FnMut() -> bool) {
         let end = Instant::now() + self.limit + LINGER + AFTERWARDS;
-        while Instant::now() < end && !supervisor.is_called() {
+        while Instant::now() < end && !is_called() {
             let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             // It becomes readable at the end of the process (pidfd_open(2)).
             if poll(&mut [PollFd::new(&self.daemon, PollFlags::IN)], Some(&pause)) != Ok(0) {
