@@ -153,29 +153,59 @@ async fn time_out(limit: Option<Duration>) -> Duration {
     }
 }
 
-/// What ends a program that does not hear it.
+/// What ends a program that does not hear it. What the caller has let be ignored (`nohup`) stays so.
 struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
 }
 
 // === impl Signals ===
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let heard = |kind: SignalKind| (!is_ignored(&status, kind)).then(|| signal(kind)).transpose();
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
+            interrupt: heard(SignalKind::interrupt())?,
+            terminate: heard(SignalKind::terminate())?,
+            hangup: heard(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            () = come(&mut self.interrupt) => {}
+            () = come(&mut self.terminate) => {}
+            () = come(&mut self.hangup) => {}
         }
+    }
+}
+
+async fn come(signal: &mut Option<Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Whether a signal is ignored, by the text of `/proc/self/status`.
+fn is_ignored(status: &str, kind: SignalKind) -> bool {
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
+    set >> (kind.as_raw_value() - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignored_signal_is_read_from_the_kernels_word() {
+        let status = "SigBlk:\tffffffffffffffff\nSigIgn:\t0000000000000001\n";
+        assert!(is_ignored(status, SignalKind::hangup()));
+        assert!(!is_ignored(status, SignalKind::interrupt()) && !is_ignored("", SignalKind::hangup()));
     }
 }
