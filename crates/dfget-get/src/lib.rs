@@ -10,6 +10,7 @@
 //! another name, and the next try goes on with it; the output's own name appears only with all of it, checked.
 
 mod challenge;
+mod credential;
 mod error;
 mod event;
 mod layout;
@@ -21,6 +22,7 @@ mod order;
 mod part;
 mod place;
 mod reference;
+mod said;
 mod session;
 mod tar;
 mod transfer;
