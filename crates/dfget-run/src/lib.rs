@@ -327,8 +327,10 @@ impl Setting {
     }
 
     fn try_lease(&mut self) -> Result<(Lease, Post), String> {
+        // Without a place to meet a daemon nothing else matters.
+        let runtime = self.runtime()?;
         let bundle_dir = self.bundle_dir()?;
-        let (lease, listener, seeker) = self.seek()?;
+        let (lease, listener, seeker) = self.seek(runtime)?;
         let mut notes = Vec::new();
         let authorities = &lease.grant.authorities;
         let bundles = Bundles::plan(&bundle_dir, &self.original, authorities, &mut |note| notes.push(note));
@@ -340,11 +342,14 @@ impl Setting {
         Ok((lease, Post { listener, seeker, bundles, say: say_lost, fail_open: true }))
     }
 
-    /// A lease on a socket of ours, and how to find the next one.
-    fn seek(&mut self) -> Result<(Lease, TcpListener, Seeker), String> {
+    /// Where daemons of this user are met.
+    fn runtime(&self) -> Result<Runtime, String> {
         let (xdg, temporary) = (self.directory("XDG_RUNTIME_DIR"), self.directory("TMPDIR"));
-        let runtime =
-            Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())?;
+        Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())
+    }
+
+    /// A lease on a socket of ours, and how to find the next one.
+    fn seek(&mut self, runtime: Runtime) -> Result<(Lease, TcpListener, Seeker), String> {
         let instance = self.instance();
         let data_dir = self.store(&instance, runtime.dir(), SystemDisks::default());
         let start = Start {

@@ -53,7 +53,8 @@ impl Tenancy {
         let options = Options { hosts, cluster, verbose, ..Options::default() };
         let mut setting = Setting::new(options, variables).map_err(|error| error.to_string())?;
         setting.references.images = images;
-        let (lease, listener, seeker) = setting.seek()?;
+        let runtime = setting.runtime()?;
+        let (lease, listener, seeker) = setting.seek(runtime)?;
         let secret = seeker.request.secret.clone();
         let authorities = lease.grant.authorities.clone();
         let address = listener.local_addr().map_err(|error| error.to_string())?;
