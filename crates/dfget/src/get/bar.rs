@@ -18,7 +18,7 @@ const HERTZ: u8 = 10;
 const LONGEST_NAME: usize = 24;
 
 const KNOWN: &str =
-    "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta_precise}{msg}";
+    "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left{msg}";
 const UNKNOWN: &str = "{prefix} {spinner} {decimal_bytes} {decimal_bytes_per_sec}{msg}";
 
 /// Shows on the terminal what happens.

@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 
 use dfget_testkit::session::{send, until};
-use dfget_testkit::{Blob, Gate, Running};
+use dfget_testkit::{Blob, Ended, Gate, Registry, Running, Session, SiteProxy};
 use rustix::process::Signal;
 
-use super::support::{Files, dfget, get, get_json, got, home, names, session};
+use super::support::{DFGET, Files, WAYS, dfget, get, get_json, got, home, names, session};
 
 const LEN: usize = 3_000_000;
 
@@ -143,4 +143,41 @@ fn what_is_not_stored_is_not_fetched_if_that_is_forbidden() {
     got(&session, &[], &[&url, "-O", "a"]);
     let stored = get_json(&session, &strict, &[&url, "-O", "b"]);
     assert_eq!(stored["sources"]["cache"], LEN, "{stored}");
+}
+
+/// A name that nobody here can resolve but the site's proxy.
+const NAME: &str = "registry.test";
+
+#[test]
+fn the_proxy_of_the_site_is_used_either_way_and_within_dfget_run_too() {
+    for way in WAYS {
+        let session = Session::with(DFGET, |ca| Registry::https_named(ca, NAME));
+        let proxy = SiteProxy::to(session.registry.origin.address());
+        let blob = Blob::random(LEN, 8);
+        let url = session.registry.put("p/image", &blob).replace(&session.registry.origin.authority(), NAME);
+        let address = format!("http://user:canary@{}", proxy.address());
+        let mut alone = dfget(&session, &[&[url.as_str(), "-O", "a", "-v"][..], way].concat());
+        let told = Ended::of(alone.env("HTTPS_PROXY", &address)).ok().stderr;
+        let within = [&["--", DFGET, &url, "-O", "b", "-v"][..], way].concat();
+        let more = Ended::of(session.run(&within).env("HTTPS_PROXY", &address)).ok().stderr;
+        for name in ["a", "b"] {
+            assert!(fs::read(home(&session, name)).unwrap() == blob.bytes[..]);
+        }
+        assert!(proxy.asked().iter().all(|asked| asked.login.is_some()), "{:?}", proxy.asked());
+        assert!(!format!("{told}{more}{}", session.log()).contains("canary"), "{told}{more}");
+    }
+}
+
+#[test]
+fn a_proxy_of_the_site_that_is_none_is_told() {
+    let session = session();
+    let files = Files::https(&session, &Blob::random(1000, 9));
+    let mut command = dfget(&session, &[&files.url("x"), "--direct"]);
+    let ended = Ended::of(command.env("HTTPS_PROXY", "socks5://user:canary@h")).ok();
+    assert!(
+        ended.stderr.starts_with("warning: dfget get: HTTPS_PROXY or HTTP_PROXY cannot be used: ")
+            && !ended.stderr.contains("canary"),
+        "{}",
+        ended.stderr
+    );
 }

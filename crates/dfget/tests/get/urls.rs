@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use dfget_testkit::answer::Framing;
 use dfget_testkit::{Answer, Blob, Cut, Origin};
 
 use super::support::{Files, WAYS, get, get_json, got, home, names, session};
@@ -248,4 +249,22 @@ fn a_rate_is_kept_to_and_the_bytes_are_right() {
     let files = Files::https(&session, &blob);
     got(&session, &["--direct"], &[&files.url("x"), "--ratelimit", "20MB"]);
     assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..]);
+}
+
+#[test]
+fn an_empty_file_and_one_without_a_length_come_whole() {
+    for way in WAYS {
+        let session = session();
+        let files = Files::https(&session, &Blob::of(*b""));
+        got(&session, way, &[&files.url("empty")]);
+        assert_eq!(fs::read(home(&session, "empty")).unwrap(), b"");
+        let blob = Blob::random(LEN, 13);
+        files.change(&blob);
+        for framing in [Framing::Chunked, Framing::Close] {
+            files.fault(move |answer| answer.framing(framing).into());
+            got(&session, way, &["--force", &files.url("x")]);
+            assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..], "{framing:?}");
+        }
+        assert_eq!(names(&session), ["empty", "x"]);
+    }
 }
