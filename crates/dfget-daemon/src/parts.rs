@@ -75,7 +75,10 @@ impl Parts {
             retries: settings::retries(config),
             prefer_ipv6: config.prefer_ipv6,
             destinations,
-            observe: Box::new(move |insecure| counted.origin_request(insecure)),
+            observe: Box::new(move |authority, insecure| {
+                counted.origin_request(insecure);
+                counted.ledger().registry(&authority.host_port()).asked();
+            }),
         });
         // Without a store permissions live as long as the process, and so does their key.
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;

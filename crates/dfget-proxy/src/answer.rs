@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tracing::{error, info};
 
 use crate::accelerated::Accelerated;
-use crate::body::{Content, Report, ResponseBody, empty, serving};
+use crate::body::{Content, OfRegistry, Report, ResponseBody, empty, serving};
 use crate::condition::{Judgement, not_modified_headers};
 use crate::entrance::Spared;
 use crate::forward::pass_on;
@@ -258,6 +258,10 @@ fn head(
     let report = Report { task, peer, started: request.started, length, files };
     let mut response = Response::new(serving(content, report));
     response.extensions_mut().insert(source);
+    response.extensions_mut().insert(OfRegistry {
+        host_port: request.task.authority.host_port(),
+        credential: Some(Arc::clone(&request.task.credential)),
+    });
     if spared {
         response.extensions_mut().insert(Spared);
     }

@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::access::{Word, word_of};
 use crate::answers::{Kept, Place, Since};
-use crate::body::{ResponseBody, empty};
+use crate::body::{OfRegistry, ResponseBody, empty};
 use crate::handler::Proxy;
 use crate::mirror::is_clients_choice;
 use crate::permission::Permission;
@@ -392,6 +392,8 @@ impl Kept {
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         response.extensions_mut().insert(Source::Shared);
+        let host_port = self.place.authority.host_port();
+        response.extensions_mut().insert(OfRegistry { host_port, credential: None });
         response
     }
 }

@@ -56,8 +56,9 @@ impl Holdings for Shelf {
     }
 
     fn happened(&self, event: UploadEvent) {
-        if let UploadEvent::Bytes(bytes) = event {
-            self.tasks.metrics().to_peer(bytes);
+        if let UploadEvent::Bytes { sent, to } = event {
+            self.tasks.metrics().to_peer(sent);
+            self.tasks.metrics().ledger().to_child(to.to_canonical(), sent);
         }
     }
 }
