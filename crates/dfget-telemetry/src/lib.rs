@@ -12,5 +12,7 @@ mod log_line;
 mod metrics;
 mod redact;
 
-pub use metrics::{AccessCheck, BuildInfo, Metrics, PieceFailure, RunningRequest, Source, TaskFailure};
+pub use metrics::{
+    AccessCheck, BuildInfo, Counts, Metrics, PieceFailure, RunningRequest, Served, Source, TaskFailure,
+};
 pub use redact::redact_url;

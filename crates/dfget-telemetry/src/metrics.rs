@@ -20,8 +20,10 @@ use prometheus_client::registry::Registry;
 use self::labels::{Label, method_label};
 use crate::logging;
 
+mod counts;
 mod labels;
 
+pub use self::counts::{Counts, Served};
 pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
 
 type Counters = Family<Label, Counter>;
