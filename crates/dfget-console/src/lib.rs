@@ -1,11 +1,22 @@
-//! The admin port: is the daemon there, and what has it counted.
+//! The admin port: is the daemon there, and what has it counted; and the API, which tells more.
 //!
 //! `GET /server/ping` and `GET /metrics`, for anyone who can reach the port; neither tells a name
 //! of a host or a repository, neither changes anything, and every other path is 404. What a
 //! connection can cost is bounded: one request, ten seconds, 64 connections at once.
+//!
+//! `/api/v1` ([`Api`]) tells names, and is served on a unix socket to the daemon's own user and to
+//! root ([`serve_socket`]). What is told comes from a [`View`]: this crate owns paths and JSON, and
+//! knows nothing of stores and tasks.
 
+mod api;
 mod routes;
 mod serve;
+mod socket;
 
+pub use api::{
+    Api, Content, Contents, Counters, Failed, Kind, Node, NodeStore, Order, Origin, Parent, RegistryUse,
+    Selection, ServedBy, Stat, TaskBytes, TaskSeen, Tasks, View, stat,
+};
 pub use routes::Console;
 pub use serve::serve;
+pub use socket::serve_socket;

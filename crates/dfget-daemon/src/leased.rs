@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::admin::Socket;
 use crate::cluster::Cluster;
 use crate::lease::{Leases, Own, Signers};
 use crate::parts::{Parts, within};
@@ -112,6 +113,8 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     if let Some(cluster) = &cluster {
         leases.know_cluster(cluster.survey());
     }
+    let api = parts.api(cluster.as_ref());
+    let admin = Socket::beside(&options.socket);
     let leaving = Leaving {
         socket: options.socket,
         lock: options.lock,
@@ -122,6 +125,11 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let served = runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
         ready(said.take());
+        let ended = CancellationToken::new();
+        let _ends_with_this = ended.clone().drop_guard();
+        if let Some(socket) = admin {
+            tokio::spawn(socket.serve(api, ended.cancelled_owned()));
+        }
         let served = serve(&parts, &config, &leases, listener, &leaving).await;
         if let Some(cluster) = &cluster {
             cluster.close().await;

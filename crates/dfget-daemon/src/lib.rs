@@ -6,6 +6,7 @@
 //! A store that is broken, as opposed to one that belongs to somebody else, refuses nothing:
 //! pulls then stream through.
 
+mod admin;
 mod allocator;
 mod certificates;
 mod cluster;
@@ -24,6 +25,7 @@ mod settings;
 mod signals;
 mod upkeep;
 
+pub use admin::admin_sockets;
 pub use cluster::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
 };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use dfget_config::Config;
+use dfget_console::Api;
 use dfget_origin::{Destinations, Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
@@ -16,7 +17,9 @@ use dfget_telemetry::{BuildInfo, Metrics};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
+use crate::admin::{AdminView, Children};
 use crate::certificates::TrustBook;
+use crate::cluster::Cluster;
 use crate::signals::Signals;
 use crate::{RunError, egress, settings};
 
@@ -85,6 +88,16 @@ impl Parts {
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
         let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms.clone()), tasks.clone());
         Ok(Self { proxy, tasks, store, place, metrics, trust, secret, realms })
+    }
+
+    /// What the API shows of them, and of the cluster that they belong to.
+    pub(crate) fn api(&self, cluster: Option<&Cluster>) -> Api {
+        let children = cluster.map(|cluster| {
+            let askers = cluster.askers();
+            Box::new(move |task: &str| askers.of(task)) as Children
+        });
+        let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
+        Api::new(Arc::new(AdminView::new(tasks, self.place.clone(), metrics, children)))
     }
 
     /// Takes over what a running daemon can of another configuration: all but its entrances. What

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::admin::Socket;
 use crate::cluster::{Cluster, cluster_options};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
@@ -154,6 +155,7 @@ struct Listeners {
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
     leases: Option<(StdUnixListener, PathBuf)>,
+    admin_socket: Option<Socket>,
 }
 
 // === impl Daemon ===
@@ -213,6 +215,10 @@ impl Daemon {
             let console = Console::metrics_only(self.parts.metrics.clone());
             let listener = TcpListener::from_std(listener)?;
             servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
+        }
+        if let Some(socket) = listeners.admin_socket {
+            let api = self.parts.api(self.cluster.as_ref());
+            servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
         }
         if let Some(store) = self.parts.store.clone() {
             let configuration = self.configuration.subscribe();
@@ -289,6 +295,7 @@ impl Listeners {
             let listener = bind_in(&sni.listen, &sni.namespace, "SNI listener", key)?;
             Ok::<_, RunError>((listener, sni.namespace.is_some()))
         };
+        let path = socket_path();
         Ok(Self {
             proxy: bind_in(proxy, &config.proxy.namespace, "proxy", "proxy.tcpListen.port")?,
             sni: config
@@ -300,30 +307,37 @@ impl Listeners {
                 .collect::<Result<_, _>>()?,
             admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
             metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
-            leases: if config.proxy.hijack.is_some() { lease_socket() } else { None },
+            leases: path.as_deref().filter(|_| config.proxy.hijack.is_some()).and_then(lease_socket),
+            admin_socket: path.as_deref().and_then(Socket::beside),
         })
     }
 }
 
 /// The socket by which commands find this daemon: everybody's for root's daemon, else the user's
-/// own. Without it pulls by the port work all the same.
-fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
-    let system = rustix::process::geteuid().is_root();
+/// own. Its directory is there. Without it pulls by the port work all the same.
+fn socket_path() -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let path = if system {
-        system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref())
-    } else {
+    if !rustix::process::geteuid().is_root() {
         let (xdg, temporary) = (directory("XDG_RUNTIME_DIR"), directory("TMPDIR"));
-        match Runtime::find(xdg.as_deref(), temporary.as_deref()) {
-            Ok(runtime) => runtime.daemon_socket(),
-            Err(error) => {
-                warn!("no leases for `dfget run`: {error}");
-                return None;
-            }
-        }
-    };
-    match bind_lease_socket(&path, system) {
-        Ok(listener) => Some((listener, path)),
+        let runtime = Runtime::find(xdg.as_deref(), temporary.as_deref());
+        return runtime
+            .inspect_err(|error| warn!("no leases for `dfget run`, no API for `dfget cache`: {error}"))
+            .map(|runtime| runtime.daemon_socket())
+            .ok();
+    }
+    let path = system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref());
+    if let Some(directory) = path.parent()
+        && let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
+    {
+        warn!("no leases for `dfget run`, no API for `dfget cache`: {}: {error}", directory.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn lease_socket(path: &Path) -> Option<(StdUnixListener, PathBuf)> {
+    match bind_lease_socket(path, rustix::process::geteuid().is_root()) {
+        Ok(listener) => Some((listener, path.to_owned())),
         Err(error) => {
             warn!("no leases for `dfget run` at {}: {error}", path.display());
             None
@@ -332,9 +346,6 @@ fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
 }
 
 fn bind_lease_socket(path: &Path, for_everybody: bool) -> std::io::Result<StdUnixListener> {
-    if let Some(directory) = path.parent().filter(|_| for_everybody) {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    }
     if UnixStream::connect(path).is_ok() {
         return Err(std::io::Error::other("another daemon serves them there"));
     }

@@ -85,12 +85,23 @@ impl Stored {
         }
     }
 
+    /// Notes from where the content is asked for, for whoever looks at the store.
+    fn note_place(&self, request: &TaskRequest) {
+        if self.meta.lacks_place(request)
+            && let Some(mut newest) = TaskMeta::from_bytes(&self.entry.meta())
+        {
+            newest.add_place(request);
+            self.entry.set_meta(newest.to_bytes());
+        }
+    }
+
     /// A reader of the content, or of a part of it.
     #[must_use]
     pub fn reader(&self, request: &TaskRequest, range: Option<ByteRange>) -> Reader {
         if let Some(store) = self.tasks.store() {
             store.touch(&self.entry, SystemTime::now());
         }
+        self.note_place(request);
         Reader::stored(self.tasks.clone(), request.clone(), Arc::clone(&self.entry), self.identity(), range)
     }
 }

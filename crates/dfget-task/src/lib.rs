@@ -28,6 +28,7 @@ mod split;
 mod swarm;
 mod task;
 mod tasks;
+mod view;
 mod worker;
 
 pub use content::Stored;
@@ -43,3 +44,4 @@ pub use swarm::{
 };
 pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};
+pub use view::TaskView;

@@ -40,6 +40,10 @@ pub struct Task {
     pub(crate) first: TaskRequest,
     pub(crate) peer: Arc<str>,
     pub(crate) started: Instant,
+    /// Bytes that were here before it began.
+    pub(crate) had: u64,
+    /// Bytes that origins have sent for it.
+    pub(crate) from_origin: AtomicU64,
     pub(crate) prefix: Mutex<Option<PrefixHasher>>,
     /// What was stored last.
     pub(crate) recent: Mutex<Recent>,
@@ -200,6 +204,7 @@ impl Task {
         entry: Arc<Entry>,
         meta: TaskMeta,
     ) -> Arc<Self> {
+        let had = entry.allocated_bytes();
         let state = State {
             pin: Some(entry.pin()),
             entry,
@@ -228,6 +233,8 @@ impl Task {
             first: request.clone(),
             peer: Arc::clone(&request.peer),
             started: Instant::now(),
+            had,
+            from_origin: AtomicU64::new(0),
             prefix: Mutex::new(prefix),
             recent: Mutex::default(),
             cancel,

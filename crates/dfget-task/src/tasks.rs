@@ -126,6 +126,16 @@ impl Tasks {
         tasks.pop()
     }
 
+    /// All running downloads, in no order.
+    pub(crate) fn all_running(&self) -> Vec<Arc<Task>> {
+        let running = self.inner.running.lock();
+        let tasks = running.values().filter_map(|slot| match slot {
+            Slot::Running(task) => Some(Arc::clone(task)),
+            Slot::Leading(_) => None,
+        });
+        tasks.collect()
+    }
+
     /// The client that origins are asked through.
     #[must_use]
     pub fn origin(&self) -> &OriginClient {

@@ -15,6 +15,8 @@ mod redact;
 mod remarks;
 
 pub use ledger::{Book, Ledger, OTHERS, RegistryCount};
-pub use metrics::{AccessCheck, BuildInfo, Metrics, PieceFailure, RunningRequest, Source, TaskFailure};
+pub use metrics::{
+    AccessCheck, BuildInfo, Counts, Metrics, PieceFailure, RunningRequest, Served, Source, TaskFailure,
+};
 pub use redact::redact_url;
 pub use remarks::Remark;

@@ -21,8 +21,10 @@ use self::labels::{Label, method_label};
 use crate::ledger::Ledger;
 use crate::logging;
 
+mod counts;
 mod labels;
 
+pub use self::counts::{Counts, Served};
 pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
 
 type Counters = Family<Label, Counter>;

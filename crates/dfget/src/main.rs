@@ -5,6 +5,8 @@
 //! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 77 not allowed
 //! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
 
+#[expect(dead_code, reason = "the commands that ask follow")]
+mod api;
 mod arguments;
 mod ca;
 mod check;

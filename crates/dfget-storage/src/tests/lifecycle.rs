@@ -356,3 +356,23 @@ fn several_threads_fill_one_entry() {
     let entry = store.publish(&entry, key("b"), Vec::new()).unwrap();
     assert_eq!(read_all(&entry, 0, len), all);
 }
+
+#[test]
+fn uses_are_counted_over_restarts_and_begin_anew_with_a_new_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (store, _) = open(dir.path());
+        let entry = published(&store, "a", 1, 10);
+        assert_eq!(entry.uses(), 0);
+        store.touch(&entry, at(1));
+        store.touch(&entry, at(1));
+        store.flush().unwrap();
+        store.touch(&entry, at(1));
+        store.flush().unwrap();
+    }
+    let (store, _) = open(dir.path());
+    let entry = store.get(&key("a")).unwrap();
+    assert_eq!(entry.uses(), 3);
+    store.remove(&entry);
+    assert_eq!(published(&store, "a", 1, 10).uses(), 0);
+}
