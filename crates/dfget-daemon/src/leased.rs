@@ -113,7 +113,8 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     if let Some(cluster) = &cluster {
         leases.know_cluster(cluster.survey());
     }
-    let api = parts.api(cluster.as_ref());
+    let watch = parts.watch(&config, cluster.as_ref());
+    let api = parts.api(cluster.as_ref(), &watch);
     let admin = Socket::beside(&options.socket);
     let leaving = Leaving {
         socket: options.socket,
@@ -130,7 +131,10 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
         if let Some(socket) = admin {
             tokio::spawn(socket.serve(api, ended.cancelled_owned()));
         }
-        let served = serve(&parts, &config, &leases, listener, &leaving).await;
+        let served = tokio::select! {
+            served = serve(&parts, &config, &leases, listener, &leaving) => served,
+            () = watch.keep() => Ok(None),
+        };
         if let Some(cluster) = &cluster {
             cluster.close().await;
         }

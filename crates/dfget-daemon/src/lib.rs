@@ -15,6 +15,7 @@ mod error;
 mod explain;
 mod lease;
 mod leased;
+mod live;
 mod open_files;
 mod parts;
 mod pem_rules;

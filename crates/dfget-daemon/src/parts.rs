@@ -14,12 +14,14 @@ use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
 use dfget_telemetry::{BuildInfo, Metrics};
+use rustix::system::uname;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
 use crate::admin::{AdminView, Children};
 use crate::certificates::TrustBook;
 use crate::cluster::Cluster;
+use crate::live::{Watch, Watched};
 use crate::signals::Signals;
 use crate::{RunError, egress, settings};
 
@@ -91,13 +93,22 @@ impl Parts {
     }
 
     /// What the API shows of them, and of the cluster that they belong to.
-    pub(crate) fn api(&self, cluster: Option<&Cluster>) -> Api {
-        let children = cluster.map(|cluster| {
-            let askers = cluster.askers();
-            Box::new(move |task: &str| askers.of(task)) as Children
-        });
+    pub(crate) fn api(&self, cluster: Option<&Cluster>, watch: &Watch) -> Api {
         let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
-        Api::new(Arc::new(AdminView::new(tasks, self.place.clone(), metrics, children)))
+        let view = AdminView::new(tasks, self.place.clone(), metrics, children(cluster));
+        Api::new(Arc::new(view)).with_live(Arc::new(watch.clone()))
+    }
+
+    /// What a live view shows of them. It is up to date for as long as [`Watch::keep`] runs.
+    pub(crate) fn watch(&self, config: &Config, cluster: Option<&Cluster>) -> Watch {
+        let nodename = || uname().nodename().to_string_lossy().into_owned();
+        Watch::new(Watched {
+            tasks: self.tasks.clone(),
+            place: self.place.clone(),
+            host: config.host.hostname.clone().unwrap_or_else(nodename),
+            children: children(cluster),
+            survey: cluster.map(Cluster::survey),
+        })
     }
 
     /// Takes over what a running daemon can of another configuration: all but its entrances. What
@@ -144,6 +155,12 @@ impl Parts {
         info!("the daemon has ended");
         Ok(())
     }
+}
+
+/// Who asks for what, if there is anybody.
+fn children(cluster: Option<&Cluster>) -> Option<Children> {
+    let askers = cluster?.askers();
+    Some(Box::new(move |task: &str| askers.of(task)))
 }
 
 /// What bounds how fast contents are read, if anything does.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dfget_config::{Config, Listen, Loaded, PemSource, Proxy, SniListen};
-use dfget_console::Console;
+use dfget_console::{Console, Page};
 use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
 use dfget_telemetry::logging::{self, LogOptions};
@@ -208,8 +208,13 @@ impl Daemon {
     ) -> Result<(), RunError> {
         let config = &loaded.config;
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
-        let console = Console::new(self.parts.metrics.clone(), config.health.path.clone());
+        let watch = self.parts.watch(config, self.cluster.as_ref());
+        servers.spawn(ended.clone().run_until_cancelled_owned(watch.clone().keep()));
         let admin = TcpListener::from_std(listeners.admin)?;
+        let api = self.parts.api(self.cluster.as_ref(), &watch);
+        let page = Page::new(&api, admin.local_addr()?)?;
+        let api = api.with_page(page.address());
+        let console = Console::new(self.parts.metrics.clone(), config.health.path.clone()).with_page(page);
         servers.spawn(dfget_console::serve(admin, console, ended.clone().cancelled_owned()));
         if let Some(listener) = listeners.metrics {
             let console = Console::metrics_only(self.parts.metrics.clone());
@@ -217,7 +222,6 @@ impl Daemon {
             servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
         }
         if let Some(socket) = listeners.admin_socket {
-            let api = self.parts.api(self.cluster.as_ref());
             servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
         }
         if let Some(store) = self.parts.store.clone() {

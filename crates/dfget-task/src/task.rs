@@ -9,6 +9,7 @@ use std::time::Instant;
 use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
+use dfget_telemetry::Book;
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Task {
     pub(crate) prefix: Mutex<Option<PrefixHasher>>,
     /// What was stored last.
     pub(crate) recent: Mutex<Recent>,
+    /// Where what its origin sends is counted.
+    pub(crate) book: Arc<Book>,
     pub(crate) cancel: CancellationToken,
     /// Its share of the rate limits.
     flow: Option<Flow>,
@@ -225,6 +228,7 @@ impl Task {
         let prefix = request.digest.as_ref().map(PrefixHasher::like);
         let cancel = tasks.inner.closing.child_token();
         let flow = tasks.origin().flow();
+        let book = tasks.metrics().ledger().registry(&key.authority.host_port());
         Arc::new(Self {
             tasks,
             id: request.id.clone(),
@@ -237,6 +241,7 @@ impl Task {
             from_origin: AtomicU64::new(0),
             prefix: Mutex::new(prefix),
             recent: Mutex::default(),
+            book,
             cancel,
             flow,
             state: Mutex::new(state),

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::content::Stored;
+use crate::lately::EndedLately;
 use crate::lead::Lead;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
     network: OnceLock<Arc<dyn Network>>,
+    pub(crate) ended: EndedLately,
 }
 
 enum Slot {
@@ -93,6 +95,7 @@ impl Tasks {
             closing: CancellationToken::new(),
             running: Mutex::default(),
             network: OnceLock::new(),
+            ended: EndedLately::default(),
         };
         Self { inner: Arc::new(inner) }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dfget_core::{Authority, ContentReference, Digest, TaskId, public_url};
 
+use crate::map::map;
 use crate::swarm::Layout;
 use crate::task::Task;
 use crate::tasks::Tasks;
@@ -32,6 +33,12 @@ pub struct TaskView {
     pub piece_length: Option<u64>,
     /// Which pieces are whole here, in order.
     pub pieces: Vec<Range<u32>>,
+    /// What of it is here, from the first byte to the last in cells of about the same size, 256 at most: `.`
+    /// nothing, `+` something, `o` all of it from the origin (or from before), `p` most of it from other
+    /// nodes. Empty while the length is not known.
+    pub map: String,
+    /// Bytes that are here.
+    pub present: u64,
     /// Bytes that were here before it began.
     pub from_cache: u64,
     /// Bytes that other nodes have sent.
@@ -47,28 +54,31 @@ pub struct TaskView {
 }
 
 impl Tasks {
-    /// All running downloads, the oldest first. May wait for the disk.
+    /// The running downloads, the oldest first, `most` at most. May wait for the disk.
     #[must_use]
-    pub fn views(&self) -> Vec<TaskView> {
-        let mut views: Vec<_> = self.all_running().iter().map(|task| task.view()).collect();
-        views.sort_by_key(|view| std::cmp::Reverse(view.age));
-        views
+    pub fn views(&self, most: usize) -> Vec<TaskView> {
+        let mut tasks = self.all_running();
+        tasks.sort_by_key(|task| task.started);
+        tasks.iter().take(most).map(|task| task.view()).collect()
     }
 }
 
 impl Task {
     fn view(&self) -> TaskView {
-        let (entry, readers, from_peers, parents) = {
+        let (entry, readers, from_peers, parents, sent) = {
             let state = self.state.lock();
             let swarm = state.swarm.as_ref();
             let total = state.entry.total().unwrap_or(0);
             let senders = swarm.map(|swarm| swarm.senders(total)).unwrap_or_default();
             let parents = senders.into_iter().map(|(host, bytes)| (host.to_owned(), bytes)).collect();
             let from_peers = swarm.map_or(0, |swarm| swarm.from_peers);
-            (Arc::clone(&state.entry), state.wanted.len(), from_peers, parents)
+            let sent: Vec<u32> = swarm.iter().flat_map(|swarm| swarm.senders.keys().copied()).collect();
+            (Arc::clone(&state.entry), state.wanted.len(), from_peers, parents, sent)
         };
         let total = entry.total();
         let layout = total.and_then(Layout::of);
+        let gaps = layout.map(|layout| entry.gaps(0..layout.total)).unwrap_or_default();
+        let missing: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
         let url = &self.first.fetch.url;
         TaskView {
             id: self.id.clone(),
@@ -79,7 +89,10 @@ impl Task {
             digest: self.digest,
             total,
             piece_length: layout.map(|layout| layout.piece),
-            pieces: layout.map(|layout| whole(&layout, &entry.gaps(0..layout.total))).unwrap_or_default(),
+            pieces: layout.map(|layout| whole(&layout, &gaps)).unwrap_or_default(),
+            map: layout.map(|layout| map(&layout, &gaps, sent.into_iter())).unwrap_or_default(),
+            present: layout
+                .map_or_else(|| entry.allocated_bytes(), |layout| layout.total.saturating_sub(missing)),
             from_cache: self.had,
             from_peers,
             from_origin: self.from_origin.load(Ordering::Relaxed),

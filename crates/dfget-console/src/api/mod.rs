@@ -25,6 +25,8 @@ pub use self::shapes::{
     TaskBytes, TaskSeen, Tasks,
 };
 pub use self::stat::stat;
+use crate::live::LiveView;
+use crate::page::PageAddress;
 
 /// What there is to see. Calls may wait for the disk; they are made on threads for that.
 pub trait View: Send + Sync + 'static {
@@ -42,6 +44,8 @@ pub trait View: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Api {
     view: Arc<dyn View>,
+    live: Option<Arc<dyn LiveView>>,
+    page: Option<PageAddress>,
 }
 
 // === impl Api ===
@@ -50,7 +54,19 @@ impl Api {
     /// What `view` tells.
     #[must_use]
     pub fn new(view: Arc<dyn View>) -> Self {
-        Self { view }
+        Self { view, live: None, page: None }
+    }
+
+    /// The same, and what a live view needs.
+    #[must_use]
+    pub fn with_live(self, live: Arc<dyn LiveView>) -> Self {
+        Self { live: Some(live), ..self }
+    }
+
+    /// The same, and who may do everything is told where the web page is.
+    #[must_use]
+    pub fn with_page(self, page: PageAddress) -> Self {
+        Self { page: Some(page), ..self }
     }
 
     /// All paths that only tell: GET and HEAD below `/api/v1`.
@@ -61,7 +77,13 @@ impl Api {
                 blocking(move || tell(&*view, query.as_deref().unwrap_or_default())).await
             })
         };
+        let live = self.live.clone();
+        let tell_live = get(async move || match live {
+            Some(live) => blocking(move || Ok(json(&live.live()))).await,
+            None => Failed::new(404, "this daemon has no live view").into_response(),
+        });
         Router::new()
+            .route("/api/v1/live", tell_live)
             .route("/api/v1/node", route(|view, _| Ok(json(&view.node()))))
             .route("/api/v1/tasks", route(|view, _| Ok(json(&Tasks { tasks: view.tasks() }))))
             .route("/api/v1/contents", route(contents))
@@ -70,10 +92,19 @@ impl Api {
 
     /// All paths, for those who may do everything.
     pub(crate) fn router(&self) -> Router {
+        let page = self.page.clone();
+        let tell_page = get(async move || match page {
+            Some(page) => json(&page),
+            None => Failed::new(404, NO_PAGE).into_response(),
+        });
         self.views()
+            .route("/api/v1/page", tell_page)
             .fallback(async || Failed::new(404, "there is no such path; see docs/cache.md").into_response())
     }
 }
+
+/// Where there is no port.
+const NO_PAGE: &str = "this daemon has no web page, for it has no admin port: look at it by `dfget top`";
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

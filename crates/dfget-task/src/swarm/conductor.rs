@@ -911,6 +911,8 @@ impl Task {
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(_)) => {
                 self.tasks.metrics().from_peer(len);
+                self.tasks.metrics().ledger().from_parent(&ask.host, len);
+                self.book.saved_bytes(len);
                 Ok(len)
             }
             Ok(Err(error)) => Err(Trouble::Store(error)),
