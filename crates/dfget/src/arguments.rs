@@ -47,6 +47,9 @@ pub(crate) enum Command {
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+
+    /// Look at the daemon of this node while it works
+    Top(TopArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -235,6 +238,23 @@ pub(crate) struct ExplainArguments {
     pub(crate) output: Output,
 }
 
+/// Flags of `dfget top`.
+#[derive(Args, Debug)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArguments {
+    /// Print one picture and end, as where standard output is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// How to say it once
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+
+    /// Print the address of the same as a web page, with its token
+    #[arg(long, conflicts_with_all = ["once", "output"])]
+    pub(crate) web: bool,
+}
+
 /// Flags of `dfget config check`.
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
@@ -387,6 +407,18 @@ registry is asked anything.
 
 Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
 cannot be used, 2 wrong command line.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  dfget top                           downloads, who feeds whom, what is saved
+  dfget top --once                    the same as text, once
+  dfget top --once --output json
+  dfget top --web                     the address of the web page
+
+Keys: q leaves, the arrows, page up and down scroll, space pauses.
+
+Exit status: 0 shown, 75 no daemon runs, 77 it is another user's (ask as root
+or as the daemon's own user), 2 wrong command line, 1 anything else.";
 
 #[cfg(test)]
 mod tests {

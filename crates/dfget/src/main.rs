@@ -2,8 +2,8 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 77 not allowed
-//! (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`).
+//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 75 no daemon to look at
+//! (`EX_TEMPFAIL` of sysexits), 77 not allowed (`EX_NOPERM`), 78 a configuration that cannot be used (`EX_CONFIG`).
 
 #[expect(dead_code, reason = "the commands that ask follow")]
 mod api;
@@ -17,6 +17,7 @@ mod leased;
 mod message;
 mod run;
 mod show;
+mod top;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -45,5 +46,6 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
+        Command::Top(arguments) => top::run(&arguments),
     }
 }
