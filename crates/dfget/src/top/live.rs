@@ -141,7 +141,7 @@ impl View {
     fn status(&self, all: usize, rows: usize, columns: usize) -> String {
         let place = if all > rows { format!("  line {} of {all}", self.first + 1) } else { String::new() };
         let state = match (&self.trouble, self.paused) {
-            (Some(trouble), _) => format!("{trouble}; asking again"),
+            (Some(trouble), _) => format!("asking again: {trouble}"),
             (None, true) => "paused".to_owned(),
             (None, false) => "live".to_owned(),
         };
@@ -206,7 +206,7 @@ mod tests {
         view.take(Err("no daemon runs".to_owned()));
         let picture = view.picture(ROOM);
         assert!(
-            picture[0].starts_with("dfget") && picture[5].contains("no daemon runs; asking again"),
+            picture[0].starts_with("dfget") && picture[5].contains("asking again: no daemon runs"),
             "{picture:?}"
         );
         view.take(Ok(Live::default()));

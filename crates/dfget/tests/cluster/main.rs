@@ -7,6 +7,10 @@
 #[cfg(test)]
 mod apptainer;
 #[cfg(test)]
+#[path = "../top_page/checks.rs"]
+#[expect(dead_code, reason = "the page of one node is checked for more")]
+mod checks;
+#[cfg(test)]
 mod evil;
 #[cfg(test)]
 mod hostile;
@@ -26,5 +30,7 @@ mod status;
 mod strangers;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod top;
 #[cfg(test)]
 mod weak;
