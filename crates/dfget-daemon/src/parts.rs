@@ -17,7 +17,7 @@ use dfget_telemetry::{BuildInfo, Metrics};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-use crate::admin::{AdminView, Children};
+use crate::admin::{AdminView, Children, drop_unfinished};
 use crate::certificates::TrustBook;
 use crate::cluster::Cluster;
 use crate::signals::Signals;
@@ -63,6 +63,7 @@ impl Parts {
             Err(reason) => (None, Err(reason)),
         };
         metrics.set_store_open(store.is_some());
+        store.iter().for_each(drop_unfinished);
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
@@ -94,7 +95,7 @@ impl Parts {
             Box::new(move |task: &str| askers.of(task)) as Children
         });
         let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
-        Api::new(Arc::new(AdminView::new(tasks, self.place.clone(), metrics, children)))
+        Api::with_control(Arc::new(AdminView::new(tasks, self.place.clone(), metrics, children)))
     }
 
     /// Takes over what a running daemon can of another configuration: all but its entrances. What

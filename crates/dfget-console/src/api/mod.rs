@@ -4,6 +4,8 @@
 //! shown a right to see it. Names in JSON are camelCase, times are seconds since 1970, lengths are
 //! bytes; what is not known is `null`. Fields may be added; none changes its meaning within `v1`.
 
+mod control;
+mod lines;
 mod selection;
 mod shapes;
 mod stat;
@@ -19,10 +21,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+pub use self::control::{Control, Keeping, Reading};
 pub use self::selection::{Order, Selection};
 pub use self::shapes::{
-    Content, Contents, Counters, Failed, Kind, Node, NodeStore, Origin, Parent, RegistryUse, ServedBy, Stat,
-    TaskBytes, TaskSeen, Tasks,
+    Collected, Content, Contents, Counters, Evicted, Failed, Gc, Import, Kept, Keys, Kind, Node, NodeStore,
+    Origin, Parent, RegistryUse, Removed, ServedBy, Stat, TaskBytes, TaskSeen, Tasks, Verified, Verify,
 };
 pub use self::stat::stat;
 
@@ -42,6 +45,7 @@ pub trait View: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Api {
     view: Arc<dyn View>,
+    control: Option<Arc<dyn Control>>,
 }
 
 // === impl Api ===
@@ -50,7 +54,13 @@ impl Api {
     /// What `view` tells.
     #[must_use]
     pub fn new(view: Arc<dyn View>) -> Self {
-        Self { view }
+        Self { view, control: None }
+    }
+
+    /// What `control` tells and can do; the latter only on a socket.
+    #[must_use]
+    pub fn with_control(control: Arc<dyn Control>) -> Self {
+        Self { view: Arc::<dyn Control>::clone(&control), control: Some(control) }
     }
 
     /// All paths that only tell: GET and HEAD below `/api/v1`.
@@ -70,8 +80,12 @@ impl Api {
 
     /// All paths, for those who may do everything.
     pub(crate) fn router(&self) -> Router {
-        self.views()
-            .fallback(async || Failed::new(404, "there is no such path; see docs/cache.md").into_response())
+        let views = self.views();
+        let all = match &self.control {
+            Some(control) => views.merge(control::router(control)),
+            None => views,
+        };
+        all.fallback(async || Failed::new(404, "there is no such path; see docs/cache.md").into_response())
     }
 }
 
