@@ -17,8 +17,9 @@ mod serve;
 mod socket;
 
 pub use api::{
-    Api, Content, Contents, Counters, Failed, Kind, Node, NodeStore, Order, Origin, Parent, RegistryUse,
-    Selection, ServedBy, Stat, TaskBytes, TaskSeen, Tasks, View, stat,
+    Api, Collected, Content, Contents, Control, Counters, Evicted, Failed, Gc, Import, Keeping, Kept, Keys,
+    Kind, Node, NodeStore, Order, Origin, Parent, Reading, RegistryUse, Removed, Selection, ServedBy, Stat,
+    TaskBytes, TaskSeen, Tasks, Verified, Verify, View, stat,
 };
 pub use live::{
     EndedTask, History, Live, LiveCluster, LiveMember, LiveStore, LiveTask, LiveView, MOST_MEMBERS,
@@ -27,4 +28,4 @@ pub use live::{
 pub use page::{Page, PageAddress};
 pub use routes::Console;
 pub use serve::serve;
-pub use socket::serve_socket;
+pub use socket::{serve_socket, serve_stream};

@@ -55,6 +55,12 @@ pub async fn serve_socket(listener: UnixListener, api: Api, shutdown: impl Futur
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// Answers on one connection, whose other end is known, until that closes it.
+pub async fn serve_stream(stream: UnixStream, api: Api) {
+    let (_never, ending) = watch::channel(());
+    answer(stream, api.router(), ending).await;
+}
+
 /// Requests one after another; nobody may take long to say what they want.
 async fn answer(stream: UnixStream, router: Router, mut ending: watch::Receiver<()>) {
     let service = service_fn(move |request| router.clone().call(request));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dfget_cluster::ClusterOptions;
 use dfget_config::{Config, Paths, Proxy as ProxyConfig, RegistryMirrors};
+use dfget_console::Api;
 use dfget_lease::{Lock, try_lock};
 use dfget_origin::{Destinations, Upstream};
 use dfget_telemetry::logging::{self, LogOptions};
@@ -115,7 +116,7 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     }
     let watch = parts.watch(&config, cluster.as_ref());
     let api = parts.api(cluster.as_ref(), &watch);
-    let admin = Socket::beside(&options.socket);
+    let admin = Socket::beside(&options.socket).map(|socket| (socket, api));
     let leaving = Leaving {
         socket: options.socket,
         lock: options.lock,
@@ -126,13 +127,8 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let served = runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
         ready(said.take());
-        let ended = CancellationToken::new();
-        let _ends_with_this = ended.clone().drop_guard();
-        if let Some(socket) = admin {
-            tokio::spawn(socket.serve(api, ended.cancelled_owned()));
-        }
         let served = tokio::select! {
-            served = serve(&parts, &config, &leases, listener, &leaving) => served,
+            served = serve(&parts, &config, &leases, listener, &leaving, admin) => served,
             () = watch.keep() => Ok(None),
         };
         if let Some(cluster) = &cluster {
@@ -162,12 +158,16 @@ async fn serve(
     leases: &Leases,
     listener: UnixListener,
     leaving: &Leaving,
+    admin: Option<(Socket, Api)>,
 ) -> Result<Option<Lock>, RunError> {
     let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
     if let Some(store) = parts.store.clone() {
         let sweep =
             upkeep::sweep(store, config.gc_interval, config.access.offline_grace, parts.metrics.clone());
         servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
+    }
+    if let Some((socket, api)) = admin {
+        servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
     }
     let mut signals = Signals::new()?;
     let lock = tokio::select! {

@@ -26,7 +26,7 @@ mod settings;
 mod signals;
 mod upkeep;
 
-pub use admin::admin_sockets;
+pub use admin::{Offline, OfflineError, admin_sockets, offline};
 pub use cluster::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
 };

@@ -18,7 +18,7 @@ use rustix::system::uname;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-use crate::admin::{AdminView, Children};
+use crate::admin::{AdminView, Children, drop_unfinished};
 use crate::certificates::TrustBook;
 use crate::cluster::Cluster;
 use crate::live::{Watch, Watched};
@@ -65,6 +65,7 @@ impl Parts {
             Err(reason) => (None, Err(reason)),
         };
         metrics.set_store_open(store.is_some());
+        store.iter().for_each(drop_unfinished);
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
@@ -96,7 +97,7 @@ impl Parts {
     pub(crate) fn api(&self, cluster: Option<&Cluster>, watch: &Watch) -> Api {
         let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
         let view = AdminView::new(tasks, self.place.clone(), metrics, children(cluster));
-        Api::new(Arc::new(view)).with_live(Arc::new(watch.clone()))
+        Api::with_control(Arc::new(view)).with_live(Arc::new(watch.clone()))
     }
 
     /// What a live view shows of them. It is up to date for as long as [`Watch::keep`] runs.

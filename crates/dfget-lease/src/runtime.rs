@@ -107,7 +107,8 @@ impl Runtime {
             .filter_map(|item| Some(item.ok()?.path()))
             .filter(|path| path.extension().is_some_and(|end| end == "admin"))
             .collect();
-        sockets.sort_by_key(|path| (*path != own, path.clone()));
+        // The plain instance before those with a way of their own.
+        sockets.sort_by_key(|path| (*path != own, path.as_os_str().len(), path.clone()));
         sockets
     }
 

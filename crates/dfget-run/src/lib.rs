@@ -19,6 +19,7 @@ pub use acquire::{Start, Started};
 pub use cluster::{ClusterWish, StartCluster};
 pub use command::CommandError;
 pub use reference::References;
+pub use store::stores;
 pub use variables::{Variables, Way};
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -316,7 +316,8 @@ impl Entry {
         self.accessed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_pinned(&self) -> bool {
+    /// Whether it is being written, and so stays whatever happens.
+    pub fn is_pinned(&self) -> bool {
         self.pins.load(Ordering::SeqCst) > 0
     }
 

@@ -279,6 +279,29 @@ impl Store {
         SweepReport { evicted, over_quota_bytes }
     }
 
+    /// Evicts by the same rules until all entries together take `bytes` at most, or what is allowed to
+    /// if `None`. With `dry_run` nothing leaves, and what would is told.
+    ///
+    /// The image used last and running downloads never leave for space.
+    pub fn shrink(&self, bytes: Option<u64>, dry_run: bool, now: SystemTime) -> SweepReport {
+        let shared = self.shared();
+        let mut limits = *shared.limits.lock();
+        let disk = limits.disk_percent.and_then(|_| home::disk(&shared.dir).ok());
+        if let Some(bytes) = bytes {
+            limits.quota_bytes = Some(limits.quota_bytes.map_or(bytes, |quota| quota.min(bytes)));
+        }
+        let evicted = shared.shrink(limits, disk, dry_run, to_unix(now));
+        let leaving = if dry_run { evicted.iter().map(|entry| entry.bytes).sum() } else { 0 };
+        let held = self.usage().bytes.saturating_sub(leaving);
+        let over_quota_bytes = limits.quota_bytes.map_or(0, |quota| held.saturating_sub(quota));
+        SweepReport { evicted, over_quota_bytes }
+    }
+
+    /// Removes `entry` unless it is being written; its readers read on. Returns whether it did.
+    pub fn remove_idle(&self, entry: &Entry) -> bool {
+        self.shared().remove_idle(entry)
+    }
+
     /// Makes everything up to now durable; waits for the disk.
     ///
     /// # Errors

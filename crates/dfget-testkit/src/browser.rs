@@ -200,7 +200,9 @@ impl Tab {
     #[track_caller]
     pub fn wait_for(&mut self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while self.value(&format!("Boolean({expression})")) != true {
+        let parameters = json!({ "expression": format!("Boolean({expression})"), "returnByValue": true });
+        // What throws now, for the page is not there yet, may be true later.
+        while self.call("Runtime.evaluate", &parameters)["result"]["value"] != true {
             let patient = Instant::now() < deadline;
             assert!(patient, "{expression} never came to be:\n{}", self.text());
             thread::sleep(Duration::from_millis(50));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ca::CaCommand;
+use crate::cache::CacheCommand;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
@@ -40,6 +41,10 @@ pub(crate) enum Command {
     /// Nodes that feed each other
     #[command(subcommand)]
     Cluster(ClusterCommand),
+
+    /// Look at what is stored, check it, remove it, carry it elsewhere
+    #[command(subcommand)]
+    Cache(CacheCommand),
 
     /// Look at the configuration
     #[command(subcommand)]

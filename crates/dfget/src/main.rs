@@ -2,13 +2,14 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down), 2 a wrong command line, 75 no daemon to look at
-//! (`EX_TEMPFAIL` of sysexits), 77 not allowed (`EX_NOPERM`), 78 a configuration that cannot be used (`EX_CONFIG`).
+//! answer is no; of `cluster status`: a member is down; of `cache verify`: something was rotten), 2 a
+//! wrong command line, 75 try again later (`EX_TEMPFAIL` of sysexits), 77 not allowed (`EX_NOPERM`), 78
+//! a configuration that cannot be used (`EX_CONFIG`).
 
-#[expect(dead_code, reason = "the commands that ask follow")]
 mod api;
 mod arguments;
 mod ca;
+mod cache;
 mod check;
 mod cluster;
 mod daemon;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
         Command::Cluster(command) => cluster::run(&command, &environment),
+        Command::Cache(command) => cache::run(&command, &environment),
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),

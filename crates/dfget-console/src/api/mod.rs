@@ -4,6 +4,8 @@
 //! shown a right to see it. Names in JSON are camelCase, times are seconds since 1970, lengths are
 //! bytes; what is not known is `null`. Fields may be added; none changes its meaning within `v1`.
 
+mod control;
+mod lines;
 mod selection;
 mod shapes;
 mod stat;
@@ -19,10 +21,11 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
 
+pub use self::control::{Control, Keeping, Reading};
 pub use self::selection::{Order, Selection};
 pub use self::shapes::{
-    Content, Contents, Counters, Failed, Kind, Node, NodeStore, Origin, Parent, RegistryUse, ServedBy, Stat,
-    TaskBytes, TaskSeen, Tasks,
+    Collected, Content, Contents, Counters, Evicted, Failed, Gc, Import, Kept, Keys, Kind, Node, NodeStore,
+    Origin, Parent, RegistryUse, Removed, ServedBy, Stat, TaskBytes, TaskSeen, Tasks, Verified, Verify,
 };
 pub use self::stat::stat;
 use crate::live::LiveView;
@@ -44,6 +47,7 @@ pub trait View: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Api {
     view: Arc<dyn View>,
+    control: Option<Arc<dyn Control>>,
     live: Option<Arc<dyn LiveView>>,
     page: Option<PageAddress>,
 }
@@ -54,7 +58,14 @@ impl Api {
     /// What `view` tells.
     #[must_use]
     pub fn new(view: Arc<dyn View>) -> Self {
-        Self { view, live: None, page: None }
+        Self { view, control: None, live: None, page: None }
+    }
+
+    /// What `control` tells and can do; the latter only on a socket.
+    #[must_use]
+    pub fn with_control(control: Arc<dyn Control>) -> Self {
+        let view = Arc::<dyn Control>::clone(&control);
+        Self { control: Some(control), ..Self::new(view) }
     }
 
     /// The same, and what a live view needs.
@@ -97,9 +108,12 @@ impl Api {
             Some(page) => json(&page),
             None => Failed::new(404, NO_PAGE).into_response(),
         });
-        self.views()
-            .route("/api/v1/page", tell_page)
-            .fallback(async || Failed::new(404, "there is no such path; see docs/cache.md").into_response())
+        let views = self.views().route("/api/v1/page", tell_page);
+        let all = match &self.control {
+            Some(control) => views.merge(control::router(control)),
+            None => views,
+        };
+        all.fallback(async || Failed::new(404, "there is no such path; see docs/cache.md").into_response())
     }
 }
 

@@ -252,6 +252,133 @@ pub struct RegistryUse {
     pub served_bytes: u64,
 }
 
+/// Contents that a call is about, by [`Content::key`].
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Keys {
+    /// Their names in the store.
+    pub keys: Vec<String>,
+}
+
+/// What became of contents that were to be removed (`DELETE /api/v1/contents` with [`Keys`]).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Removed {
+    /// How many went.
+    pub contents: u64,
+    /// Bytes that they took on disk.
+    pub bytes: u64,
+    /// Those that stay, for they are being downloaded just now.
+    pub busy: Vec<String>,
+    /// How many were not there.
+    pub missing: u64,
+}
+
+/// What is to leave the store (`POST /api/v1/gc`).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gc {
+    /// Down to so many bytes; `None` = as the configuration says.
+    pub to_bytes: Option<u64>,
+    /// Only say what would.
+    pub dry_run: bool,
+}
+
+/// What left, or would.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Collected {
+    /// In the order in which they left.
+    pub evicted: Vec<Evicted>,
+    /// Bytes of these.
+    pub bytes: u64,
+    /// Bytes that all others take.
+    pub left_bytes: u64,
+    /// Bytes above what was asked for: running downloads, and the image used last.
+    pub over_bytes: u64,
+}
+
+/// A content that left the store, or would.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Evicted {
+    /// What it was.
+    pub content: Content,
+    /// `expired` (nobody used it for long) or `space`.
+    pub reason: String,
+}
+
+/// What is to be checked (`POST /api/v1/verify`).
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Verify {
+    /// Names in the store; `None` = everything.
+    pub keys: Option<Vec<String>>,
+    /// Only say what is rotten, and leave it.
+    pub keep: bool,
+}
+
+/// One line of the answer to that, each as it becomes known.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "type")]
+pub enum Verified {
+    /// So far it has come.
+    #[serde(rename_all = "camelCase")]
+    Progress {
+        /// Contents that are done.
+        contents: u64,
+        /// Of so many.
+        of_contents: u64,
+        /// Bytes that are done.
+        bytes: u64,
+        /// Of so many.
+        of_bytes: u64,
+    },
+    /// This content is not what it was.
+    #[serde(rename_all = "camelCase")]
+    Rotten {
+        /// What it was.
+        content: Box<Content>,
+        /// What is wrong.
+        reason: String,
+        /// It was taken out of the store.
+        dropped: bool,
+    },
+    /// All is done: the last line.
+    #[serde(rename_all = "camelCase")]
+    Done {
+        /// Contents that were checked against their digest, or block by block where none is known.
+        contents: u64,
+        /// Bytes that were read.
+        bytes: u64,
+        /// Contents that were rotten.
+        rotten: u64,
+        /// Contents that could not be read, for another reason than rot.
+        unreadable: u64,
+        /// Contents that left the store before their turn.
+        gone: u64,
+    },
+}
+
+/// A content that is to be stored: the query of `PUT /api/v1/contents`, whose body is its bytes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Import {
+    /// `sha256:` and the hash.
+    pub digest: String,
+    /// A blob, or a manifest.
+    pub kind: Kind,
+    /// Its length.
+    pub size: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Kept {
+    /// It was there already.
+    pub present: bool,
+}
+
 /// Why a call failed; with a status of 400 or above.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -48,7 +48,7 @@ export function ways(live) {
   return {
     left: [...few(registries, "registries"), ...few(live.parents, "nodes").map(kind("peers"))].map((one) => ({ kind: "origin", ...one })),
     right: [
-      { node: "clients of this node", rate: live.rates.clients, bytes: null, kind: "clients" },
+      { node: "clients here", rate: live.rates.clients, bytes: null, kind: "clients" },
       ...few(live.children, "nodes").map(kind("to-peers")),
     ],
   };
@@ -57,13 +57,13 @@ export function ways(live) {
 export function drawFeeds(place, live) {
   const { left, right } = ways(live);
   const width = Math.max(280, place.clientWidth);
-  const column = Math.min(220, Math.floor(width * 0.36));
+  const column = Math.min(220, Math.floor(width * 0.31));
   const height = Math.max(left.length, right.length, 2) * ROW + 16;
-  const middle = { x: width / 2, y: height / 2, half: Math.min(60, (width - 2 * column) / 2 - 8) };
+  const middle = { x: width / 2, y: height / 2, half: Math.min(60, Math.floor(width * 0.1)) };
   const most = Math.max(1, ...left.map((one) => one.rate), ...right.map((one) => one.rate));
   const drawn = [];
   const box = (x, y, wide, name, words, self) => {
-    const room = Math.max(3, Math.floor(wide / 7));
+    const room = Math.max(3, Math.floor((wide - 14) / 6.6));
     const cut = name.length > room ? `${name.slice(0, room - 1)}…` : name;
     drawn.push(
       shape("rect", { class: self ? "box self" : "box", x, y: y - 18, width: wide, height: 36, rx: 6 }),

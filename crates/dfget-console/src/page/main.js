@@ -172,6 +172,11 @@ function list(place, rows, build) {
   place.replaceChildren(...rows.map(build));
 }
 
+// Rounded, so that a list does not change each second.
+function ago(seconds) {
+  return seconds < 10 ? "just now" : `${span(Math.floor(seconds / 10) * 10)} ago`;
+}
+
 function showEnded(live) {
   const now = live.atMillis / 1000;
   const rows = live.ended.slice(0, 12).map((ended) => {
@@ -179,7 +184,7 @@ function showEnded(live) {
     const what = ended.failure === null
       ? `${ended.name}: ${size(ended.total ?? 0)} in ${span(ended.tookMillis / 1000)}${whence}`
       : `${ended.name} failed: ${ended.failure}`;
-    return { what, failed: ended.failure !== null, ago: `${span(Math.max(0, Math.round((now - ended.at) / 10) * 10))} ago` };
+    return { what, failed: ended.failure !== null, ago: ago(now - ended.at) };
   });
   at("ended-h").hidden = rows.length === 0;
   list(at("ended"), rows, (row) => make("li", { className: row.failed ? "down" : "" }, `${row.what} (${row.ago})`));

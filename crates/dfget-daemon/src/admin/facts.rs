@@ -13,8 +13,11 @@ use parking_lot::Mutex;
 /// Facts that were read already, by name; each with the text that they were read from.
 #[derive(Default)]
 pub(super) struct Facts {
-    read: Mutex<HashMap<EntryKey, (Arc<[u8]>, Content)>>,
+    read: Mutex<HashMap<EntryKey, Read>>,
 }
+
+/// The text that was read, and what was read from it.
+type Read = (Arc<[u8]>, Content);
 
 // === impl Facts ===
 

@@ -16,7 +16,8 @@ pub(crate) type Children = Box<dyn Fn(&str) -> Vec<String> + Send + Sync>;
 
 /// What there is to see of a daemon.
 pub(crate) struct AdminView {
-    tasks: Tasks,
+    store: Option<Store>,
+    tasks: Option<Tasks>,
     /// Where the store is, or why there is none.
     place: Result<String, String>,
     metrics: Metrics,
@@ -36,11 +37,31 @@ impl AdminView {
     ) -> Self {
         let started = (SystemTime::now(), Instant::now());
         let children = children.unwrap_or_else(|| Box::new(|_| Vec::new()));
-        Self { tasks, place, metrics, children, started, facts: Facts::default() }
+        let store = tasks.store().cloned();
+        Self { store, tasks: Some(tasks), place, metrics, children, started, facts: Facts::default() }
     }
 
-    fn store(&self) -> Option<&Store> {
-        self.tasks.store()
+    /// A store that no daemon has.
+    pub(super) fn offline(store: Store, place: String, metrics: Metrics) -> Self {
+        let started = (SystemTime::now(), Instant::now());
+        let (children, facts): (Children, _) = (Box::new(|_| Vec::new()), Facts::default());
+        Self { store: Some(store), tasks: None, place: Ok(place), metrics, children, started, facts }
+    }
+
+    pub(super) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
+    }
+
+    pub(super) const fn place(&self) -> &Result<String, String> {
+        &self.place
+    }
+
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) const fn facts(&self) -> &Facts {
+        &self.facts
     }
 }
 
@@ -76,7 +97,8 @@ impl View for AdminView {
 
     fn tasks(&self) -> Vec<TaskSeen> {
         let seen = |task: TaskView| TaskSeen { children: (self.children)(task.id.as_str()), ..seen(task) };
-        self.tasks.views(usize::MAX).into_iter().map(seen).collect()
+        let views = self.tasks.as_ref().map(|tasks| tasks.views(usize::MAX)).unwrap_or_default();
+        views.into_iter().map(seen).collect()
     }
 }
 

@@ -13,10 +13,13 @@ const LATELY: Duration = Duration::from_secs(30);
 /// Pairs of a task and a node that are kept at most; more are not shown.
 const MOST: usize = 16_384;
 
+/// A task and a node, and when that asked last.
+type Asked = HashMap<(Arc<str>, IpAddr), Instant>;
+
 /// Who has asked for which task. Clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct Askers {
-    asked: Arc<Mutex<HashMap<(Arc<str>, IpAddr), Instant>>>,
+    asked: Arc<Mutex<Asked>>,
 }
 
 // === impl Askers ===

@@ -39,9 +39,8 @@ fn who_feeds_whom_is_told_on_both_sides() {
         pull(&cluster, [2], &blob, &url);
         let length = blob.len() as u64;
         let (first, second) = (live(cluster.node(1)), live(cluster.node(2)));
-        let id = |node: usize| {
-            format!("{}-{}", cluster.node(node).place.address(), cluster.node(node).place.name())
-        };
+        let places: Vec<_> = cluster.nodes.iter().map(|node| node.place.clone()).collect();
+        let id = |node: usize| format!("{}-{}", places[node - 1].address(), places[node - 1].name());
         assert_eq!(
             (&second["parents"][0]["node"], &second["parents"][0]["bytes"]),
             (&id(1).into(), &length.into())
@@ -57,7 +56,7 @@ fn who_feeds_whom_is_told_on_both_sides() {
             (live["cluster"]["up"] == 2).then_some(live)
         });
         let members = members(&live);
-        let name = |node: usize| format!("{}:65000", cluster.node(node).place.address());
+        let name = |node: usize| format!("{}:65000", places[node - 1].address());
         assert_eq!(members, [(name(1), false), (name(3), true), (name(2), false)], "{live:#}");
         // Once the members are known, so are the names of the children.
         assert_eq!(live["children"][0]["node"], id(2), "{live:#}");
