@@ -90,7 +90,7 @@ fn a_live_view_tells_what_runs_what_was_saved_and_what_went_wrong() {
     let blob = Blob::random(4 * MIB, 1);
     let url = stage.registry.put("lab/tool", &blob);
     for _ in 0..3 {
-        let request = Request::get(&format!("{url}?sig=topsecret")).authorization("Bearer alsosecret");
+        let request = Request::get(format!("{url}?sig=topsecret")).authorization("Bearer alsosecret");
         stage.registry.grant("lab/tool", "Bearer alsosecret");
         assert_eq!(stage.fetch(&request).status, 200);
     }
@@ -418,4 +418,43 @@ fn a_daemon_that_goes_and_comes_back_is_seen_again() {
     terminal.wait_for("live\u{1b}");
     terminal.press("q");
     terminal.wait_for("status 0");
+}
+
+/// Processor time of a process so far, in hundredths of a second (proc(5)).
+fn processor_time(id: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    fields[11].parse::<u64>().expect("a number") + fields[12].parse::<u64>().expect("a number")
+}
+
+#[test]
+#[ignore = "measures, and asserts nothing of it: run with --ignored --nocapture"]
+fn what_looking_costs_with_ten_thousand_contents() {
+    let stage = Stage::new(DFGET);
+    let mut connection = None;
+    for seed in 0..10_000 {
+        let url = stage.registry.put("lab/many", &Blob::random(100, seed));
+        let open = || stage.client().open(&url).expect("an answer").expect("granted");
+        let answer = connection.get_or_insert_with(open).fetch(&Request::get(&url)).expect("an answer");
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(live(&stage)["store"]["contents"], 10_000);
+    let (_, place, token) = page(&stage);
+    let id = stage.daemon.id().expect("it runs");
+    let idle = processor_time(id);
+    std::thread::sleep(Duration::from_secs(20));
+    let (looked, mut longest) = (processor_time(id), Duration::ZERO);
+    let mut bytes = 0;
+    for _ in 0..20 {
+        let asked = Instant::now();
+        bytes = ask(place, "/api/v1/live", &token).len();
+        longest = longest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let end = processor_time(id);
+    eprintln!(
+        "20 s unseen cost {} ms, 20 s with a look a second {} ms; the slowest answer took {longest:?}, {bytes} bytes",
+        (looked - idle) * 10,
+        (end - looked) * 10
+    );
 }

@@ -28,7 +28,7 @@ export function drawMap(svg, map) {
   svg.replaceChildren(...cells);
 }
 
-const ROW = 44;
+const ROW = 50;
 const MOST = 6;
 
 // The first few, and all others as one.
@@ -59,7 +59,7 @@ export function drawFeeds(place, live) {
   const width = Math.max(280, place.clientWidth);
   const column = Math.min(220, Math.floor(width * 0.31));
   const height = Math.max(left.length, right.length, 2) * ROW + 16;
-  const middle = { x: width / 2, y: height / 2, half: Math.min(60, Math.floor(width * 0.1)) };
+  const middle = { x: width / 2, y: height / 2, half: Math.min(60, Math.max(34, Math.floor(width * 0.1))) };
   const most = Math.max(1, ...left.map((one) => one.rate), ...right.map((one) => one.rate));
   const drawn = [];
   const box = (x, y, wide, name, words, self) => {

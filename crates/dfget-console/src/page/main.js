@@ -49,7 +49,9 @@ async function ask() {
     const answer = await fetch("api/v1/live", { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
     if (answer.status === 401 || answer.status === 403) return locked();
     if (!answer.ok) throw new Error(`it answers ${answer.status}`);
-    show(await answer.json());
+    const live = await answer.json();
+    if (paused) return;
+    show(live);
     state("");
     later(EVERY);
   } catch (error) {
@@ -157,7 +159,7 @@ function fill(card, task) {
   bar.setAttribute("aria-valuetext", words.slice(0, 3).join(", "));
   card.querySelector(".figures").textContent = words.join(" · ");
   const givers = task.parents.slice(0, 8).map((parent) => `${node(parent.node)} ${size(parent.bytes)}`);
-  const takers = task.children.slice(0, 8);
+  const takers = task.children.slice(0, 8).map(node);
   card.querySelector(".givers").textContent = [
     givers.length ? `from ${givers.join(", ")}` : "",
     takers.length ? `to ${takers.join(", ")}` : "",

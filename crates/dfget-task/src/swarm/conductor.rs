@@ -902,6 +902,10 @@ impl Task {
             if let Ok(0) = written {
                 task.took_nothing(&asked, len);
             }
+            // Here, for the last piece may end the task before anybody waits for this.
+            if written.is_ok() {
+                task.count_from_peer(&asked.host, len);
+            }
             // Whether or not the conductor waits for this ask still.
             if entry.total().is_some_and(|total| entry.gaps(0..total).is_empty()) {
                 task.advance();
@@ -909,15 +913,17 @@ impl Task {
             written
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(_)) => {
-                self.tasks.metrics().from_peer(len);
-                self.tasks.metrics().ledger().from_parent(&ask.host, len);
-                self.book.saved_bytes(len);
-                Ok(len)
-            }
+            Ok(Ok(_)) => Ok(len),
             Ok(Err(error)) => Err(Trouble::Store(error)),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
         }
+    }
+
+    fn count_from_peer(&self, host: &Arc<str>, len: u64) {
+        let metrics = self.tasks.metrics();
+        metrics.from_peer(len);
+        metrics.ledger().from_parent(host, len);
+        self.book.saved_bytes(len);
     }
 
     /// Notes, before it can be read, that a piece comes from a peer; where it is to be written. `None`

@@ -104,6 +104,7 @@ fn all_of_it_is_reached_by_the_keyboard() {
     tab.wait_for("document.querySelectorAll('details')[1].open");
     tab.wait_for("document.querySelector('#rates-table tbody tr td')");
     assert_eq!(focused(&mut tab), "The last five minutes, as a table");
+    tab.wait_for("document.querySelectorAll('.task').length === 1");
     tab.value("document.getElementById('pause').focus()");
     tab.press("Enter", 13);
     tab.wait_for("document.getElementById('pause').getAttribute('aria-pressed') === 'true'");
