@@ -19,6 +19,7 @@ use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
 use crate::split::SplitOptions;
 use crate::swarm::Network;
+use crate::tagged::Tags;
 use crate::task::{Seat, Task};
 
 /// How downloads are done.
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
     network: OnceLock<Arc<dyn Network>>,
+    pub(crate) tags: Tags,
 }
 
 enum Slot {
@@ -93,6 +95,7 @@ impl Tasks {
             closing: CancellationToken::new(),
             running: Mutex::default(),
             network: OnceLock::new(),
+            tags: Tags::default(),
         };
         Self { inner: Arc::new(inner) }
     }
