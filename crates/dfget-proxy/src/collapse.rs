@@ -274,6 +274,9 @@ impl Proxy {
             return Told::Own(respond::text(StatusCode::BAD_GATEWAY, &error));
         }
         let kept = self.kept(question, &whole);
+        if let (Asked::Manifest { repository, digest: None }, false) = (&question.asked, question.head) {
+            self.keep_tagged(&question.authority, repository, &question.fetch, kept.digest, &whole);
+        }
         let response = {
             let body = whole.body().clone();
             let mut response = Response::new(full(body));

@@ -68,13 +68,15 @@ impl Stored {
     ///
     /// # Errors
     /// [`ContentError`] if the authority or the store cannot be read; a wrong answer is `false`.
-    pub async fn prove(&self, request: &TaskRequest) -> Result<bool, ContentError> {
+    pub async fn prove(&mut self, request: &TaskRequest) -> Result<bool, ContentError> {
         let Some(headers) = prove(self.tasks.origin(), request, &self.entry, self.total).await? else {
             return Ok(false);
         };
         let mut meta = TaskMeta::from_bytes(&self.entry.meta()).unwrap_or_else(|| self.meta.clone());
         meta.add_origin(&request.authority, &headers);
         self.entry.set_meta(meta.to_bytes());
+        // What it is described by is told to this client, too.
+        self.meta = meta;
         Ok(true)
     }
 

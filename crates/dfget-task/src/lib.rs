@@ -28,6 +28,7 @@ mod recent;
 mod request;
 mod split;
 mod swarm;
+mod tagged;
 mod task;
 mod tasks;
 mod view;
@@ -45,6 +46,7 @@ pub use split::SplitOptions;
 pub use swarm::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
 };
+pub use tagged::Tagged;
 pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};
 pub use view::TaskView;

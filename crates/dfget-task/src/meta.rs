@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::request::TaskRequest;
 
 /// Places that are kept of each authority: the `{}` of all images lies in many.
-const MOST_PLACES: usize = 16;
+pub(crate) const MOST_PLACES: usize = 16;
 
 /// Facts about a stored content. Holds no credential and no query of a URL.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -38,6 +38,13 @@ pub struct TaskMeta {
     /// Where clients that were let in asked for it, by authority: a repository, or the path of a URL.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub places: BTreeMap<String, BTreeSet<String>>,
+    /// The tags (`repository:tag`) that it was given for, by authority, and when that was last found
+    /// out, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, BTreeMap<String, u64>>,
+    /// It is here for its tags' sake: nobody has asked for it by digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noted: bool,
     /// It was imported: no authority has delivered it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub imported: bool,

@@ -20,6 +20,7 @@ use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
 use crate::split::SplitOptions;
 use crate::swarm::Network;
+use crate::tagged::Tags;
 use crate::task::{Seat, Task};
 
 /// How downloads are done.
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     running: Mutex<HashMap<RunKey, Slot>>,
     network: OnceLock<Arc<dyn Network>>,
     pub(crate) ended: EndedLately,
+    pub(crate) tags: Tags,
 }
 
 enum Slot {
@@ -96,6 +98,7 @@ impl Tasks {
             running: Mutex::default(),
             network: OnceLock::new(),
             ended: EndedLately::default(),
+            tags: Tags::default(),
         };
         Self { inner: Arc::new(inner) }
     }

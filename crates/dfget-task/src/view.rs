@@ -127,10 +127,13 @@ mod tests {
     #[test]
     fn only_pieces_without_a_gap_are_whole() {
         let layout = Layout { total: 95, piece: 10, count: 10 };
-        let all = |gaps: &[Range<u64>]| whole(&layout, gaps);
-        assert_eq!(all(&[]), std::slice::from_ref(&(0..10)));
-        assert_eq!(all(std::slice::from_ref(&(0..95))), []);
-        assert_eq!(all(&[0..1, 25..30, 94..95]), [1..2, 3..9]);
-        assert_eq!(all(&[5..6, 7..8, 40..61]), [1..4, 7..10]);
+        let all = |gaps: &[(u64, u64)]| {
+            let gaps: Vec<_> = gaps.iter().map(|&(start, end)| start..end).collect();
+            whole(&layout, &gaps).into_iter().map(|pieces| (pieces.start, pieces.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(all(&[]), [(0, 10)]);
+        assert_eq!(all(&[(0, 95)]), []);
+        assert_eq!(all(&[(0, 1), (25, 30), (94, 95)]), [(1, 2), (3, 9)]);
+        assert_eq!(all(&[(5, 6), (7, 8), (40, 61)]), [(1, 4), (7, 10)]);
     }
 }

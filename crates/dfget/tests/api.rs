@@ -63,7 +63,7 @@ fn a_running_download_is_told_with_its_pieces_and_without_what_is_secret() {
     let url = stage.registry.put(IMAGE, &blob);
     stage.registry.next_blob(|answer| answer.stall_after(9 * MIB as u64).into());
     let mut connection = stage.client().open(&url).expect("an answer").expect("granted");
-    let request = Request::get(&format!("{url}?token=canary")).header("Authorization", "Bearer canary");
+    let request = Request::get(format!("{url}?token=canary")).header("Authorization", "Bearer canary");
     assert_eq!(connection.start(&request).expect("a head").read(9 * MIB).len(), 9 * MIB);
     let deadline = Instant::now() + Duration::from_secs(20);
     let task = loop {

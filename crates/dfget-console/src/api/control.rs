@@ -49,6 +49,12 @@ pub trait Control: View {
     /// It is not there, or not whole.
     fn read(&self, key: &str) -> Result<Box<dyn Reading>, Failed>;
 
+    /// Makes what was done durable; it is within a second all the same.
+    ///
+    /// # Errors
+    /// The disk does not take it.
+    fn flush(&self) -> Result<(), Failed>;
+
     /// A place for a content that is to come.
     ///
     /// # Errors
@@ -87,6 +93,7 @@ pub trait Keeping: Send {
 pub(super) fn router(control: &Arc<dyn Control>) -> Router {
     let with = || Arc::clone(control);
     let (removing, collecting, verifying, reading, keeping) = (with(), with(), with(), with(), with());
+    let flushing = with();
     Router::new()
         .route(
             "/api/v1/contents",
@@ -98,6 +105,15 @@ pub(super) fn router(control: &Arc<dyn Control>) -> Router {
             "/api/v1/gc",
             post(async move |body: Bytes| {
                 blocking(move || Ok(json(&collecting.collect(&read(&body)?)?))).await
+            }),
+        )
+        .route(
+            "/api/v1/flush",
+            post(async move || {
+                blocking(move || {
+                    Ok(json(&serde_json::json!({ "durable": flushing.flush().map(|()| true)? })))
+                })
+                .await
             }),
         )
         .route("/api/v1/verify", post(async move |body: Bytes| verify(verifying, &body)))

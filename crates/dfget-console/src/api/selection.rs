@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use url::form_urlencoded;
 
-use super::shapes::{Content, Contents};
+use super::shapes::{Content, Contents, Origin};
 
 /// Filters, order and how many. All filters must agree; none means all.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -128,8 +128,7 @@ impl Selection {
         };
         let place = self.registry.is_none() && self.repository.is_none()
             || content.origins.iter().any(|origin| {
-                let registry =
-                    self.registry.as_deref().is_none_or(|wanted| is_host(&origin.authority, wanted));
+                let registry = self.registry.as_deref().is_none_or(|wanted| origin.is_at(wanted));
                 let repository = |wanted: &str| origin.places.iter().any(|place| is_within(place, wanted));
                 registry && self.repository.as_deref().is_none_or(repository)
             });
@@ -172,12 +171,18 @@ fn first_place(content: &Content) -> (Option<&str>, Option<&str>) {
     (origin.map(|origin| origin.authority.as_str()), place.map(String::as_str))
 }
 
-/// Whether `authority` (`https://host:port`) is meant by `wanted`.
-fn is_host(authority: &str, wanted: &str) -> bool {
-    let wanted = wanted.trim_end_matches('/').to_ascii_lowercase();
-    let host = authority.split_once("://").map_or(authority, |(_, host)| host);
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    [authority, host, name].contains(&wanted.as_str())
+// === impl Origin ===
+
+impl Origin {
+    /// Whether it is the registry that `wanted` names: a host (any scheme), `host:port`, or `scheme://host`.
+    #[must_use]
+    pub fn is_at(&self, wanted: &str) -> bool {
+        let authority = self.authority.as_str();
+        let wanted = wanted.trim_end_matches('/').to_ascii_lowercase();
+        let host = authority.split_once("://").map_or(authority, |(_, host)| host);
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        [authority, host, name].contains(&wanted.as_str())
+    }
 }
 
 /// Whether `place` is the path `wanted`, or below it.
@@ -189,13 +194,15 @@ fn is_within(place: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Origin;
-
     fn content(key: &str, digest: &str, authority: &str, place: &str, number: u64) -> Content {
         Content {
             key: key.to_owned(),
             digest: Some(format!("sha256:{digest}")),
-            origins: vec![Origin { authority: authority.to_owned(), places: vec![place.to_owned()] }],
+            origins: vec![Origin {
+                authority: authority.to_owned(),
+                places: vec![place.to_owned()],
+                ..Origin::default()
+            }],
             stored_bytes: number,
             last_used_at: number,
             stored_at: 100 - number,

@@ -149,6 +149,9 @@ pub struct Origin {
     pub authority: String,
     /// The repositories that it was asked from there, or the paths of URLs; not all, if there are many.
     pub places: Vec<String>,
+    /// Of a manifest, the tags (`repository:tag`) that it was given for, and when that was found out last.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, u64>,
 }
 
 /// Running downloads (`GET /api/v1/tasks`).

@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_content_of_two_registries_counts_once_in_all_and_for_both() {
-        let origin = |authority: &str| Origin { authority: authority.to_owned(), places: Vec::new() };
+        let origin = |authority: &str| Origin { authority: authority.to_owned(), ..Origin::default() };
         let content = |bytes, uses, origins| Content {
             size: Some(bytes),
             stored_bytes: bytes,

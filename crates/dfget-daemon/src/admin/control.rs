@@ -84,6 +84,10 @@ impl Control for AdminView {
         Ok(Box::new(reading))
     }
 
+    fn flush(&self) -> Result<(), Failed> {
+        flush(self.open_store()?)
+    }
+
     fn import(&self, wanted: &Import) -> Result<Option<Box<dyn Keeping>>, Failed> {
         let importing = Importing::begin(self.open_store()?, wanted)?;
         Ok(importing.map(|importing| Box::new(importing) as Box<dyn Keeping>))

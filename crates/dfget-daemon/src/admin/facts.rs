@@ -67,6 +67,7 @@ pub(super) fn facts(key: &EntryKey, meta: &[u8]) -> Content {
     let origin = |authority: &String| Origin {
         authority: authority.clone(),
         places: meta.places.get(authority).into_iter().flatten().cloned().collect(),
+        tags: meta.tags.get(authority).cloned().unwrap_or_default(),
     };
     let digest = meta.digest.as_deref().and_then(|digest| digest.parse().ok());
     Content {
@@ -106,7 +107,11 @@ mod tests {
         let entry = store.create(name.clone().into(), meta.to_bytes(), Some(1), SystemTime::now()).unwrap();
         let facts = Facts::default();
         let [seen] = facts.of(&store).try_into().unwrap();
-        let origin = Origin { authority: "https://r.test".to_owned(), places: vec!["lab/image".to_owned()] };
+        let origin = Origin {
+            authority: "https://r.test".to_owned(),
+            places: vec!["lab/image".to_owned()],
+            ..Origin::default()
+        };
         assert_eq!((seen.key, seen.kind, seen.origins), (name, Kind::Blob, vec![origin]));
         assert_eq!((seen.task, seen.digest), (Some(digest.hex()), Some(digest.to_string())));
         assert!(seen.private && !seen.complete && !seen.imported);

@@ -93,7 +93,6 @@ impl Keeping for Importing {
         let published = self
             .store
             .publish(&self.entry, self.key.clone(), meta.to_bytes())
-            .and_then(|published| self.store.flush().map(|()| published))
             .map_err(|error| store_failed(&error))?;
         let present = !Arc::ptr_eq(&published, &self.entry);
         info!(task = self.key.as_str(), "imported: {} bytes", self.size);

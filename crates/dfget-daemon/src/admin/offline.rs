@@ -18,6 +18,8 @@ use crate::settings;
 pub struct Offline {
     /// What can be asked of it, and done.
     pub api: Api,
+    /// What whoever opened it should know.
+    pub notes: Vec<String>,
 }
 
 /// Why the store cannot be opened.
@@ -53,7 +55,7 @@ pub fn offline(config: Option<&Config>, dir: &Path, make: bool) -> Result<Offlin
     let unlimited = Options { dir: dir.to_owned(), quota_bytes: None, disk_percent: None, expire: None };
     let options =
         config.map_or(unlimited, |config| Options { dir: dir.to_owned(), ..settings::store(config) });
-    let (store, _) = Store::open(options, SystemTime::now()).map_err(|error| match error {
+    let (store, report) = Store::open(options, SystemTime::now()).map_err(|error| match error {
         StoreError::Locked { .. } => OfflineError::Held(error),
         StoreError::NotOurs { .. } => OfflineError::NotAllowed(dir.to_owned()),
         StoreError::Io { ref source, .. } if denied(source) => OfflineError::NotAllowed(dir.to_owned()),
@@ -62,5 +64,10 @@ pub fn offline(config: Option<&Config>, dir: &Path, make: bool) -> Result<Offlin
     drop_unfinished(&store);
     let metrics = Metrics::new(BuildInfo { version: version(), commit: "" });
     let view = AdminView::offline(store, dir.display().to_string(), metrics);
-    Ok(Offline { api: Api::with_control(Arc::new(view)) })
+    let mut notes: Vec<_> = report.warnings.iter().map(ToString::to_string).collect();
+    notes.extend(report.rebuilt.map(|rebuilt| {
+        let kept = rebuilt.kept.display();
+        format!("the index was damaged ({}) and begun anew; the old one lies at {kept}", rebuilt.cause)
+    }));
+    Ok(Offline { api: Api::with_control(Arc::new(view)), notes })
 }

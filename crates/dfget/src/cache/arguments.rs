@@ -27,7 +27,7 @@ pub(crate) enum CacheCommand {
     /// Let leave what was used least recently
     Gc(GcArguments),
 
-    /// Pack contents into a bundle (OCI layout, tar), for a site without network
+    /// Pack contents into a bundle, for a site without network
     Export(ExportArguments),
 
     /// Store the contents of a bundle, each after its sha256 was checked
@@ -37,7 +37,7 @@ pub(crate) enum CacheCommand {
 /// Which store is meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct PlaceArguments {
-    /// The store of this configuration [default: that of the daemon that runs]
+    /// The store of this configuration [default: that of the daemon]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -53,7 +53,7 @@ pub(crate) struct PlaceArguments {
 /// Which contents are meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct WantedArguments {
-    /// A digest, or its first 6 digits or more; or HOST[/REPOSITORY]
+    /// A digest or 6 digits or more of it, or HOST[/REPOSITORY[:TAG]]
     #[arg(value_name = "DIGEST|REFERENCE")]
     pub(crate) wanted: Vec<String>,
 
@@ -81,7 +81,7 @@ pub(crate) struct LsArguments {
     #[arg(long)]
     pub(crate) partial: bool,
 
-    /// What comes first
+    /// The order
     #[arg(long, value_enum, default_value_t = Sort::Used)]
     pub(crate) sort: Sort,
 
@@ -229,7 +229,7 @@ pub(crate) struct ImportArguments {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// How to print what was done
+    /// How to print it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 

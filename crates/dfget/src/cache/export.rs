@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dfget_config::Environment;
-use dfget_console::{Content, Kind, Selection};
+use dfget_console::{Content, Kind, Origin, Selection};
 use dfget_core::Hasher;
 use tempfile::NamedTempFile;
 
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &ExportArguments, environment: &Environment) -> Res
     if to_stdout {
         write(&mut client, &packing, &mut stdout().lock()).map_err(|broken| broken.told(Path::new("-")))?;
     } else {
-        let dir = path.parent().unwrap_or(Path::new("."));
+        let dir = path.parent().unwrap_or_else(|| Path::new("."));
         let file = NamedTempFile::new_in(dir).map_err(|error| unwritable(&path, &error))?;
         write(&mut client, &packing, &mut file.as_file()).map_err(|broken| broken.told(&path))?;
         file.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;
@@ -94,7 +94,7 @@ fn pack(client: &mut Client, contents: &[Content]) -> Result<Packing, Failure> {
     let mut packing = Packing { items: BTreeMap::new(), keys: BTreeMap::new() };
     for content in contents {
         let (Some(digest), Some(size)) = (item_digest(content), content.size) else { continue };
-        let fresh = || Item { size, kinds: Vec::new(), media_type: None };
+        let fresh = || Item { size, kinds: Vec::new(), media_type: None, tags: Vec::new() };
         let item = packing.items.entry(digest.clone()).or_insert_with(fresh);
         item.kinds.push(content.kind);
         item.kinds.sort_unstable();
@@ -106,9 +106,22 @@ fn pack(client: &mut Client, contents: &[Content]) -> Result<Packing, Failure> {
                 Ok::<_, CallError>(())
             })?;
             item.media_type = media_type(&manifest);
+            item.tags = tags(content);
         }
     }
     Ok(packing)
+}
+
+/// The tags of a manifest, in full.
+fn tags(content: &Content) -> Vec<String> {
+    let of = |origin: &Origin| {
+        let host = origin.authority.split_once("://").map_or(origin.authority.as_str(), |(_, host)| host);
+        origin.tags.keys().map(|tag| format!("{host}/{tag}")).collect::<Vec<_>>()
+    };
+    let mut tags: Vec<_> = content.origins.iter().flat_map(of).collect();
+    tags.sort_unstable();
+    tags.dedup();
+    tags
 }
 
 fn bytes_path(key: &str) -> String {

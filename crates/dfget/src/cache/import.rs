@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use dfget_config::Environment;
 use dfget_console::{Content, Contents, Import, Kept, Kind};
+use http::Method;
 use serde::Serialize;
 
 use super::arguments::ImportArguments;
@@ -107,6 +108,8 @@ pub(super) fn run(arguments: &ImportArguments, environment: &Environment) -> Res
     let stopped = importing.all(bundle);
     importing.progress.clear();
     let mut report = importing.report;
+    // What is told is to be so after a crash, too.
+    let flushed = client.call::<serde_json::Value>(Method::POST, "/api/v1/flush", &());
     let failure = match stopped {
         Ok(()) => None,
         Err(Stop::Bundle(problem)) => {
@@ -115,6 +118,7 @@ pub(super) fn run(arguments: &ImportArguments, environment: &Environment) -> Res
         }
         Err(Stop::Failure(failure)) => Some(failure),
     };
+    let failure = failure.or_else(|| flushed.err().map(Failure::from));
     let text = match arguments.output {
         Output::Text => to_text(&report),
         Output::Json => json(&report)?,

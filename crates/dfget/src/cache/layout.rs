@@ -35,6 +35,9 @@ const MANIFEST_TYPES: [&str; 4] = [
 ];
 /// What a content is in the store: `blob`, `manifest`, or `blob,manifest`.
 const KINDS: &str = "dev.dfget.kinds";
+/// The tag of a manifest (image specification, "Annotations"), and its name in full, as containerd has it.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const FULL_NAME: &str = "io.containerd.image.name";
 
 /// `index.json`.
 #[derive(Debug, Deserialize, Serialize)]
@@ -67,6 +70,8 @@ pub(super) struct Item {
     pub(super) kinds: Vec<Kind>,
     /// Of a manifest.
     pub(super) media_type: Option<String>,
+    /// The tags of a manifest, in full (`host/repository:tag`); what is read does not have them.
+    pub(super) tags: Vec<String>,
 }
 
 /// `oci-layout` is of a version that is understood.
@@ -108,20 +113,41 @@ pub(super) fn media_type(manifest: &[u8]) -> Option<String> {
     manifest.media_type.or_else(|| guessed.map(str::to_owned))
 }
 
-/// `index.json` of these contents.
+/// `index.json` of these contents. A manifest stands there once for each of its tags.
 pub(super) fn index(items: &BTreeMap<String, Item>) -> serde_json::Result<Vec<u8>> {
-    let manifests = items.iter().map(|(digest, item)| {
+    let mut short: BTreeMap<&str, usize> = BTreeMap::new();
+    for tag in items.values().flat_map(|item| &item.tags) {
+        *short.entry(tag_of(tag)).or_default() += 1;
+    }
+    let mut manifests = Vec::new();
+    for (digest, item) in items {
         let mut kinds: Vec<_> = item.kinds.iter().map(|kind| word(*kind)).collect();
         kinds.sort_unstable();
-        Descriptor {
+        let descriptor = |annotations| Descriptor {
             media_type: item.media_type.clone().unwrap_or_else(|| BLOB_TYPE.to_owned()),
             digest: digest.clone(),
             size: item.size,
-            annotations: [(KINDS.to_owned(), kinds.join(","))].into(),
+            annotations,
+        };
+        let kinds: BTreeMap<_, _> = [(KINDS.to_owned(), kinds.join(","))].into();
+        for tag in &item.tags {
+            // A tag that two images have says nothing without its repository.
+            let name = if short.get(tag_of(tag)) == Some(&1) { tag_of(tag) } else { tag };
+            let mut annotations = kinds.clone();
+            annotations.insert(REF_NAME.to_owned(), name.to_owned());
+            annotations.insert(FULL_NAME.to_owned(), tag.clone());
+            manifests.push(descriptor(annotations));
         }
-    });
-    let manifests = manifests.collect();
+        if item.tags.is_empty() {
+            manifests.push(descriptor(kinds));
+        }
+    }
     serde_json::to_vec(&Index { schema_version: 2, media_type: Some(INDEX_TYPE.to_owned()), manifests })
+}
+
+/// What follows the repository.
+fn tag_of(full: &str) -> &str {
+    full.rsplit_once(':').map_or(full, |(_, tag)| tag)
 }
 
 /// What `index.json`, or a manifest that lists others, says is there. What has no sha256 is passed over.
@@ -136,7 +162,7 @@ pub(super) fn listed(index: &[u8]) -> Option<BTreeMap<String, Item>> {
             None => vec![Kind::Blob],
         };
         let media_type = is_manifest.then_some(descriptor.media_type);
-        Some((descriptor.digest, Item { size: descriptor.size, kinds, media_type }))
+        Some((descriptor.digest, Item { size: descriptor.size, kinds, media_type, tags: Vec::new() }))
     };
     Some(index.manifests.into_iter().filter_map(item).collect())
 }
@@ -168,9 +194,10 @@ mod tests {
     #[test]
     fn an_index_is_read_back_and_is_the_same_each_time() {
         let digest = |text: &[u8]| Digest::sha256(text).to_string();
-        let blob = Item { size: 3, kinds: vec![Kind::Blob], media_type: None };
+        let blob = Item { size: 3, kinds: vec![Kind::Blob], media_type: None, tags: Vec::new() };
         let kinds = vec![Kind::Blob, Kind::Manifest];
-        let manifest = Item { size: 9, kinds, media_type: Some(MANIFEST_TYPE.to_owned()) };
+        let media_type = Some(MANIFEST_TYPE.to_owned());
+        let manifest = Item { size: 9, kinds, media_type, tags: Vec::new() };
         let items: BTreeMap<_, _> = [(digest(b"b"), manifest), (digest(b"a"), blob)].into();
         let text = index(&items).unwrap();
         assert_eq!(listed(&text).unwrap(), items);
@@ -178,6 +205,27 @@ mod tests {
         assert!(
             text.starts_with(br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json""#)
         );
+    }
+
+    #[test]
+    fn a_manifest_stands_in_the_index_under_each_of_its_tags() {
+        let item = |tags: &[&str]| Item {
+            size: 1,
+            kinds: vec![Kind::Manifest],
+            media_type: Some(MANIFEST_TYPE.to_owned()),
+            tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        };
+        let digest = |text: &[u8]| Digest::sha256(text).to_string();
+        let items: BTreeMap<_, _> = [
+            (digest(b"a"), item(&["r.test/lab/a:1", "r.test/lab/a:latest"])),
+            (digest(b"b"), item(&["r.test/lab/b:latest"])),
+        ]
+        .into();
+        let index: Index = serde_json::from_slice(&index(&items).unwrap()).unwrap();
+        let mut names: Vec<_> =
+            index.manifests.iter().map(|one| one.annotations[REF_NAME].as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["1", "r.test/lab/a:latest", "r.test/lab/b:latest"]);
     }
 
     #[test]

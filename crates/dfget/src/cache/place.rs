@@ -10,6 +10,7 @@ use dfget_run::Variables;
 use super::arguments::PlaceArguments;
 use super::failure::Failure;
 use crate::api::{Client, NoDaemon};
+use crate::message;
 
 /// Whether a store is made where there is none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,9 +44,12 @@ pub(super) fn connect(
         return Ok(client);
     }
     match offline(config.as_ref(), &dir, make == Make::Yes) {
-        Ok(store) => Client::of(store.api, &dir).map_err(|error| {
-            Failure::Failed(format!("the store in {} cannot be served: {error}", dir.display()))
-        }),
+        Ok(store) => {
+            store.notes.iter().for_each(message::warning);
+            Client::of(store.api, &dir).map_err(|error| {
+                Failure::Failed(format!("the store in {} cannot be served: {error}", dir.display()))
+            })
+        }
         // The store that a daemon of somebody else keeps may be just what was meant.
         Err(error) => Err(refused.map_or_else(|| error.into(), Failure::from)),
     }

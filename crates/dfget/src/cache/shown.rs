@@ -81,8 +81,9 @@ fn here(content: &Content) -> String {
 fn origin(content: &Content) -> String {
     let places = content.origins.iter().flat_map(|origin| {
         let host = origin.authority.strip_prefix("https://").unwrap_or(&origin.authority);
-        let named =
-            origin.places.iter().map(move |place| format!("{host}/{}", place.trim_start_matches('/')));
+        let tagged = |place: &String| origin.tags.keys().any(|tag| is_tag_of(tag, place));
+        let places = origin.places.iter().filter(move |place| !tagged(place)).chain(origin.tags.keys());
+        let named = places.map(move |place| format!("{host}/{}", place.trim_start_matches('/')));
         let bare = origin.places.is_empty().then(|| host.to_owned());
         named.chain(bare)
     });
@@ -93,6 +94,11 @@ fn origin(content: &Content) -> String {
         [one] => one.clone(),
         [first, others @ ..] => format!("{first} +{}", others.len()),
     }
+}
+
+/// Whether `tag` (`repository:tag`) is one of `repository`.
+fn is_tag_of(tag: &str, repository: &str) -> bool {
+    tag.strip_prefix(repository).is_some_and(|rest| rest.starts_with(':'))
 }
 
 /// The text, cut in its middle so that it has `room` columns at most.
@@ -121,7 +127,11 @@ mod tests {
             size: Some(size),
             stored_bytes: stored,
             complete: size == stored,
-            origins: vec![Origin { authority: "https://registry.example.org".to_owned(), places }],
+            origins: vec![Origin {
+                authority: "https://registry.example.org".to_owned(),
+                places,
+                ..Origin::default()
+            }],
             last_used_at: 1000,
             uses: 7,
             ..Content::default()
@@ -131,7 +141,7 @@ mod tests {
     #[test]
     fn a_table_has_its_columns() {
         let mut several = content("ff".repeat(32).as_str(), 1000, 999);
-        several.origins.push(Origin { authority: "http://other.test:5000".to_owned(), places: Vec::new() });
+        several.origins.push(Origin { authority: "http://other.test:5000".to_owned(), ..Origin::default() });
         let imported = Content {
             imported: true,
             complete: true,
@@ -155,6 +165,15 @@ ffffffffffff  blob          1000 B   99%  registry.example.org/lab/image +1     
         let narrow = table(&contents, 1_000_000, Some(80));
         assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
         assert!(narrow.contains("registry."), "{narrow}");
+    }
+
+    #[test]
+    fn a_manifest_is_shown_by_its_tag() {
+        let mut manifest = content(&"ab".repeat(32), 10, 10);
+        manifest.origins[0].tags.insert("lab/image:1".to_owned(), 7);
+        assert_eq!(origin(&manifest), "registry.example.org/lab/image:1");
+        manifest.origins[0].places.push("lab/images".to_owned());
+        assert_eq!(origin(&manifest), "registry.example.org/lab/images +1");
     }
 
     #[test]

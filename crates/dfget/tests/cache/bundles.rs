@@ -337,3 +337,54 @@ fn until(what: &str, is: impl Fn() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
+
+#[test]
+fn no_damage_brings_in_what_is_wrong_or_stops_the_program() {
+    let mut stage = Stage::new(DFGET);
+    let blobs: Vec<_> =
+        [700, 5000, 200_000].into_iter().zip(20..).map(|(len, seed)| Blob::random(len, seed)).collect();
+    for blob in &blobs {
+        pulled(&stage, IMAGE, blob);
+    }
+    let output = command(&stage.daemon, &["export", "-"]).output().expect("it runs");
+    let bundle = output.stdout;
+    stage.daemon.stop();
+    stage.daemon.wipe();
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut kept = 0;
+    for round in 0..60 {
+        let mut damaged = bundle.clone();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..damaged.len());
+            match random.u8(..4) {
+                // Most of a bundle is content: heads are hit on purpose, too.
+                0 => {
+                    let at = (at / 512 * 512 + random.usize(..160)).min(damaged.len() - 1);
+                    damaged[at] ^= 1 << random.u8(..8);
+                }
+                1 => damaged[at] ^= 1 << random.u8(..8),
+                2 => damaged.truncate(at.max(1)),
+                _ => drop(damaged.splice(at..at, std::iter::repeat_n(random.u8(..), random.usize(..600)))),
+            }
+            if damaged.len() < 1024 {
+                break;
+            }
+        }
+        fs::write(stage.daemon.home().join("damaged.tar"), &damaged).expect("it is ours");
+        let ended = cache(&stage.daemon, &["import", "damaged.tar"]);
+        assert!(matches!(ended.code, 0 | 1), "round {round}: {}", ended.stderr);
+        let listed = digests(&stage.daemon, &[]);
+        kept += listed.len();
+        for digest in &listed {
+            assert!(blobs.iter().any(|blob| blob.digest == *digest), "round {round}: {digest}");
+        }
+        if !listed.is_empty() {
+            assert!(
+                cache(&stage.daemon, &["verify"]).ok().stdout.ends_with("all is right\n"),
+                "round {round}"
+            );
+            assert_eq!(cache(&stage.daemon, &["rm", "--all", "--yes"]).code, 0);
+        }
+    }
+    assert!(kept > 0, "some of it was right");
+}

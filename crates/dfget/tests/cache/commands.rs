@@ -129,10 +129,6 @@ fn what_a_command_line_does_not_say_is_not_guessed() {
     let stage = Stage::new(DFGET);
     let wrong = [
         (vec!["rm", "--yes"], "say what is to be removed"),
-        (
-            vec!["rm", "--yes", "r.test/a:1"],
-            "knows digests and repositories and no tags; write r.test/a for all of it",
-        ),
         (vec!["rm", "--yes", "alpine"], "neither a digest nor a reference"),
         (vec!["rm", "--yes", "sha256:xyz"], "is no digest"),
         (vec!["ls", "--older-than", "7"], "write a number and s, m, h, d or w"),
@@ -189,4 +185,71 @@ fn the_store_is_emptied_down_to_a_size_by_its_own_rules() {
     assert_eq!(ended.code, 1, "{}", ended.stdout);
     let rest = "1 content, 2.0 MiB left; 2.0 MiB stay\n2.0 MiB more than was asked for: running downloads, or the image used last\n";
     assert!(ended.stdout.ends_with(rest), "{}", ended.stdout);
+}
+
+#[test]
+fn an_image_is_meant_by_its_tag_with_all_that_belongs_to_it() {
+    let stage = Stage::with(DFGET, |options| options.extra("manifests: {freshness: 1ms}"));
+    let (layer, other) = (Blob::random(MIB, 10), Blob::random(MIB, 11));
+    let config = Blob::empty_config();
+    for blob in [&layer, &config, &other] {
+        pulled(&stage, IMAGE, blob);
+    }
+    let host = stage.registry.origin.authority();
+    let reference = format!("oras://{host}/{IMAGE}:1");
+    let unknown = cache(&stage.daemon, &["ls", &reference]);
+    assert_eq!(unknown.code, 1, "{}", unknown.stdout);
+    assert!(unknown.stderr.contains("no pull of this tag has passed by here"), "{}", unknown.stderr);
+    let manifest = |layer: &Blob| {
+        let text = format!(
+            r#"{{"schemaVersion":2,"config":{{"digest":"{}"}},"layers":[{{"digest":"{}"}}]}}"#,
+            config.digest, layer.digest
+        );
+        Blob::of(text.into_bytes())
+    };
+    let pull_tag = |manifest: &Blob| {
+        let url = stage.registry.put_manifest(IMAGE, "1", &manifest.bytes);
+        assert!(stage.get(&url).body == manifest.bytes[..]);
+    };
+    let (first, second) = (manifest(&other), manifest(&layer));
+    pull_tag(&first);
+    let kept = || json(&stage.daemon, &["ls"])["contents"].as_array().map_or(0, Vec::len);
+    dfget_testkit::session::until("the manifest is kept", || (kept() == 4).then_some(()));
+    let shown = cache(&stage.daemon, &["ls", &reference, "--sort", "size"]).ok().stdout;
+    let columns: Vec<_> = shown.lines().nth(2).unwrap_or_default().split_whitespace().collect();
+    assert_eq!(columns[1], "manifest", "{shown}");
+    assert!(shown.contains(&format!("  {host}/{IMAGE}:1  ")), "{shown}");
+    let sorted = |mut digests: Vec<String>| {
+        digests.sort_unstable();
+        digests
+    };
+    let meant = || sorted(digests(&stage.daemon, &[&reference]));
+    let all = |blobs: &[&Blob]| sorted(blobs.iter().map(|blob| blob.digest.clone()).collect());
+    assert_eq!(meant(), all(&[&first, &other, &config]));
+
+    assert_eq!(cache(&stage.daemon, &["export", "image.tar", &reference]).code, 0);
+    let index = std::process::Command::new("tar")
+        .args(["-xOf", "image.tar", "index.json"])
+        .current_dir(stage.daemon.home())
+        .output()
+        .expect("there is a tar");
+    let index: serde_json::Value = serde_json::from_slice(&index.stdout).expect("JSON");
+    let named = index["manifests"].as_array().expect("a list");
+    let tagged: Vec<_> = named.iter().filter(|one| one["digest"] == first.digest.as_str()).collect();
+    assert_eq!(tagged.len(), 1, "{index}");
+    assert_eq!(tagged[0]["annotations"]["org.opencontainers.image.ref.name"], "1");
+    assert_eq!(tagged[0]["annotations"]["io.containerd.image.name"], format!("{host}/{IMAGE}:1"));
+    assert_eq!(tagged[0]["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+
+    // The tag comes to mean another image; which one is told apart by the second.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    stage.registry.put_manifest(IMAGE, "1", &second.bytes);
+    let again = Request::get(stage.registry.blob_url(IMAGE, "1").replace("/blobs/", "/manifests/"));
+    dfget_testkit::session::until("the tag means another image", || {
+        assert!(stage.fetch(&again).is_complete());
+        (meant() == all(&[&second, &layer, &config])).then_some(())
+    });
+    let removed = json(&stage.daemon, &["rm", &reference, "--yes"]);
+    assert_eq!(removed["contents"], 3);
+    assert_eq!(sorted(digests(&stage.daemon, &[])), all(&[&first, &other]));
 }

@@ -2,7 +2,9 @@
 
 mod bundles;
 mod commands;
+mod documented;
 mod kit;
 mod places;
 mod rights;
+mod terminal;
 mod verify;

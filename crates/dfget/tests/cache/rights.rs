@@ -38,6 +38,11 @@ fn an_imported_content_is_served_once_a_registry_has_proved_to_have_it() {
 
     let alice = stage.fetch(&Request::get(&url).authorization(ALICE));
     assert!(alice.is_complete() && alice.body == blob.bytes[..], "{}", alice.status);
+    assert_eq!(
+        alice.header("docker-content-digest"),
+        Some(blob.digest.as_str()),
+        "described as its registry does"
+    );
     let asked = stage.registry.origin.asked("GET", &blob.digest);
     let sent: u64 = asked.iter().map(|entry| entry.sent).sum();
     assert!(sent < MIB as u64, "only a proof was fetched: {sent} bytes");
