@@ -5,6 +5,53 @@ use dfget_console::{
 
 use super::*;
 
+/// Downloads that run.
+fn tasks() -> Vec<LiveTask> {
+    vec![
+        LiveTask {
+            name: "lab/tool@0123456789ab".to_owned(),
+            registry: "r.test:5000".to_owned(),
+            total: Some(64 << 20),
+            present: 40 << 20,
+            from_origin: 8 << 20,
+            from_peers: 32 << 20,
+            rate: 9 << 20,
+            map: "ppppoo+..pp".to_owned(),
+            clients: 2,
+            age_millis: 4000,
+            parents: vec![TaskParent { node: "10.0.0.2-n2".to_owned(), bytes: 32 << 20 }],
+            children: vec!["10.0.0.3-n3".to_owned()],
+            ..LiveTask::default()
+        },
+        LiveTask {
+            name: "x.sif".to_owned(),
+            registry: "f.test:443".to_owned(),
+            clients: 1,
+            ..LiveTask::default()
+        },
+    ]
+}
+
+/// Downloads that have ended.
+fn ended() -> Vec<EndedTask> {
+    vec![
+        EndedTask {
+            name: "old".to_owned(),
+            at: 1_700_000_090,
+            took_millis: 1234,
+            total: Some(4 << 20),
+            from_peers: 3 << 20,
+            ..EndedTask::default()
+        },
+        EndedTask {
+            name: "bad".to_owned(),
+            at: 1_700_000_040,
+            failure: Some("r.test:5000 answers 404".to_owned()),
+            ..EndedTask::default()
+        },
+    ]
+}
+
 /// A node in the middle of a pull.
 fn live() -> Live {
     let neighbour = |node: &str, bytes, rate| Neighbour { node: node.to_owned(), bytes, rate };
@@ -30,40 +77,8 @@ fn live() -> Live {
             to_peers: history(&[0, 0, 4 << 20]),
         },
         running: 3,
-        tasks: vec![
-            LiveTask {
-                name: "lab/tool@0123456789ab".to_owned(),
-                registry: "r.test:5000".to_owned(),
-                total: Some(64 << 20),
-                present: 40 << 20,
-                from_origin: 8 << 20,
-                from_peers: 32 << 20,
-                rate: 9 << 20,
-                map: "pppp oo+..pp".replace(' ', "").to_owned(),
-                clients: 2,
-                age_millis: 4000,
-                parents: vec![TaskParent { node: "10.0.0.2-n2".to_owned(), bytes: 32 << 20 }],
-                children: vec!["10.0.0.3-n3".to_owned()],
-                ..LiveTask::default()
-            },
-            LiveTask { name: "x.sif".to_owned(), registry: "f.test:443".to_owned(), clients: 1, ..LiveTask::default() },
-        ],
-        ended: vec![
-            EndedTask {
-                name: "old".to_owned(),
-                at: 1_700_000_090,
-                took_millis: 1234,
-                total: Some(4 << 20),
-                from_peers: 3 << 20,
-                ..EndedTask::default()
-            },
-            EndedTask {
-                name: "bad".to_owned(),
-                at: 1_700_000_040,
-                failure: Some("r.test:5000 answers 404".to_owned()),
-                ..EndedTask::default()
-            },
-        ],
+        tasks: tasks(),
+        ended: ended(),
         parents: vec![neighbour("10.0.0.2-n2", 32 << 20, 8 << 20)],
         children: vec![neighbour("10.0.0.3-n3", 20 << 20, 4 << 20), neighbour("10.0.0.4", 1 << 20, 0)],
         registries: vec![RegistryLine {
@@ -165,7 +180,7 @@ fn a_map_in_less_room_shows_whole_only_what_is_whole() {
 
 #[test]
 fn a_curve_has_its_newest_value_at_the_right() {
-    assert_eq!(curve(&[0, 1, 8, 4], 8, 10), " ▁█▄".replace("▁", "▁"));
+    assert_eq!(curve(&[0, 1, 8, 4], 8, 10), " ▁█▄");
     assert_eq!(curve(&[9, 0, 0, 8, 8], 9, 3).chars().count(), 3);
     assert_eq!(curve(&[8, 0, 0, 0, 0], 8, 3), "█  ");
     assert_eq!((curve(&[], 1, 9), curve(&[1], 1, 0)), (String::new(), String::new()));
