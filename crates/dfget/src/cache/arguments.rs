@@ -81,8 +81,8 @@ pub(crate) struct LsArguments {
     #[arg(long)]
     pub(crate) partial: bool,
 
-    /// The order
-    #[arg(long, value_enum, default_value_t = Sort::Used)]
+    /// By used, stored, size, uses or origin
+    #[arg(long, value_enum, default_value_t = Sort::Used, hide_possible_values = true)]
     pub(crate) sort: Sort,
 
     /// The other way round
