@@ -401,7 +401,7 @@ fn a_terminal_of_another_size_gets_another_picture() {
     let mut terminal = OnTerminal::start(&stage, "tty=$(tty); (sleep 2; stty -F \"$tty\" rows 10 cols 40) &");
     terminal.wait_for("q quit  ↑↓ scroll  space pause");
     // Cut to forty columns.
-    terminal.wait_for("q quit  ↑↓ scroll  space pause  line 1 …");
+    terminal.wait_for("q quit  ↑↓ scroll  space pause  live  l…");
     terminal.press("q");
     terminal.wait_for("status 0");
 }
@@ -410,12 +410,12 @@ fn a_terminal_of_another_size_gets_another_picture() {
 fn a_daemon_that_goes_and_comes_back_is_seen_again() {
     let mut stage = Stage::new(DFGET);
     let mut terminal = OnTerminal::start(&stage, "");
-    terminal.wait_for("live\u{1b}");
+    terminal.wait_for("pause  live");
     stage.daemon.stop();
     terminal.wait_for("asking again");
     stage.daemon.start_again();
     terminal.forget();
-    terminal.wait_for("live\u{1b}");
+    terminal.wait_for("pause  live");
     terminal.press("q");
     terminal.wait_for("status 0");
 }

@@ -145,7 +145,7 @@ impl View {
             (None, true) => "paused".to_owned(),
             (None, false) => "live".to_owned(),
         };
-        let text = cut(&format!("q quit  ↑↓ scroll  space pause{place}  {state}"), columns);
+        let text = cut(&format!("q quit  ↑↓ scroll  space pause  {state}{place}"), columns);
         match self.colours {
             Colours::Ansi => format!("\u{1b}[7m{text}\u{1b}[0m"),
             Colours::None => text,
@@ -210,8 +210,8 @@ mod tests {
             "{picture:?}"
         );
         view.take(Ok(Live::default()));
-        assert!(view.picture(ROOM)[5].ends_with("live"));
+        assert!(view.picture(ROOM)[5].contains("pause  live"));
         view.press(Key::Pause, ROOM);
-        assert!(view.picture(ROOM)[5].ends_with("paused"));
+        assert!(view.picture(ROOM)[5].contains("pause  paused"));
     }
 }
