@@ -20,6 +20,7 @@ pub use acquire::{Start, Started};
 pub use cluster::{ClusterWish, StartCluster};
 pub use command::CommandError;
 pub use reference::References;
+pub use store::stores;
 pub use tenancy::{Tenancy, Wish, own_way};
 pub use variables::{Variables, Way};
 

@@ -40,6 +40,7 @@ pub struct Entry {
     pub(crate) pool: Arc<Pool>,
     created: u64,
     accessed: AtomicU64,
+    uses: AtomicU64,
     pins: AtomicUsize,
     /// Bytes on disk.
     pub(crate) allocated: AtomicU64,
@@ -115,6 +116,7 @@ impl Entry {
             pool: Arc::clone(&shared.pool),
             created: row.created,
             accessed: row.accessed.into(),
+            uses: row.uses.into(),
             pins: AtomicUsize::new(0),
             allocated: allocated.into(),
             taken: AtomicU64::new(0),
@@ -219,6 +221,11 @@ impl Entry {
     /// When it was last made, touched or published.
     pub fn accessed(&self) -> SystemTime {
         from_unix(self.accessed_unix())
+    }
+
+    /// How often it was [used](crate::Store::touch).
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
     }
 
     /// Bytes it takes on disk.
@@ -341,11 +348,16 @@ impl Entry {
         self.accessed.fetch_max(now, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn accessed_unix(&self) -> u64 {
         self.accessed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_pinned(&self) -> bool {
+    /// Whether it is being written, and so stays whatever happens.
+    pub fn is_pinned(&self) -> bool {
         self.pins.load(Ordering::SeqCst) > 0
     }
 
@@ -373,6 +385,7 @@ impl Entry {
                 complete: state.complete,
                 created: self.created,
                 accessed: self.accessed_unix(),
+                uses: self.uses(),
             },
         })
     }

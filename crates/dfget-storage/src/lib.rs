@@ -53,7 +53,7 @@ pub use self::{
     peek::{PeekError, Peeked, peek},
     send::FilePart,
     space::Evicted,
-    store::{Options, Store, SweepReport, Usage},
+    store::{Options, Space, Store, SweepReport, Usage},
 };
 
 #[cfg(test)]

@@ -941,10 +941,11 @@ impl Task {
             if let Ok(0) = written {
                 task.took_nothing(&asked, len);
             }
-            // Whether or not the conductor waits for this ask still: after the last piece it does not.
+            // Here, for the last piece may end the task before anybody waits for this.
             if written.is_ok() {
-                task.tasks.metrics().from_peer(len);
+                task.count_from_peer(&asked.host, len);
             }
+            // Whether or not the conductor waits for this ask still.
             if entry.is_whole() {
                 task.advance();
             }
@@ -955,6 +956,13 @@ impl Task {
             Ok(Err(error)) => Err(Trouble::Store(error)),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
         }
+    }
+
+    fn count_from_peer(&self, host: &Arc<str>, len: u64) {
+        let metrics = self.tasks.metrics();
+        metrics.from_peer(len);
+        metrics.ledger().from_parent(host, len);
+        self.book.saved_bytes(len);
     }
 
     /// Notes, before it can be read, that a piece comes from a peer; where it is to be written. `None`

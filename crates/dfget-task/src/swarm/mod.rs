@@ -15,4 +15,4 @@ pub(crate) use hashes::Suspects;
 pub use network::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
 };
-pub(crate) use state::Swarm;
+pub(crate) use state::{Layout, Swarm};
