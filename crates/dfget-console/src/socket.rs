@@ -113,9 +113,9 @@ mod tests {
             Node { version: "1.2.3".to_owned(), ..Node::default() }
         }
 
-        fn contents(&self) -> Vec<Content> {
+        fn contents(&self, look: &mut dyn FnMut(&[&Content])) {
             let content = |key: &str, uses| Content { key: key.to_owned(), uses, ..Content::default() };
-            vec![content("blob:a", 1), content("blob:b", 2)]
+            look(&[&content("blob:a", 1), &content("blob:b", 2)]);
         }
 
         fn tasks(&self) -> Vec<TaskSeen> {

@@ -78,6 +78,17 @@ struct ReadMeta {
     read: Arc<dyn Any + Send + Sync>,
 }
 
+/// Some of an entry, as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// [`Entry::meta`]. It is the same allocation as long as nobody has changed it.
+    pub meta: Arc<[u8]>,
+    /// [`Entry::total`].
+    pub total: Option<u64>,
+    /// [`Entry::is_complete`].
+    pub complete: bool,
+}
+
 /// Keeps an entry from being evicted while it is alive: for running downloads.
 ///
 /// Replacing or removing the entry by name is still possible.
@@ -194,6 +205,12 @@ impl Entry {
         set.map_err(|known| StoreError::Total { key, known, asked: total })?;
         self.mark_dirty(0);
         Ok(())
+    }
+
+    /// What lists of entries show, looked up at once.
+    pub fn glance(&self) -> Glance {
+        let state = self.state.lock();
+        Glance { meta: Arc::clone(&state.meta), total: state.blocks.total(), complete: state.complete }
     }
 
     /// Whether it was published: all bytes are here and its maker vouched for them.

@@ -36,8 +36,8 @@ pub trait View: Send + Sync + 'static {
     /// How the node is.
     fn node(&self) -> Node;
 
-    /// All that is stored, whole or in part, in no order.
-    fn contents(&self) -> Vec<Content>;
+    /// Has `look` see all that is stored, whole or in part, in no order.
+    fn contents(&self, look: &mut dyn FnMut(&[&Content]));
 
     /// The downloads that run, the oldest first.
     fn tasks(&self) -> Vec<TaskSeen>;
@@ -98,7 +98,7 @@ impl Api {
             .route("/api/v1/node", route(|view, _| Ok(json(&view.node()))))
             .route("/api/v1/tasks", route(|view, _| Ok(json(&Tasks { tasks: view.tasks() }))))
             .route("/api/v1/contents", route(contents))
-            .route("/api/v1/stat", route(|view, _| Ok(json(&stat(&view.contents())))))
+            .route("/api/v1/stat", route(|view, _| Ok(json(&seen(view, stat)))))
     }
 
     /// All paths, for those who may do everything.
@@ -128,7 +128,14 @@ impl fmt::Debug for Api {
 
 fn contents(view: &dyn View, query: &str) -> Result<Response, Failed> {
     let selection = Selection::parse(query).map_err(|wrong| Failed::new(400, wrong))?;
-    Ok(json(&selection.of(view.contents())))
+    Ok(json(&seen(view, |contents| selection.of(contents))))
+}
+
+/// What `tell` makes of all contents.
+fn seen<T: Default>(view: &dyn View, tell: impl Fn(&[&Content]) -> T) -> T {
+    let mut told = T::default();
+    view.contents(&mut |contents| told = tell(contents));
+    told
 }
 
 /// Runs what may wait for the disk where it may.

@@ -1,6 +1,6 @@
 //! Which contents are meant, and in which order: the query of `/api/v1/contents`.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use url::form_urlencoded;
 
@@ -141,27 +141,34 @@ impl Selection {
 
     /// Those that are meant of `contents`, in order.
     #[must_use]
-    pub fn of(&self, contents: Vec<Content>) -> Contents {
-        let mut contents: Vec<_> = contents.into_iter().filter(|content| self.admits(content)).collect();
-        // Equal ones in the order of their names, so that the same question has the same answer.
-        contents.sort_unstable_by(|one, other| one.key.cmp(&other.key));
-        match self.order {
-            Order::Used => contents.sort_by_key(|content| Reverse(content.last_used_at)),
-            Order::Stored => contents.sort_by_key(|content| Reverse(content.stored_at)),
-            Order::Size => {
-                contents.sort_by_key(|content| Reverse(content.size.max(Some(content.stored_bytes))))
-            }
-            Order::Uses => contents.sort_by_key(|content| Reverse(content.uses)),
-            Order::Origin => contents.sort_by(|one, other| first_place(one).cmp(&first_place(other))),
-            Order::Key => {}
+    pub fn of(&self, contents: &[&Content]) -> Contents {
+        let mut meant: Vec<&Content> =
+            contents.iter().copied().filter(|content| self.admits(content)).collect();
+        let matched = meant.len() as u64;
+        let matched_bytes = meant.iter().map(|content| content.stored_bytes).sum();
+        let limit = self.limit.unwrap_or(usize::MAX);
+        if limit < meant.len() {
+            // Most need not be put in order.
+            meant.select_nth_unstable_by(limit, |one, other| self.compare(one, other));
+            meant.truncate(limit);
         }
-        if self.reverse {
-            contents.reverse();
-        }
-        let matched_bytes = contents.iter().map(|content| content.stored_bytes).sum();
-        let matched = contents.len() as u64;
-        contents.truncate(self.limit.unwrap_or(usize::MAX));
-        Contents { matched, matched_bytes, contents }
+        meant.sort_unstable_by(|one, other| self.compare(one, other));
+        Contents { matched, matched_bytes, contents: meant.into_iter().cloned().collect() }
+    }
+
+    /// Equal ones are in the order of their names, so that the same question has the same answer.
+    fn compare(&self, one: &Content, other: &Content) -> Ordering {
+        let size = |content: &Content| Reverse(content.size.max(Some(content.stored_bytes)));
+        let order = match self.order {
+            Order::Used => other.last_used_at.cmp(&one.last_used_at),
+            Order::Stored => other.stored_at.cmp(&one.stored_at),
+            Order::Size => size(one).cmp(&size(other)),
+            Order::Uses => other.uses.cmp(&one.uses),
+            Order::Origin => first_place(one).cmp(&first_place(other)),
+            Order::Key => Ordering::Equal,
+        };
+        let order = order.then_with(|| one.key.cmp(&other.key));
+        if self.reverse { order.reverse() } else { order }
     }
 }
 
@@ -220,7 +227,12 @@ mod tests {
     }
 
     fn keys(selection: &Selection) -> String {
-        selection.of(all()).contents.into_iter().map(|content| content.key).collect()
+        selection
+            .of(&all().iter().collect::<Vec<_>>())
+            .contents
+            .into_iter()
+            .map(|content| content.key)
+            .collect()
     }
 
     #[test]
@@ -247,7 +259,8 @@ mod tests {
 
     #[test]
     fn what_is_left_off_is_counted() {
-        let some = Selection { limit: Some(1), ..Selection::default() }.of(all());
+        let some = Selection { limit: Some(1), ..Selection::default() };
+        let some = some.of(&all().iter().collect::<Vec<_>>());
         assert_eq!((some.matched, some.matched_bytes, some.contents.len()), (3, 6, 1));
     }
 

@@ -7,7 +7,7 @@ use super::shapes::{Content, RegistryUse, Stat};
 
 /// What is stored, in all and by registry.
 #[must_use]
-pub fn stat(contents: &[Content]) -> Stat {
+pub fn stat(contents: &[&Content]) -> Stat {
     let mut stat = Stat::default();
     let mut registries: BTreeMap<&str, RegistryUse> = BTreeMap::new();
     for content in contents {
@@ -62,7 +62,7 @@ mod tests {
             content(5, 1, vec![origin("https://b")]),
             content(1, 0, Vec::new()),
         ];
-        let stat = stat(&contents);
+        let stat = stat(&contents.iter().collect::<Vec<_>>());
         assert_eq!(
             (stat.contents, stat.complete, stat.bytes, stat.uses, stat.served_bytes),
             (3, 3, 16, 3, 25)

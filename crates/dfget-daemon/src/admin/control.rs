@@ -1,14 +1,14 @@
 //! What the API does in the store.
 
+use std::collections::HashMap;
 use std::time::SystemTime;
 
 use dfget_console::{
     Collected, Control, Evicted, Failed, Gc, Import, Keeping, Reading, Removed, Verified, Verify,
 };
-use dfget_storage::{Entry, EntryKey, Reason, Store};
+use dfget_storage::{EntryKey, Reason, Store};
 use tracing::info;
 
-use super::facts;
 use super::import::Importing;
 use super::reading::StoredBytes;
 use super::verify::verify;
@@ -48,12 +48,15 @@ impl Control for AdminView {
     fn collect(&self, wanted: &Gc) -> Result<Collected, Failed> {
         let store = self.open_store()?;
         // What it was is not to be found out afterwards.
-        let before = self.facts().of(store);
+        let mut before = HashMap::new();
+        self.facts().look(store, &mut |contents| {
+            before = contents.iter().map(|&content| (content.key.clone(), content.clone())).collect();
+        });
         let report = store.shrink(wanted.to_bytes, wanted.dry_run, SystemTime::now());
         let mut collected = Collected::default();
         for gone in report.evicted {
             let key = gone.key.as_str();
-            let content = before.iter().find(|content| content.key == key).cloned().unwrap_or_default();
+            let content = before.remove(key).unwrap_or_default();
             let reason = match gone.reason {
                 Reason::Expired => "expired",
                 _ => "space",
@@ -97,9 +100,4 @@ impl Control for AdminView {
 /// So that what was told is so after a crash, too.
 fn flush(store: &Store) -> Result<(), Failed> {
     store.flush().map_err(|error| Failed::new(500, error.to_string()))
-}
-
-/// What a content is, for those who are told of it.
-pub(super) fn described(entry: &Entry) -> dfget_console::Content {
-    facts::content(&facts::facts(&entry.key(), &entry.meta()), entry)
 }

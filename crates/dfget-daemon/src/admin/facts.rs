@@ -1,7 +1,7 @@
 //! What is to be said of a stored content, without reading all of its facts at each call.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dfget_console::{Content, Kind, Origin};
@@ -10,54 +10,80 @@ use dfget_storage::{Entry, EntryKey, Store};
 use dfget_task::TaskMeta;
 use parking_lot::Mutex;
 
-/// Facts that were read already, by name; each with the text that they were read from.
+/// All contents as they were shown last, by the address of their entry.
 #[derive(Default)]
 pub(super) struct Facts {
-    read: Mutex<HashMap<EntryKey, Read>>,
+    shown: Mutex<Shown>,
 }
 
-/// The text that was read, and what was read from it.
-type Read = (Arc<[u8]>, Content);
+#[derive(Default)]
+struct Shown {
+    known: HashMap<usize, Known>,
+    /// Grows with each look.
+    turn: u64,
+}
+
+/// A content that was shown.
+struct Known {
+    /// As long as it is here, no other entry has its address.
+    _entry: Weak<Entry>,
+    /// What its facts were read from.
+    meta: Arc<[u8]>,
+    content: Content,
+    /// The look at which it was there last.
+    turn: u64,
+}
 
 // === impl Facts ===
 
 impl Facts {
-    /// All contents of `store`, in no order.
-    pub(super) fn of(&self, store: &Store) -> Vec<Content> {
-        let mut read = self.read.lock();
-        let mut kept = HashMap::with_capacity(read.len());
-        let contents = store.entries().into_iter().map(|entry| {
-            let (key, meta) = (entry.key(), entry.meta());
-            let known = read.remove(&key).filter(|(text, _)| Arc::ptr_eq(text, &meta));
-            let (text, facts) = known.unwrap_or_else(|| {
-                let facts = facts(&key, &meta);
-                (meta, facts)
-            });
-            let content = content(&facts, &entry);
-            kept.insert(key, (text, facts));
-            content
-        });
-        let contents = contents.collect();
-        *read = kept;
-        contents
+    /// Has `look` see all contents of `store`, in no order. Facts that did not change are not read again.
+    pub(super) fn look(&self, store: &Store, look: &mut dyn FnMut(&[&Content])) {
+        let mut shown = self.shown.lock();
+        let Shown { known, turn } = &mut *shown;
+        *turn += 1;
+        for entry in store.entries() {
+            let glance = entry.glance();
+            let fresh = || Known {
+                _entry: Arc::downgrade(&entry),
+                meta: Arc::clone(&glance.meta),
+                content: facts(&entry.key(), &glance.meta),
+                turn: 0,
+            };
+            let one = known.entry(Arc::as_ptr(&entry).addr()).or_insert_with(fresh);
+            if !Arc::ptr_eq(&one.meta, &glance.meta) {
+                *one = fresh();
+            }
+            one.turn = *turn;
+            one.content.size = glance.total;
+            one.content.complete = glance.complete;
+            follow(&mut one.content, &entry);
+        }
+        known.retain(|_, one| one.turn == *turn);
+        let contents: Vec<_> = known.values().map(|one| &one.content).collect();
+        look(&contents);
     }
 }
 
-/// What changes with each use, and what does not.
-pub(super) fn content(facts: &Content, entry: &Entry) -> Content {
-    Content {
-        size: entry.total(),
-        stored_bytes: entry.allocated_bytes(),
-        complete: entry.is_complete(),
-        stored_at: seconds(entry.created()),
-        last_used_at: seconds(entry.accessed()),
-        uses: entry.uses(),
-        ..facts.clone()
-    }
+/// Takes over what changes with each use and each write.
+fn follow(content: &mut Content, entry: &Entry) {
+    content.stored_bytes = entry.allocated_bytes();
+    content.stored_at = seconds(entry.created());
+    content.last_used_at = seconds(entry.accessed());
+    content.uses = entry.uses();
+}
+
+/// One content.
+pub(super) fn described(entry: &Entry) -> Content {
+    let glance = entry.glance();
+    let mut content = facts(&entry.key(), &glance.meta);
+    (content.size, content.complete) = (glance.total, glance.complete);
+    follow(&mut content, entry);
+    content
 }
 
 /// What the store keeps beside the bytes.
-pub(super) fn facts(key: &EntryKey, meta: &[u8]) -> Content {
+fn facts(key: &EntryKey, meta: &[u8]) -> Content {
     let meta = TaskMeta::from_bytes(meta).unwrap_or_default();
     let kind = match key.as_str().split_once(':') {
         Some(("blob", _)) => Kind::Blob,
@@ -106,7 +132,12 @@ mod tests {
         let name = format!("blob:{digest}");
         let entry = store.create(name.clone().into(), meta.to_bytes(), Some(1), SystemTime::now()).unwrap();
         let facts = Facts::default();
-        let [seen] = facts.of(&store).try_into().unwrap();
+        let look = || {
+            let mut seen = Vec::new();
+            facts.look(&store, &mut |contents| seen = contents.iter().map(|&one| one.clone()).collect());
+            seen
+        };
+        let [seen] = look().try_into().unwrap();
         let origin = Origin {
             authority: "https://r.test".to_owned(),
             places: vec!["lab/image".to_owned()],
@@ -119,10 +150,10 @@ mod tests {
         meta.imported = true;
         entry.set_meta(meta.to_bytes());
         store.touch(&entry, SystemTime::now());
-        let [seen] = facts.of(&store).try_into().unwrap();
+        let [seen] = look().try_into().unwrap();
         assert_eq!((seen.imported, seen.uses), (true, 1));
         store.remove(&entry);
-        assert_eq!(facts.of(&store), []);
-        assert!(facts.read.lock().is_empty());
+        assert_eq!(look(), []);
+        assert!(facts.shown.lock().known.is_empty());
     }
 }

@@ -15,7 +15,7 @@ use dfget_task::TaskMeta;
 use dfget_telemetry::Metrics;
 use tracing::{info, warn};
 
-use super::control::described;
+use super::facts::described;
 
 /// Between two words on how far it has come.
 const TELL: Duration = Duration::from_millis(250);

@@ -91,8 +91,11 @@ impl View for AdminView {
         }
     }
 
-    fn contents(&self) -> Vec<Content> {
-        self.store().map(|store| self.facts.of(store)).unwrap_or_default()
+    fn contents(&self, look: &mut dyn FnMut(&[&Content])) {
+        match self.store() {
+            Some(store) => self.facts.look(store, look),
+            None => look(&[]),
+        }
     }
 
     fn tasks(&self) -> Vec<TaskSeen> {

@@ -53,7 +53,7 @@ pub(crate) struct PlaceArguments {
 /// Which contents are meant.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct WantedArguments {
-    /// A digest or 6 digits or more of it, or HOST[/REPOSITORY[:TAG]]
+    /// A digest (6 digits do), or HOST, HOST/REPOSITORY, HOST/REPOSITORY:TAG
     #[arg(value_name = "DIGEST|REFERENCE")]
     pub(crate) wanted: Vec<String>,
 
