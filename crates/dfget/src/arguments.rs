@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ca::CaCommand;
 
@@ -47,6 +47,13 @@ pub(crate) enum Command {
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+
+    /// Print what completes dfget's commands in a shell
+    Completions(CompletionsArguments),
+
+    /// Write the manual pages, one for each command
+    #[command(hide = true)]
+    Man(ManArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,7 +172,12 @@ pub(crate) struct RunArguments {
     pub(crate) quiet: bool,
 
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
@@ -249,6 +261,31 @@ pub(crate) struct CheckArguments {
     /// How to say it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// Flags of `dfget completions`.
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: CompletedShell,
+}
+
+/// A shell whose completions are made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Flags of `dfget man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManArguments {
+    /// The directory for the pages; it must be there
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// Form of what is printed.
@@ -387,6 +424,15 @@ registry is asked anything.
 
 Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
 cannot be used, 2 wrong command line.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  dfget completions bash > ~/.local/share/bash-completion/completions/dfget
+  dfget completions zsh > ~/.zfunc/_dfget
+                                      with ~/.zfunc in zsh's `fpath`
+  dfget completions fish > ~/.config/fish/completions/dfget.fish
+
+The packages of dfget bring them along.";
 
 #[cfg(test)]
 mod tests {

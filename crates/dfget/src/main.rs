@@ -9,9 +9,11 @@ mod arguments;
 mod ca;
 mod check;
 mod cluster;
+mod completions;
 mod daemon;
 mod explain;
 mod leased;
+mod manual;
 mod message;
 mod run;
 mod show;
@@ -43,5 +45,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => manual::run(&arguments),
     }
 }
