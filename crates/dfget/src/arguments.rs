@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ca::CaCommand;
@@ -47,6 +48,9 @@ pub(crate) enum Command {
 
     /// Say what would become of a URL or an image, and why
     Explain(ExplainArguments),
+
+    /// Print files for systemd, Slurm, Ansible and others, for this machine
+    Setup(SetupArguments),
 
     /// Print what completes dfget's commands in a shell
     Completions(CompletionsArguments),
@@ -263,6 +267,27 @@ pub(crate) struct CheckArguments {
     pub(crate) output: Output,
 }
 
+/// Flags of `dfget setup`.
+#[derive(Args, Debug)]
+#[command(after_help = SETUP_EXAMPLES)]
+pub(crate) struct SetupArguments {
+    /// Which file; without it they are listed
+    #[arg(
+        value_name = "WHAT",
+        value_parser = PossibleValuesParser::new(crate::setup::names()),
+        hide_possible_values = true
+    )]
+    pub(crate) what: Option<String>,
+
+    /// The configuration of the daemon [default: the one it would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Write it to this new file instead of standard output
+    #[arg(long, short = 'O', value_name = "FILE", requires = "what")]
+    pub(crate) output: Option<PathBuf>,
+}
+
 /// Flags of `dfget completions`.
 #[derive(Args, Debug)]
 #[command(after_help = COMPLETIONS_EXAMPLES)]
@@ -424,6 +449,18 @@ registry is asked anything.
 
 Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
 cannot be used, 2 wrong command line.";
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  dfget setup                         list what there is
+  dfget setup slurm-prolog            print one
+  dfget setup systemd --output /etc/systemd/system/dfget.service
+
+Addresses, paths and registries are those of the configuration in effect.
+Where a file goes, and what is to be typed then, is said on standard error.
+
+Exit status: 0 printed, 1 the file is there already or cannot be written,
+78 the configuration cannot be used, 2 wrong command line.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

@@ -16,6 +16,7 @@ mod leased;
 mod manual;
 mod message;
 mod run;
+mod setup;
 mod show;
 
 use std::{process::ExitCode, sync::Arc};
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
+        Command::Setup(arguments) => setup::run(arguments, &environment),
         Command::Completions(arguments) => completions::run(&arguments),
         Command::Man(arguments) => manual::run(&arguments),
     }
