@@ -63,6 +63,7 @@ packages: host ## Build a .deb and a .rpm, of a static binary, into build/packag
 # Of the binary that the tests have, which is there already.
 check-packages: build ## Check deploy/ and the packages: well made, installable, upgradable
 	@tests/real-clients/host-packages packages checks
+	@packaging/check-deploy "$(TARGET)/dfget"
 	@packaging/build $(DFGET_BUILD_DIR)/packages-checked "$(TARGET)/dfget" >/dev/null
 	@packaging/test $(DFGET_BUILD_DIR)/packages-checked
 
