@@ -10,6 +10,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -47,7 +48,9 @@ pub(crate) async fn tell_of_life(admin: SocketAddr, path: String, status: String
 /// The system's, and there will be no more calls.
 async fn beat(pause: Duration, mut alive: impl FnMut()) -> io::Result<()> {
     let (mut near, far) = UnixStream::pair()?;
-    tokio::spawn(echo(far));
+    // It ends with this.
+    let mut other = JoinSet::new();
+    other.spawn(echo(far));
     loop {
         near.write_all(b".").await?;
         near.read_exact(&mut [0]).await?;
