@@ -10,7 +10,7 @@ CLIENTS := $(DFGET_BUILD_DIR)/clients
 TARGET = $$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients h2spec demo demo-cluster bench test axe lint fmt-check clippy doc deny packages test-packages
+.PHONY: help host host-test build clients h2spec demo demo-cluster bench test axe packages check-packages lint fmt-check clippy doc deny
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
@@ -21,14 +21,14 @@ help: ## Show this text
 	@echo "Debian packages that are missing are named, and installed when root."
 	@echo "The first build takes two minutes on two cores; an optimized one (PROFILE=release) about five."
 
-packages:
+host:
 	@tests/real-clients/host-packages build
 	@command -v cargo >/dev/null || { echo "make: cargo is not there; install Rust as https://rustup.rs says" >&2; exit 1; }
 
-test-packages:
+host-test:
 	@tests/real-clients/host-packages test
 
-build: packages ## Build the dfget binary
+build: host ## Build the dfget binary
 	@echo "make: building dfget, on two cores two minutes the first time"
 	cargo build --locked --profile $(PROFILE) --bin dfget
 
@@ -49,24 +49,37 @@ demo-cluster: build clients ## Let eight nodes feed each other, with a live pict
 
 # Measured is what users build, unless PROFILE is given to make.
 bench: PROFILE = release
-bench: packages clients ## Measure dfget beside nginx and others; bench/README.md has the variables
+bench: host clients ## Measure dfget beside nginx and others; bench/README.md has the variables
 	@echo "make: building dfget and dfget-bench (PROFILE=$(PROFILE))"
 	cargo build --locked --profile $(PROFILE) --bin dfget --bin dfget-bench
 	cargo build --locked --profile $(PROFILE) --example loopback
 	@bench/run "$(TARGET)" $(DFGET_BUILD_DIR)
 
-test: packages test-packages clients h2spec axe ## Run all tests, those with real clients included
+test: host host-test clients h2spec axe ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast
+
+packages: PROFILE = release
+packages: host ## Build a .deb and a .rpm, of a static binary, into build/packages
+	@tests/real-clients/host-packages packages
+	@echo "make: building a static dfget (PROFILE=$(PROFILE))"
+	PROFILE=$(PROFILE) packaging/build $(DFGET_BUILD_DIR)/packages
+
+# Of the binary that the tests have, which is there already.
+check-packages: build ## Check deploy/ and the packages: well made, installable, upgradable
+	@tests/real-clients/host-packages packages checks
+	@packaging/check-deploy "$(TARGET)/dfget"
+	@packaging/build $(DFGET_BUILD_DIR)/packages-checked "$(TARGET)/dfget" >/dev/null
+	@packaging/test $(DFGET_BUILD_DIR)/packages-checked
 
 lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies
 
 fmt-check:
 	cargo fmt --all --check
 
-clippy: packages
+clippy: host
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 
-doc: packages
+doc: host
 	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --workspace --no-deps --document-private-items
 
 # Crates of other systems are looked at too, so all are fetched. Advisories are left to those who have the network

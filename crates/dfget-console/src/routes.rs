@@ -2,8 +2,8 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use dfget_core::{METRICS_PATH, PingPath};
@@ -41,7 +41,8 @@ impl Console {
     /// The routes; HEAD is answered where GET is, other methods are 405.
     pub(crate) fn router(self) -> Router {
         let metrics = self.metrics;
-        let mut router = Router::new().route(METRICS_PATH, get(async move || scrape(&metrics)));
+        let mut router = Router::new()
+            .route(METRICS_PATH, get(async move |headers: HeaderMap| scrape(&metrics, &headers)));
         if let Some(path) = &self.ping_path {
             router = router.route(path.as_str(), get(async || pong()));
         }
@@ -61,6 +62,22 @@ fn pong() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json; charset=utf-8")], "\"OK\"")
 }
 
-fn scrape(metrics: &Metrics) -> impl IntoResponse + use<> {
-    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE), (CACHE_CONTROL, "no-store")], metrics.encode())
+fn scrape(metrics: &Metrics, headers: &HeaderMap) -> impl IntoResponse + use<> {
+    let (kind, text) = if wants_open_metrics(headers) {
+        (Metrics::CONTENT_TYPE, metrics.encode())
+    } else {
+        (Metrics::PLAIN_TYPE, metrics.encode_plain())
+    };
+    ([(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store"), (VARY, "Accept")], text)
+}
+
+/// Whether the scraper names that format, as Prometheus does; `*/*` does not.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let names = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|value| {
+            let mut kinds = value.split(',').filter_map(|kind| kind.split(';').next());
+            kinds.any(|kind| kind.trim().eq_ignore_ascii_case("application/openmetrics-text"))
+        })
+    };
+    headers.get_all(ACCEPT).iter().any(names)
 }

@@ -190,7 +190,12 @@ mod tests {
             metrics.rotten_block();
             let response = ask(address, "GET", "/metrics").await;
             assert!(response.contains("\ndfget_rotten_blocks_total 1\n"), "{response}");
+            assert!(response.contains(&format!("content-type: {}\r\n", Metrics::PLAIN_TYPE)), "{response}");
+            let accept = "Accept: text/html, application/openmetrics-text;version=1.0.0;q=0.5";
+            let asked = format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\n{accept}\r\n\r\n");
+            let response = exchange(address, &asked).await;
             assert!(response.contains(&format!("content-type: {}\r\n", Metrics::CONTENT_TYPE)), "{response}");
+            assert!(response.ends_with("# EOF\n"), "{response}");
             assert_eq!(status(address, "GET", "/server/ping").await, "404");
         })
         .await;

@@ -13,6 +13,7 @@ mod cluster;
 mod egress;
 mod error;
 mod explain;
+mod handed;
 mod lease;
 mod leased;
 mod live;
@@ -22,6 +23,7 @@ mod pem_rules;
 mod ports;
 mod reload;
 mod run;
+mod service;
 mod settings;
 mod signals;
 #[cfg(test)]

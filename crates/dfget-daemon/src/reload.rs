@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::run::Daemon;
-use crate::signals;
+use crate::{service, signals};
 
 /// A file of this size is none of ours.
 const LIMIT_BYTES: u64 = 4 << 20;
@@ -171,7 +171,11 @@ impl Reloader {
             if !self.source_is_file {
                 // A pipe gives its content once.
                 warn!("SIGHUP: {} is no regular file and cannot be read again", self.source.display());
-            } else if told || self.has_changed().await {
+            } else if told {
+                service::reloading();
+                self.read(daemon, told).await;
+                service::reloaded();
+            } else if self.has_changed().await {
                 self.read(daemon, told).await;
             }
         }

@@ -24,11 +24,12 @@ use tracing::{error, info, warn};
 
 use crate::admin::Socket;
 use crate::cluster::{Cluster, cluster_options};
+use crate::handed::Handed;
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
 use crate::reload::{ConfigOrigin, Reloader};
 use crate::signals::Signals;
-use crate::{RunError, allocator, certificates, egress, open_files, ports, settings, upkeep};
+use crate::{RunError, allocator, certificates, egress, lease, open_files, ports, service, settings, upkeep};
 
 /// How long a slow terminal may hold up the end of the process.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -80,7 +81,9 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
     };
     let signing = leaves.zip(certificate).map(|(leaves, certificate)| Signing { leaves, certificate });
     let tls = proxy.tls.as_ref().map(certificates::listener).transpose()?;
-    let listeners = Listeners::bind(config, &proxy.listen)?;
+    let mut handed = Handed::take();
+    let listeners = Listeners::bind(config, &proxy.listen, &mut handed)?;
+    handed.tell_of_the_rest(announce);
     let variable = |name: &str| std::env::var(name).ok();
     let upstream = egress::upstream(config, variable, listeners.proxy.local_addr()?, announce);
     let parts = Parts::build(config, trust, upstream, egress::destinations(config), announce)?;
@@ -154,8 +157,16 @@ struct Listeners {
     sni: Vec<(std::net::TcpListener, bool)>,
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
-    leases: Option<(StdUnixListener, PathBuf)>,
+    leases: Option<LeaseSocket>,
     admin_socket: Option<Socket>,
+}
+
+/// The socket by which commands find this daemon.
+struct LeaseSocket {
+    listener: StdUnixListener,
+    path: PathBuf,
+    /// This daemon has made it, and takes it away.
+    own: bool,
 }
 
 // === impl Daemon ===
@@ -210,6 +221,11 @@ impl Daemon {
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
         let watch = self.parts.watch(config, self.cluster.as_ref());
         servers.spawn(ended.clone().run_until_cancelled_owned(watch.clone().keep()));
+        let life = service::tell_of_life(
+            listeners.admin.local_addr()?,
+            config.health.path.as_str().to_owned(),
+            format!("proxy on {}", listeners.proxy.local_addr()?),
+        );
         let admin = TcpListener::from_std(listeners.admin)?;
         let api = self.parts.api(self.cluster.as_ref(), &watch);
         let page = Page::new(&api, admin.local_addr()?)?;
@@ -242,7 +258,9 @@ impl Daemon {
             self.parts.tasks.clone(),
             self.configuration.subscribe(),
         );
-        let lease_path = listeners.leases.as_ref().map(|(_, path)| path.clone());
+        let lease_path =
+            listeners.leases.as_ref().filter(|leases| leases.own).map(|leases| leases.path.clone());
+        servers.spawn(ended.clone().run_until_cancelled_owned(life));
         tokio::select! {
             () = self.parts.proxy.serve(listener, Arc::clone(&self.entrance)) => {}
             () = self.serve_leases(listeners.leases) => {}
@@ -250,6 +268,7 @@ impl Daemon {
             () = reloader.follow(self, &hung_up) => {}
             () = idle => {}
         }
+        service::stopping();
         if let Some(path) = lease_path {
             let _ = fs::remove_file(path);
         }
@@ -267,14 +286,15 @@ impl Daemon {
     }
 
     /// Serves leases, if there are any to be had; never returns before the daemon ends.
-    async fn serve_leases(&self, listener: Option<(StdUnixListener, PathBuf)>) {
-        if let (Some(leases), Some((listener, path))) = (&self.leases, listener) {
-            match UnixListener::from_std(listener) {
-                Ok(listener) => {
+    async fn serve_leases(&self, socket: Option<LeaseSocket>) {
+        if let Some(LeaseSocket { listener, path, .. }) = socket {
+            match (UnixListener::from_std(listener), &self.leases) {
+                (Ok(listener), Some(leases)) => {
                     info!("serve leases for `dfget run` at {}", path.display());
                     leases.serve(&listener).await;
                 }
-                Err(error) => warn!("no leases for `dfget run`: {error}"),
+                (Ok(listener), None) => lease::refuse(&listener).await,
+                (Err(error), _) => warn!("no leases for `dfget run`: {error}"),
             }
         }
         std::future::pending().await
@@ -284,37 +304,51 @@ impl Daemon {
 // === impl Listeners ===
 
 impl Listeners {
-    fn bind(config: &Config, proxy: &Listen) -> Result<Self, RunError> {
-        let bind_in = |listen: &Listen, namespace: &Option<PathBuf>, what, key| {
-            ports::bind_in(listen, namespace.as_deref()).map_err(|source| RunError::Port {
-                listen: *listen,
-                what,
-                key,
-                source,
-            })
-        };
-        let bind = |listen: &Listen, what, key| bind_in(listen, &None, what, key);
-        let sni = |sni: &SniListen| {
+    /// Takes what was handed over, and opens the rest.
+    fn bind(config: &Config, proxy: &Listen, handed: &mut Handed) -> Result<Self, RunError> {
+        let sni = |handed: &mut Handed, sni: &SniListen| {
             let key = "hijackHTTPS.sni[].port";
-            let listener = bind_in(&sni.listen, &sni.namespace, "SNI listener", key)?;
+            let listener = open(handed, &sni.listen, sni.namespace.as_deref(), "SNI listener", key)?;
             Ok::<_, RunError>((listener, sni.namespace.is_some()))
         };
-        let path = socket_path();
+        let (namespace, key) = (config.proxy.namespace.as_deref(), "proxy.tcpListen.port");
+        let hijack = config.proxy.hijack.as_ref();
+        let given =
+            handed.leases().map(|(listener, path)| LeaseSocket { listener, path, own: false });
+        let path = given.as_ref().map(|given| given.path.clone()).or_else(socket_path);
+        let own = || path.as_deref().filter(|_| hijack.is_some()).and_then(lease_socket);
         Ok(Self {
-            proxy: bind_in(proxy, &config.proxy.namespace, "proxy", "proxy.tcpListen.port")?,
-            sni: config
-                .proxy
-                .hijack
+            proxy: open(handed, proxy, namespace, "proxy", key)?,
+            sni: hijack
                 .iter()
                 .flat_map(|hijack| &hijack.sni)
-                .map(sni)
+                .map(|listen| sni(handed, listen))
                 .collect::<Result<_, _>>()?,
-            admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
-            metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
-            leases: path.as_deref().filter(|_| config.proxy.hijack.is_some()).and_then(lease_socket),
+            admin: open(handed, &config.health.listen, None, "admin port", "health.tcpListen.port")?,
+            metrics: config
+                .metrics
+                .as_ref()
+                .map(|listen| open(handed, listen, None, "metrics", "metrics"))
+                .transpose()?,
+            leases: given.or_else(own),
             admin_socket: path.as_deref().and_then(Socket::beside),
         })
     }
+}
+
+/// The socket for one entrance: that of the service manager, or one that is opened now.
+fn open(
+    handed: &mut Handed,
+    listen: &Listen,
+    namespace: Option<&Path>,
+    what: &'static str,
+    key: &'static str,
+) -> Result<std::net::TcpListener, RunError> {
+    // What a service manager opens stands in its own network.
+    if let Some(listener) = namespace.is_none().then(|| handed.at(listen)).flatten() {
+        return Ok(listener);
+    }
+    ports::bind_in(listen, namespace).map_err(|source| RunError::Port { listen: *listen, what, key, source })
 }
 
 /// The socket by which commands find this daemon: everybody's for root's daemon, else the user's
@@ -339,9 +373,9 @@ fn socket_path() -> Option<PathBuf> {
     Some(path)
 }
 
-fn lease_socket(path: &Path) -> Option<(StdUnixListener, PathBuf)> {
+fn lease_socket(path: &Path) -> Option<LeaseSocket> {
     match bind_lease_socket(path, rustix::process::geteuid().is_root()) {
-        Ok(listener) => Some((listener, path.to_owned())),
+        Ok(listener) => Some(LeaseSocket { listener, path: path.to_owned(), own: true }),
         Err(error) => {
             warn!("no leases for `dfget run` at {}: {error}", path.display());
             None

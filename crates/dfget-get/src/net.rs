@@ -111,6 +111,6 @@ fn client(
         retries,
         prefer_ipv6: false,
         limiter,
-        observe: Box::new(|_| {}),
+        observe: Box::new(|_, _| {}),
     }))
 }

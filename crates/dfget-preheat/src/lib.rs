@@ -104,8 +104,8 @@ pub async fn preheat(
             // The semaphore is never closed.
             let _turn = turns.acquire().await;
             let outcome = match dfget_get::get(order, variables, observer).await {
-                Ok(report) if report.direct => Err(PreheatError::NotKept),
-                Ok(report) => Ok(report),
+                Ok((report, _)) if report.direct => Err(PreheatError::NotKept),
+                Ok((report, _)) => Ok(report),
                 Err(error) => Err(error.into()),
             };
             audience.ended(number, &outcome);
@@ -141,6 +141,7 @@ fn order(reference: Reference, wanted: &Wanted) -> Order {
         login_file: wanted.login_file.clone(),
         rate: None,
         direct: false,
+        cluster: None,
         verbose: wanted.verbose,
     }
 }

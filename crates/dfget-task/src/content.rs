@@ -77,7 +77,7 @@ impl Stored {
         meta.add_origin(&request.authority, &headers);
         self.entry.set_meta(meta.to_bytes());
         // What it is described by is told to this client, too.
-        self.meta = meta;
+        self.meta = Arc::new(meta);
         Ok(true)
     }
 

@@ -1,8 +1,8 @@
 //! What a scrape of `/metrics` shows.
 //!
 //! Names of Dragonfly's own daemon keep their prefix and meaning, so that existing dashboards work
-//! (`dragonfly_dfdaemon_*`, those that a node without a cluster can count); what it had no name for
-//! is under `dfget_`. Labels come from closed sets: no host, repository or path appears in one, so
+//! (`dragonfly_dfdaemon_*`, those that a node without a cluster can count; a gauge is not called
+//! `_total`, which is for counters); what it had no name for is under `dfget_`. Labels come from closed sets: no host, repository or path appears in one, so
 //! neither private names nor an endless number of series can.
 
 use std::fmt;
@@ -23,6 +23,7 @@ use crate::logging;
 
 mod counts;
 mod labels;
+mod plain;
 
 pub use self::counts::{Counts, Served};
 pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
@@ -88,7 +89,7 @@ impl Metrics {
         let dragonfly = registry.sub_registry_with_prefix("dragonfly_dfdaemon");
         register_version(dragonfly, build);
         let requests = counters(dragonfly, "proxy_request", "Requests, CONNECT included");
-        let running = gauges(dragonfly, "proxy_request_running_total", "Requests in progress");
+        let running = gauges(dragonfly, "proxy_request_running", "Requests in progress");
         let request_bytes = counters(dragonfly, "proxy_request_bytes", "Bytes of response bodies");
         let via_dragonfly = counter(dragonfly, "proxy_request_via_dragonfly", "Requests that became tasks");
         let not_via_dragonfly =
@@ -321,6 +322,14 @@ impl Metrics {
 
     /// The media type of [`encode`](Self::encode)'s text.
     pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// Everything, in the text format 0.0.4 (see [`PLAIN_TYPE`](Self::PLAIN_TYPE)).
+    pub fn encode_plain(&self) -> String {
+        plain::plain(&self.encode())
+    }
+
+    /// The media type of [`encode_plain`](Self::encode_plain)'s text.
+    pub const PLAIN_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 }
 
 impl fmt::Debug for Metrics {
@@ -446,7 +455,7 @@ mod tests {
             [
                 "dragonfly_dfdaemon_version gauge",
                 "dragonfly_dfdaemon_proxy_request counter",
-                "dragonfly_dfdaemon_proxy_request_running_total gauge",
+                "dragonfly_dfdaemon_proxy_request_running gauge",
                 "dragonfly_dfdaemon_proxy_request_bytes counter",
                 "dragonfly_dfdaemon_proxy_request_via_dragonfly counter",
                 "dragonfly_dfdaemon_proxy_request_not_via_dragonfly counter",
@@ -550,9 +559,9 @@ mod tests {
         let second = metrics.request("GET");
         first.add_bytes(10);
         second.add_bytes(5);
-        assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_running_total{method=\"GET\"} 2");
+        assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_running{method=\"GET\"} 2");
         drop((first, second));
-        assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_running_total{method=\"GET\"} 0");
+        assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_running{method=\"GET\"} 0");
         assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_total{method=\"GET\"} 2");
         assert_shows(&metrics, "dragonfly_dfdaemon_proxy_request_bytes_total{method=\"GET\"} 15");
     }

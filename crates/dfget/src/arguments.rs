@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::ca::CaCommand;
 use crate::cache::CacheCommand;
@@ -66,6 +67,16 @@ pub(crate) enum Command {
 
     /// Look at the daemon of this node while it works
     Top(TopArguments),
+
+    /// Print files for systemd, Slurm, Ansible and others, for this machine
+    Setup(SetupArguments),
+
+    /// Print what completes dfget's commands in a shell
+    Completions(CompletionsArguments),
+
+    /// Write the manual pages, one for each command
+    #[command(hide = true)]
+    Man(ManArguments),
 }
 
 /// Flags of `dfget doctor`.
@@ -205,7 +216,12 @@ pub(crate) struct RunArguments {
     pub(crate) quiet: bool,
 
     /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments
+    )]
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
@@ -306,6 +322,52 @@ pub(crate) struct CheckArguments {
     /// How to say it
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
+}
+
+/// Flags of `dfget setup`.
+#[derive(Args, Debug)]
+#[command(after_help = SETUP_EXAMPLES)]
+pub(crate) struct SetupArguments {
+    /// Which file; without it they are listed
+    #[arg(
+        value_name = "WHAT",
+        value_parser = PossibleValuesParser::new(crate::setup::names()),
+        hide_possible_values = true
+    )]
+    pub(crate) what: Option<String>,
+
+    /// The configuration of the daemon [default: the one it would read]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Write it to this new file instead of standard output
+    #[arg(long, short = 'O', value_name = "FILE", requires = "what")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Flags of `dfget completions`.
+#[derive(Args, Debug)]
+#[command(after_help = COMPLETIONS_EXAMPLES)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: CompletedShell,
+}
+
+/// A shell whose completions are made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum CompletedShell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Flags of `dfget man`.
+#[derive(Args, Debug)]
+pub(crate) struct ManArguments {
+    /// The directory for the pages; it must be there
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
 }
 
 /// Form of what is printed.
@@ -471,6 +533,27 @@ Keys: q leaves, the arrows, page up and down scroll, space pauses.
 
 Exit status: 0 shown, 75 no daemon runs, 77 it is another user's (ask as root
 or as the daemon's own user), 2 wrong command line, 1 anything else.";
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  dfget setup                         list what there is
+  dfget setup slurm-prolog            print one
+  dfget setup systemd --output /etc/systemd/system/dfget.service
+
+Addresses, paths and registries are those of the configuration in effect.
+Where a file goes, and what is to be typed then, is said on standard error.
+
+Exit status: 0 printed, 1 the file is there already or cannot be written,
+78 the configuration cannot be used, 2 wrong command line.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  dfget completions bash > ~/.local/share/bash-completion/completions/dfget
+  dfget completions zsh > ~/.zfunc/_dfget
+                                      with ~/.zfunc in zsh's `fpath`
+  dfget completions fish > ~/.config/fish/completions/dfget.fish
+
+The packages of dfget bring them along.";
 
 #[cfg(test)]
 mod tests {

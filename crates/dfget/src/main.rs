@@ -12,14 +12,17 @@ mod ca;
 mod cache;
 mod check;
 mod cluster;
+mod completions;
 mod daemon;
 mod doctor;
 mod explain;
 mod get;
 mod leased;
+mod manual;
 mod message;
 mod preheat;
 mod run;
+mod setup;
 mod show;
 mod top;
 
@@ -55,5 +58,8 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments, &environment),
         Command::Doctor(arguments) => doctor::run(arguments, &environment),
         Command::Top(arguments) => top::run(&arguments),
+        Command::Setup(arguments) => setup::run(arguments, &environment),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => manual::run(&arguments),
     }
 }

@@ -6,6 +6,7 @@
 use std::{
     fmt::Display,
     io::{self, Write as _},
+    process::ExitCode,
 };
 
 use dfget_config::{Diagnostic, Severity};
@@ -46,5 +47,16 @@ pub(crate) fn output(text: impl Display) -> io::Result<()> {
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
+    }
+}
+
+/// The exit status of a command that printed something, and nothing else.
+pub(crate) fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            self::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            ExitCode::FAILURE
+        }
     }
 }

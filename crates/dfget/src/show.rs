@@ -1,6 +1,6 @@
 //! `dfget config show` and `dfget config reference`.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use dfget_config::{
     ConfigErrors, Environment, LoadOptions, Plain, Setting, Settings, Source, load_without_authority,
@@ -29,22 +29,12 @@ pub(crate) fn run(arguments: ShowArguments, environment: &Environment) -> ExitCo
         Output::Text => message::output(loaded.settings.to_yaml(false).trim_end()),
         Output::Json => message::output(json_of(&loaded.settings, &loaded.source.display().to_string())),
     };
-    ended(printed)
+    message::printed(printed)
 }
 
 /// Prints the table of all keys, as it stands in the documentation.
 pub(crate) fn reference() -> ExitCode {
-    ended(message::output(dfget_config::reference().trim_end()))
-}
-
-fn ended(printed: io::Result<()>) -> ExitCode {
-    match printed {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    message::printed(message::output(dfget_config::reference().trim_end()))
 }
 
 /// `version` grows when a field changes its meaning or goes.

@@ -32,7 +32,7 @@ fn asked(registry: &Registry, method: &str, part: &str) -> usize {
 fn at_once(stage: &Stage, count: usize, gate: &Gate, request: &Request) -> Vec<Response> {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..count).map(|_| scope.spawn(|| stage.fetch(request))).collect();
-        stage.daemon.wait_for_metric("dragonfly_dfdaemon_proxy_request_running_total{method=\"GET\"}", count);
+        stage.daemon.wait_for_metric("dragonfly_dfdaemon_proxy_request_running{method=\"GET\"}", count);
         gate.open();
         clients.into_iter().map(|client| client.join().expect("a client")).collect()
     })

@@ -7,7 +7,7 @@ use dfget_testkit::{Answer, Blob, Gate, Origin, Registry, Request, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 /// Requests in progress, those that wait for their turn included.
-const RUNNING: &str = "dragonfly_dfdaemon_proxy_request_running_total{method=\"GET\"}";
+const RUNNING: &str = "dragonfly_dfdaemon_proxy_request_running{method=\"GET\"}";
 /// `user:canary-password` in base64.
 const RIGHT: &str = "Basic dXNlcjpjYW5hcnktcGFzc3dvcmQ=";
 

@@ -10,5 +10,5 @@ mod look;
 mod serve;
 mod signers;
 
-pub(crate) use serve::Leases;
+pub(crate) use serve::{Leases, refuse};
 pub(crate) use signers::{Configured, Own, Signers};

@@ -182,6 +182,16 @@ impl Leases {
     }
 }
 
+/// Ends each connection at once, where no lease is to be had: who asks then need not wait to learn it.
+pub(crate) async fn refuse(listener: &UnixListener) {
+    loop {
+        if let Err(error) = listener.accept().await {
+            warn!("cannot refuse a request for a lease: {error}");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
 // === impl Held ===
 
 impl Held {
