@@ -9,6 +9,13 @@ use crate::pieces::Pieces;
 /// An ask that is younger than this is never called late.
 const LATE_AT_LEAST: Duration = Duration::from_secs(3);
 
+/// The same of an ask of a parent that has given nothing yet: it may be one that never will.
+const UNKNOWN_LATE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Asks under way, with those that are late and do not count any more, are no more than so many times
+/// those that count: where all is slow, more asks make it slower.
+const MOST_WITH_LATE: usize = 2;
+
 /// An ask that is older than this many times the usual is late: it is asked elsewhere as well.
 const LATE: u32 = 4;
 
@@ -240,10 +247,10 @@ impl Picker {
         if self.origin.contains(piece) {
             self.origin_moved = now;
         }
-        let limit = late_after(self.usual(), LATE);
+        let usual = self.usual();
         let mut others = Vec::new();
         while let Some(at) = self.flights.iter().position(|flight| flight.piece == piece) {
-            let late = now >= self.flights[at].since + limit;
+            let late = self.is_late(&self.flights[at], usual, now);
             let source = self.land(at);
             others.push(self.sources[source].host.clone());
             if late && self.sources[source].is_live() {
@@ -280,17 +287,14 @@ impl Picker {
     pub fn next(&mut self, first: u32, now: Duration) -> Option<Ask> {
         self.leave_the_slow(now);
         let most = if self.origin_sends(now) { MOST_BESIDE_ORIGIN } else { usize::MAX };
-        if self.flights.len() >= self.options.most_asked.min(most) {
+        let most = self.options.most_asked.min(most);
+        if self.counting(now) >= most || self.flights.len() >= most * MOST_WITH_LATE {
             return None;
         }
-        let mut wanted = self.wanted(now);
-        let chosen = if wanted.present() == 0 {
-            self.hedge(now)
-        } else {
-            for flight in self.late(now) {
-                wanted.insert(flight.piece);
-            }
-            self.choose(&wanted, first)
+        let wanted = self.wanted(now);
+        let chosen = match wanted.present() {
+            0 => self.hedge(now),
+            _ => self.choose(&wanted, first),
         };
         let (source, piece) = chosen?;
         self.sources[source].asked += 1;
@@ -374,16 +378,19 @@ impl Picker {
     #[must_use]
     pub fn wake(&self, now: Duration) -> Option<Duration> {
         let usual = self.usual();
-        let ends = if self.wanted(now).present() == 0 { LATE_AT_THE_END } else { LATE };
-        let limits = [late_after(usual, ends), late_after(usual, LATE), late_after(usual, LATE) * 2];
-        let flights = self.flights.iter().flat_map(|flight| limits.map(|limit| flight.since + limit));
+        let at_the_end = self.wanted(now).present() == 0;
+        let flights = self.flights.iter().flat_map(|flight| {
+            let late = self.late_after(flight, usual);
+            let end = if at_the_end { late_at_the_end(usual).min(late) } else { late };
+            [end, late, late * 2].map(|limit| flight.since + limit)
+        });
         let origin = (self.origin.present() > 0).then(|| self.origin_moved + ORIGIN_LATE);
         flights.chain(origin).filter(|&at| at > now).min()
     }
 
     // --- choices ---
 
-    /// Missing, not asked for, and offered by somebody.
+    /// Missing, not asked for in good hope, and offered by somebody.
     fn wanted(&self, now: Duration) -> Pieces {
         let mut wanted = Pieces::none(self.have.count());
         let patient = now < self.origin_moved + ORIGIN_LATE;
@@ -392,10 +399,31 @@ impl Picker {
                 wanted.insert(piece);
             }
         }
-        for flight in &self.flights {
+        let usual = self.usual();
+        for flight in self.flights.iter().filter(|flight| self.counts(flight, usual, now)) {
             wanted.remove(flight.piece);
         }
         wanted
+    }
+
+    /// Asks that something is hoped of: not those that are late, nor those of parents that were left.
+    fn counting(&self, now: Duration) -> usize {
+        let usual = self.usual();
+        self.flights.iter().filter(|flight| self.counts(flight, usual, now)).count()
+    }
+
+    fn counts(&self, flight: &Flight, usual: Duration, now: Duration) -> bool {
+        self.sources[flight.source].is_live() && !self.is_late(flight, usual, now)
+    }
+
+    fn is_late(&self, flight: &Flight, usual: Duration, now: Duration) -> bool {
+        now >= flight.since + self.late_after(flight, usual)
+    }
+
+    /// How old an ask may be until it is late.
+    fn late_after(&self, flight: &Flight, usual: Duration) -> Duration {
+        let known = self.sources[flight.source].gave > 0;
+        (usual * LATE).max(if known { LATE_AT_LEAST } else { UNKNOWN_LATE_AT_LEAST })
     }
 
     /// Whether this node gets something from the origin at present.
@@ -435,24 +463,15 @@ impl Picker {
 
     /// A second parent for a piece that lets itself be waited for, when there is nothing else to ask.
     fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
-        let limit = late_after(self.usual(), LATE_AT_THE_END);
-        let mut late: Vec<Flight> =
-            self.flights.iter().filter(|at| now >= at.since + limit).copied().collect();
-        late.sort_unstable_by_key(|flight| flight.since);
+        let (usual, limit) = (self.usual(), late_at_the_end(self.usual()));
         let mut wanted = Pieces::none(self.have.count());
-        for flight in late {
-            if self.times_asked(flight.piece) == 1 {
+        for flight in self.flights.iter().filter(|flight| now >= flight.since + limit) {
+            let hoped = |other: &&Flight| other.piece == flight.piece && self.counts(other, usual, now);
+            if self.flights.iter().filter(hoped).count() <= 1 {
                 wanted.insert(flight.piece);
             }
         }
         if wanted.present() == 0 { None } else { self.choose(&wanted, 0) }
-    }
-
-    /// Asks that are late and not doubled yet.
-    fn late(&self, now: Duration) -> Vec<Flight> {
-        let limit = late_after(self.usual(), LATE);
-        let late = self.flights.iter().filter(|flight| now >= flight.since + limit);
-        late.filter(|flight| self.times_asked(flight.piece) == 1).copied().collect()
     }
 
     /// Leaves the parents that are far behind the others.
@@ -460,13 +479,9 @@ impl Picker {
         if self.times.len() < 3 {
             return;
         }
-        let limit = late_after(self.usual(), LATE) * 2;
-        let slow: Vec<usize> = self
-            .flights
-            .iter()
-            .filter(|flight| now >= flight.since + limit)
-            .map(|flight| flight.source)
-            .collect();
+        let usual = self.usual();
+        let slow = |flight: &&Flight| now >= flight.since + self.late_after(flight, usual) * 2;
+        let slow: Vec<usize> = self.flights.iter().filter(slow).map(|flight| flight.source).collect();
         for at in slow {
             if self.sources[at].is_live() {
                 self.put_aside(at, now);
@@ -539,10 +554,6 @@ impl Picker {
         self.flights.iter().any(|flight| flight.piece == piece && flight.source == source)
     }
 
-    fn times_asked(&self, piece: u32) -> usize {
-        self.flights.iter().filter(|flight| flight.piece == piece).count()
-    }
-
     fn note_time(&mut self, took: Duration) {
         const KEPT: usize = 16;
         if self.times.len() < KEPT {
@@ -554,8 +565,9 @@ impl Picker {
     }
 }
 
-fn late_after(usual: Duration, times: u32) -> Duration {
-    (usual * times).max(if times < LATE { LATE_AT_LEAST / 2 } else { LATE_AT_LEAST })
+/// How old an ask may be until, with nothing else to ask for, it is doubled.
+fn late_at_the_end(usual: Duration) -> Duration {
+    (usual * LATE_AT_THE_END).max(LATE_AT_LEAST / 2)
 }
 
 #[cfg(test)]

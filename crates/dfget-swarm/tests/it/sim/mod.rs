@@ -521,7 +521,8 @@ impl World {
             }
             Event::Tell(node, life) if self.lives(node, life) => self.tell_now(node),
             Event::Wake(node) => {
-                if self.nodes[node].wake <= nanos(self.now) {
+                // Seconds as floating point may have lost the last digit.
+                if self.nodes[node].wake <= nanos(self.now) + 1_000 {
                     self.nodes[node].wake = u64::MAX;
                 }
                 self.pump(node);
