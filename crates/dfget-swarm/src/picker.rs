@@ -209,6 +209,20 @@ impl Picker {
         }
     }
 
+    /// A host is a parent anew, by another attempt: nothing is known of what it has, and it is asked again even if
+    /// the attempt before was left; not if it is proved to have sent what was wrong.
+    pub fn renew(&mut self, host: &str) {
+        let Some(at) = self.source(host) else { return };
+        let none = Pieces::none(self.have.count());
+        self.change(at, |source| {
+            source.offers = none;
+            (source.gave, source.denied) = (0, 0);
+            if source.trust != Trust::Banned {
+                source.trust = Trust::Fine;
+            }
+        });
+    }
+
     /// The pieces that this node fetches from the origin itself: not asked of parents, unless it gets
     /// nowhere with them for a long time.
     pub fn set_origin(&mut self, pieces: &[Range<u32>], now: Duration) {

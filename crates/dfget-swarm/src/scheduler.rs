@@ -336,6 +336,7 @@ impl Scheduler {
         member.private = register.private;
         member.banned = banned;
         self.add(swarm, member, now, orders, |swarm, slot, context| {
+            swarm.forgive(slot);
             if let Some(total) = register.total {
                 swarm.learn_total(total, false, context);
             }

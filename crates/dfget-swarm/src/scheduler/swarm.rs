@@ -1,5 +1,6 @@
 //! One swarm: its members, who asks whom, and who fetches what from the origin.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::sync::Arc;
@@ -104,6 +105,8 @@ pub(super) struct Swarm {
     stalls: u32,
     stale: Vec<u32>,
     waiting: Vec<u32>,
+    /// Hosts that some member keeps away from, or kept.
+    parted: HashSet<Arc<str>>,
     /// When somebody last had something new, or came.
     moved: Duration,
     /// The next round begins here in `list`.
@@ -141,6 +144,7 @@ impl Swarm {
             stalls: 0,
             stale: Vec::new(),
             waiting: Vec::new(),
+            parted: HashSet::new(),
             moved: now,
             cursor: 0,
             next_round: now,
@@ -414,6 +418,7 @@ impl Swarm {
         context: &mut Context<'_>,
     ) -> bool {
         self.member_mut(slot).avoid(host, until, context.now);
+        self.parted.insert(host.clone());
         let parent = self.member(slot).parents.iter().copied().find(|&at| self.member(at).host.id == *host);
         let Some(parent) = parent else { return false };
         self.disconnect(slot, parent);
@@ -423,6 +428,18 @@ impl Swarm {
             self.restale(slot, context.now);
         }
         true
+    }
+
+    /// A host begins another attempt: who could not reach the one before may ask this one. Who had wrong pieces of
+    /// it may not.
+    pub(super) fn forgive(&mut self, slot: u32) {
+        let host = self.member(slot).host.id.clone();
+        if !self.parted.remove(&host) {
+            return;
+        }
+        for member in self.members.iter_mut().flatten() {
+            member.avoid.retain(|(other, until)| *other != host || *until == Duration::MAX);
+        }
     }
 
     /// A peer had nothing from this one. When enough say so, what it claims to have is fetched anew.
