@@ -1,5 +1,5 @@
 //! Prints how swarms of many nodes do: `simulate [NODES TOTAL_MIB [SEED]] [NAME=VALUE]…`, or a table of all.
-//! `wrong`, `missing`, `silent` or `forged` with a number n makes every n-th node a liar of that kind.
+//! `wrong`, `missing`, `silent`, `forged` or `perjured` with a number n makes every n-th node a liar of that kind.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -43,6 +43,7 @@ fn main() {
                 "wrong" => liars = Some((Manner::Wrong, value as usize)),
                 "missing" => liars = Some((Manner::Missing, value as usize)),
                 "silent" => liars = Some((Manner::Silent, value as usize)),
+                "perjured" => liars = Some((Manner::Perjured, value as usize)),
                 "forged" => liars = Some((Manner::Forged, value as usize)),
                 _ => {}
             }

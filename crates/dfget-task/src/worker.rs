@@ -382,7 +382,7 @@ impl Task {
                 let (peers, parents) = {
                     let state = self.state.lock();
                     let swarm = state.swarm.as_ref();
-                    swarm.map(|swarm| (swarm.from_peers, swarm.parents(total))).unwrap_or_default()
+                    swarm.map(|swarm| (swarm.from_peers, swarm.named_senders(total))).unwrap_or_default()
                 };
                 // Whence most of it came.
                 let source = if peers > total / 2 { "peers" } else { "origin" };

@@ -592,8 +592,10 @@ impl Conductor {
             }
         }
         if let Some(swarm) = &mut self.task.state.lock().swarm {
-            let verified = wanted.values().filter(|parent| parent.complete);
-            swarm.verified = verified.map(|parent| Arc::clone(&parent.host)).collect();
+            // Those first that are known to have all; of others it may not have been told yet.
+            let mut parents: Vec<&Parent> = wanted.values().collect();
+            parents.sort_unstable_by_key(|parent| !parent.complete);
+            swarm.parents = parents.into_iter().map(|parent| Arc::clone(&parent.host)).collect();
         }
         let hosts: Vec<Arc<str>> = wanted.into_keys().collect();
         if let Some(picker) = &mut self.picker {

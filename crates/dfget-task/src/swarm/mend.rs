@@ -38,8 +38,11 @@ use crate::task::Task;
 /// How often a content is begun anew in the swarm; then the origin alone is asked.
 const MOST_ROUNDS: u32 = 2;
 
-/// Peers that are asked for the hashes of the pieces, and senders of which a piece is settled.
-const MOST_ASKED: usize = 4;
+/// Peers that are asked for the hashes of the pieces; who has not verified them has none.
+const MOST_ASKED: usize = 16;
+
+/// Senders of which a piece is settled at the origin.
+const MOST_TESTED: usize = 4;
 
 /// How long all that are asked for hashes may take together: they may have to hash the whole content first,
 /// for which they get a second for so many bytes besides.
@@ -155,7 +158,7 @@ impl Task {
         network: &dyn Network,
     ) -> Result<Option<Expected>, Beyond> {
         let mut asking = JoinSet::new();
-        for parent in self.verified_parents(network) {
+        for parent in self.parents_to_ask(network) {
             let answer = network.hashes(Arc::clone(&parent), self.id.clone());
             asking.spawn(async move { (Arc::clone(&parent.id), answer.await) });
         }
@@ -219,7 +222,7 @@ impl Task {
             if tested.contains(&sender.host) || network.is_banned(&sender.host) {
                 continue;
             }
-            if tested.len() >= MOST_ASKED || (!sender.complete && !tested.is_empty()) {
+            if tested.len() >= MOST_TESTED || (!sender.complete && !tested.is_empty()) {
                 break;
             }
             match self.truth(case, number).await {
@@ -266,9 +269,9 @@ impl Task {
         Ok(bytes)
     }
 
-    fn verified_parents(&self, network: &dyn Network) -> Vec<Arc<HostInfo>> {
+    fn parents_to_ask(&self, network: &dyn Network) -> Vec<Arc<HostInfo>> {
         let state = self.state.lock();
-        let parents = state.swarm.iter().flat_map(|swarm| swarm.verified.iter().cloned());
+        let parents = state.swarm.iter().flat_map(|swarm| swarm.parents.iter().cloned());
         parents.filter(|parent| !network.is_banned(&parent.id)).take(MOST_ASKED).collect()
     }
 

@@ -32,8 +32,8 @@ pub(crate) struct Swarm {
     pub(crate) senders: HashMap<u32, Sender>,
     /// Bytes that came from peers.
     pub(crate) from_peers: u64,
-    /// Parents that have verified the content.
-    pub(crate) verified: Vec<Arc<HostInfo>>,
+    /// Parents; those first that have verified the content.
+    pub(crate) parents: Vec<Arc<HostInfo>>,
     /// Hosts that were found to have sent wrong bytes, still to be told of.
     pub(crate) wrong: Vec<Arc<str>>,
     /// Peers are asked no more: what they sent was wrong too often.
@@ -96,7 +96,7 @@ impl Swarm {
 
     /// Who sent most, for the log: a few hosts with their bytes of a content of `total` bytes, and how
     /// many more there are. Empty if nobody sent anything.
-    pub(crate) fn parents(&self, total: u64) -> String {
+    pub(crate) fn named_senders(&self, total: u64) -> String {
         let Some(layout) = Layout::of(total) else { return String::new() };
         let mut bytes: HashMap<&str, u64> = HashMap::new();
         for (number, sender) in &self.senders {
@@ -184,16 +184,16 @@ mod tests {
     fn those_are_named_who_sent_most() {
         const UNIT: u64 = 512 << 10;
         let mut swarm = Swarm::default();
-        assert_eq!(swarm.parents(8 * UNIT), "");
+        assert_eq!(swarm.named_senders(8 * UNIT), "");
         for (number, host) in ["a", "b", "b", "c", "d", "e", "f", "b"].into_iter().enumerate() {
             let sender = Sender { host: host.into(), complete: true };
             swarm.senders.insert(u32::try_from(number).unwrap(), sender);
         }
         // The last unit has one byte.
-        let told = swarm.parents(7 * UNIT + 1);
+        let told = swarm.named_senders(7 * UNIT + 1);
         assert_eq!(told, "b 1048577, a 524288, c 524288, d 524288, e 524288, 1 more");
         swarm.senders.retain(|number, _| *number == 7);
-        assert_eq!(swarm.parents(7 * UNIT + 1), "b 1");
+        assert_eq!(swarm.named_senders(7 * UNIT + 1), "b 1");
     }
 
     #[test]
