@@ -625,7 +625,8 @@ impl World {
         if self.nodes[node].manner != Manner::Honest || self.nodes[node].done.is_some() {
             return;
         }
-        self.nodes[node].origin = if self.nodes[node].alone { vec![0..u32::MAX] } else { origin };
+        self.nodes[node].origin =
+            if self.nodes[node].alone { std::iter::once(0..u32::MAX).collect() } else { origin };
         if total.is_some() {
             self.learn_total(node);
         } else if !self.nodes[node].knows_total {
