@@ -37,8 +37,8 @@ impl Shelf {
 
 impl Holdings for Shelf {
     fn find(&self, task: &str, asker: &Asker) -> Option<Holding> {
-        let dfget_task::Holding { entry, progress, ended } = self.of(task, asker.keyed)?;
-        Some(Holding { entry, progress, ended })
+        let dfget_task::Holding { entry, progress, ended, again } = self.of(task, asker.keyed)?;
+        Some(Holding { entry, progress, ended, again })
     }
 
     fn rotten(&self, task: &str, block: std::ops::Range<u64>) {

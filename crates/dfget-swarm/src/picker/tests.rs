@@ -97,6 +97,39 @@ fn a_parent_that_is_a_hundred_times_slower_gets_one_ask_and_is_left() {
 }
 
 #[test]
+fn parents_that_are_silent_take_no_place_from_others_and_are_left_within_seconds() {
+    // Seven of eight say that they have all, and never answer.
+    let mut picker = picker(200, 8);
+    let mut flights: Vec<(Duration, Ask)> = Vec::new();
+    let (mut done, mut lost) = (None, Vec::new());
+    for now in (0..60_000).step_by(50).map(at) {
+        for (_, ask) in flights.extract_if(.., |(end, _)| *end <= now).collect::<Vec<_>>() {
+            give(&mut picker, &ask, now);
+        }
+        let asks = all(&mut picker, now);
+        flights.extend(asks.into_iter().filter(|ask| &*ask.host == "host0").map(|ask| (now + at(100), ask)));
+        lost.extend(picker.reports().1.into_iter().map(|host| (now, host)));
+        if picker.have().is_full() {
+            done.get_or_insert(now);
+        }
+    }
+    assert_eq!(lost.len(), 7);
+    assert!(lost.iter().all(|(when, host)| *when <= at(3_000) && &**host != "host0"), "{lost:?}");
+    assert!(done.is_some_and(|done| done <= at(25_000)), "{done:?}");
+}
+
+#[test]
+fn where_all_are_slow_no_more_than_twice_as_much_is_asked_for() {
+    let mut picker = picker(1_000, 8);
+    let ask = picker.next(0, at(0)).expect("a parent");
+    give(&mut picker, &ask, at(100));
+    for now in (100..60_000).step_by(100) {
+        all(&mut picker, at(now));
+        assert!(picker.asked() <= 16, "{}", picker.asked());
+    }
+}
+
+#[test]
 fn who_sent_what_was_wrong_is_never_asked_again() {
     let mut picker = picker(8, 1);
     let ask = picker.next(0, at(0)).expect("one parent");
