@@ -234,7 +234,7 @@ impl Picker {
         let Some(at) = self.source(host) else { return };
         let none = Pieces::none(self.have.count());
         self.change(at, |source| {
-            source.offers = none;
+            (source.offers, source.whole) = (none, false);
             (source.gave, source.denied) = (0, 0);
             if source.trust != Trust::Banned {
                 source.trust = Trust::Fine;
@@ -412,6 +412,15 @@ impl Picker {
     #[must_use]
     pub const fn asked(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Whether an ask is under way and something is hoped of it: it is not late, and its parent was not left.
+    #[must_use]
+    pub fn hopes_for(&self, ask: &Ask, now: Duration) -> bool {
+        let usual = self.usual();
+        let is_it =
+            |flight: &Flight| flight.piece == ask.piece && self.sources[flight.source].host == ask.host;
+        self.flights.iter().any(|flight| is_it(flight) && self.counts(flight, usual, now))
     }
 
     /// Whether no parent that is left offers anything that is missing and not asked for: others are

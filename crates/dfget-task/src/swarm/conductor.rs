@@ -21,7 +21,8 @@ use super::state::{Layout, Sender};
 use crate::meta::TaskMeta;
 use crate::task::{Outcome, Task};
 
-/// Bytes of pieces that are on their way and not written yet, for one download.
+/// Bytes of pieces that are on their way and not written yet, for one download; with those that are late,
+/// twice as many.
 const BUFFER: u64 = 32 << 20;
 
 /// How long nothing may come from anywhere before everything is fetched from the origin.
@@ -755,8 +756,13 @@ impl Conductor {
         loop {
             let now = self.now();
             let Some(picker) = &mut self.picker else { return };
-            let coming: u64 = self.asked.iter().map(|asked| asked.len).sum();
-            if !self.asked.is_empty() && coming + layout.piece > BUFFER {
+            let len = |late: bool| -> u64 {
+                let counts = |asked: &&Asked| late || picker.hopes_for(&asked.ask, now);
+                self.asked.iter().filter(counts).map(|asked| asked.len).sum()
+            };
+            // What is late takes no place from others; within limits, for it may come all the same.
+            let full = len(false) + layout.piece > BUFFER || len(true) + layout.piece > BUFFER * 2;
+            if !self.asked.is_empty() && full {
                 return;
             }
             let Some(ask) = picker.next(first, now) else { return };
