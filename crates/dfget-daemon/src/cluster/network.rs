@@ -36,9 +36,12 @@ pub(super) struct Swarms {
     host: OwnHost,
     share: SharePrivate,
     banned: Mutex<HashMap<Arc<str>, Instant>>,
-    /// Tasks of which a host passed on wrong bytes, since when.
-    passed: Mutex<HashMap<Arc<str>, Vec<(TaskId, Instant)>>>,
+    /// Tasks of which a host passed on wrong bytes.
+    passed: Mutex<HashMap<Arc<str>, Passed>>,
 }
+
+/// Tasks, and since when each.
+type Passed = Vec<(TaskId, Instant)>;
 
 /// A place at a scheduler.
 struct Place(dfget_scheduler::Membership);
