@@ -10,7 +10,7 @@ CLIENTS := $(DFGET_BUILD_DIR)/clients
 TARGET = $$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)
 
 .DEFAULT_GOAL := help
-.PHONY: help build clients h2spec demo demo-cluster bench test lint fmt-check clippy doc deny packages test-packages
+.PHONY: help build clients h2spec demo demo-cluster bench test axe lint fmt-check clippy doc deny packages test-packages
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
@@ -35,6 +35,9 @@ build: packages ## Build the dfget binary
 clients: ## Put the real clients and registries into build/clients
 	@tests/real-clients/setup $(CLIENTS)
 
+axe:
+	@tests/real-clients/axe $(DFGET_BUILD_DIR)/axe
+
 h2spec:
 	@tests/real-clients/h2spec $(DFGET_BUILD_DIR)/h2spec
 
@@ -52,7 +55,7 @@ bench: packages clients ## Measure dfget beside nginx and others; bench/README.m
 	cargo build --locked --profile $(PROFILE) --example loopback
 	@bench/run "$(TARGET)" $(DFGET_BUILD_DIR)
 
-test: packages test-packages clients h2spec ## Run all tests, those with real clients included
+test: packages test-packages clients h2spec axe ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast
 
 lint: fmt-check clippy doc deny ## Check format, lints, documentation and dependencies

@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dfget_net::Socket;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -41,13 +41,13 @@ impl Door {
     ///
     /// # Errors
     /// [`DoorError`]; after five seconds [`DoorError::TimedOut`], whatever the other sends.
-    pub async fn admit(&self, socket: TcpStream) -> Result<PeerStream, DoorError> {
-        timeout(GREETING, self.greet(socket)).await.unwrap_or(Err(DoorError::TimedOut))
+    pub async fn admit(&self, socket: impl Into<Socket>) -> Result<PeerStream, DoorError> {
+        timeout(GREETING, self.greet(socket.into())).await.unwrap_or(Err(DoorError::TimedOut))
     }
 
-    async fn greet(&self, socket: TcpStream) -> Result<PeerStream, DoorError> {
+    async fn greet(&self, mut socket: Socket) -> Result<PeerStream, DoorError> {
         set_options(&socket);
-        match (first_bytes(&socket).await?, &self.tls) {
+        match (first_bytes(&mut socket).await?, &self.tls) {
             (First::Tls, Some(config)) => {
                 let stream = TlsAcceptor::from(Arc::clone(config)).accept(socket).await;
                 Ok(PeerStream::ServerTls(Box::new(stream.map_err(DoorError::of_handshake)?)))
@@ -82,7 +82,7 @@ impl Dialer {
 
     /// With TLS, `ahead` bytes are read at once where TLS by itself reads less.
     async fn connect(&self, to: SocketAddr, ahead: usize) -> Result<PeerStream, DoorError> {
-        let socket = TcpStream::connect(to).await.map_err(|source| DoorError::Connect { to, source })?;
+        let socket = Socket::connect(to).await.map_err(|source| DoorError::Connect { to, source })?;
         set_options(&socket);
         let Some(config) = &self.tls else { return Ok(PeerStream::Plain(socket)) };
         let name = ServerName::from(to.ip());
@@ -103,7 +103,7 @@ enum First {
 }
 
 /// Looks at the first bytes until they tell.
-async fn first_bytes(socket: &TcpStream) -> Result<First, DoorError> {
+async fn first_bytes(socket: &mut Socket) -> Result<First, DoorError> {
     let mut seen = [0; 4];
     loop {
         let length = socket.peek(&mut seen).await.map_err(DoorError::Broken)?;
@@ -134,7 +134,8 @@ fn tell(seen: &[u8]) -> Option<First> {
     }
 }
 
-fn set_options(socket: &TcpStream) {
+fn set_options(socket: &Socket) {
+    let Some(socket) = socket.system() else { return };
     // Neither is needed for a right answer; a system that refuses only costs time.
     let _ = socket.set_nodelay(true);
     let alive = TcpKeepalive::new().with_time(QUIET).with_interval(PROBE).with_retries(3);

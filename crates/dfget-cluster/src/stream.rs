@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use dfget_net::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -15,11 +16,11 @@ use crate::door_error::explained;
 #[derive(Debug)]
 pub enum PeerStream {
     /// In clear: anybody.
-    Plain(TcpStream),
+    Plain(Socket),
     /// Let in: the other holds the cluster's key.
-    ServerTls(Box<server::TlsStream<TcpStream>>),
+    ServerTls(Box<server::TlsStream<Socket>>),
     /// Made by us: the other holds the cluster's key.
-    ClientTls(Box<client::TlsStream<BufReader<TcpStream>>>),
+    ClientTls(Box<client::TlsStream<BufReader<Socket>>>),
 }
 
 // === impl PeerStream ===
@@ -34,7 +35,7 @@ impl PeerStream {
     /// The socket below, for its addresses and options. With TLS nothing must be read from or
     /// written to it.
     #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
+    pub fn socket(&self) -> &Socket {
         match self {
             Self::Plain(stream) => stream,
             Self::ServerTls(stream) => stream.get_ref().0,
@@ -42,11 +43,11 @@ impl PeerStream {
         }
     }
 
-    /// The socket itself, which takes bytes from a file (`sendfile`); `None` with TLS.
+    /// The socket itself, which takes bytes from a file (`sendfile`); `None` with TLS, and in simulations.
     #[must_use]
     pub const fn plain(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(stream) => Some(stream),
+            Self::Plain(socket) => socket.system(),
             _ => None,
         }
     }
@@ -56,7 +57,7 @@ impl PeerStream {
     /// # Errors
     /// The system no longer knows.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
+        self.socket().peer_addr()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which paths there are and what they answer.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::IntoResponse;
@@ -8,11 +9,14 @@ use axum::routing::get;
 use dfget_core::{METRICS_PATH, PingPath};
 use dfget_telemetry::Metrics;
 
+use crate::page::Page;
+
 /// What one admin listener shows.
 #[derive(Clone, Debug)]
 pub struct Console {
     metrics: Metrics,
     ping_path: Option<PingPath>,
+    page: Option<Page>,
 }
 
 // === impl Console ===
@@ -20,12 +24,18 @@ pub struct Console {
 impl Console {
     /// Health at `ping_path`, and `/metrics`.
     pub const fn new(metrics: Metrics, ping_path: PingPath) -> Self {
-        Self { metrics, ping_path: Some(ping_path) }
+        Self { metrics, ping_path: Some(ping_path), page: None }
     }
 
     /// `/metrics` alone, for a listener of its own (`metrics` of `dfget.yaml`).
     pub const fn metrics_only(metrics: Metrics) -> Self {
-        Self { metrics, ping_path: None }
+        Self { metrics, ping_path: None, page: None }
+    }
+
+    /// The same, with the web page where no other path is in its way.
+    #[must_use]
+    pub fn with_page(self, page: Page) -> Self {
+        Self { page: Some(page), ..self }
     }
 
     /// The routes; HEAD is answered where GET is, other methods are 405.
@@ -35,7 +45,14 @@ impl Console {
         if let Some(path) = &self.ping_path {
             router = router.route(path.as_str(), get(async || pong()));
         }
-        router.fallback(async || (StatusCode::NOT_FOUND, "404 not found\n"))
+        let page = self.page;
+        router.fallback(async move |request: Request| {
+            let shown = match page {
+                Some(page) => page.answer(request).await,
+                None => None,
+            };
+            shown.unwrap_or_else(|| (StatusCode::NOT_FOUND, "404 not found\n").into_response())
+        })
     }
 }
 

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -12,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
+use crate::page::CameTo;
 use crate::routes::Console;
 
 /// Answers on `listener` until `shutdown` is over, then finishes the requests that are there, which
@@ -44,7 +47,13 @@ pub async fn serve(listener: TcpListener, console: Console, shutdown: impl Futur
 
 /// One request, one answer.
 async fn answer(stream: TcpStream, router: Router) {
-    let service = service_fn(move |request| router.clone().call(request));
+    let came_to = stream.local_addr().ok().map(CameTo);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(came_to) = came_to {
+            request.extensions_mut().insert(came_to);
+        }
+        router.clone().call(request)
+    });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
     match timeout(LONGEST_CONNECTION, connection).await {
         Ok(Ok(())) => {}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use dfget_cluster::ClusterOptions;
 use dfget_config::{Config, Paths, Proxy as ProxyConfig, RegistryMirrors};
+use dfget_console::Api;
 use dfget_lease::{Lock, try_lock};
 use dfget_origin::{Destinations, Upstream};
 use dfget_telemetry::logging::{self, LogOptions};
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
+use crate::admin::Socket;
 use crate::cluster::Cluster;
 use crate::lease::{Leases, Own, Signers};
 use crate::parts::{Parts, within};
@@ -112,6 +114,9 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     if let Some(cluster) = &cluster {
         leases.know_cluster(cluster.survey());
     }
+    let watch = parts.watch(&config, cluster.as_ref());
+    let api = parts.api(cluster.as_ref(), &watch);
+    let admin = Socket::beside(&options.socket).map(|socket| (socket, api));
     let leaving = Leaving {
         socket: options.socket,
         lock: options.lock,
@@ -122,7 +127,10 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let served = runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
         ready(said.take());
-        let served = serve(&parts, &config, &leases, listener, &leaving).await;
+        let served = tokio::select! {
+            served = serve(&parts, &config, &leases, listener, &leaving, admin) => served,
+            () = watch.keep() => Ok(None),
+        };
         if let Some(cluster) = &cluster {
             cluster.close().await;
         }
@@ -150,12 +158,16 @@ async fn serve(
     leases: &Leases,
     listener: UnixListener,
     leaving: &Leaving,
+    admin: Option<(Socket, Api)>,
 ) -> Result<Option<Lock>, RunError> {
     let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
     if let Some(store) = parts.store.clone() {
         let sweep =
             upkeep::sweep(store, config.gc_interval, config.access.offline_grace, parts.metrics.clone());
         servers.spawn(ended.clone().run_until_cancelled_owned(sweep));
+    }
+    if let Some((socket, api)) = admin {
+        servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
     }
     let mut signals = Signals::new()?;
     let lock = tokio::select! {

@@ -6,6 +6,7 @@
 //! A store that is broken, as opposed to one that belongs to somebody else, refuses nothing:
 //! pulls then stream through.
 
+mod admin;
 mod allocator;
 mod certificates;
 mod cluster;
@@ -14,6 +15,7 @@ mod error;
 mod explain;
 mod lease;
 mod leased;
+mod live;
 mod open_files;
 mod parts;
 mod pem_rules;
@@ -22,8 +24,11 @@ mod reload;
 mod run;
 mod settings;
 mod signals;
+#[cfg(test)]
+mod simulation;
 mod upkeep;
 
+pub use admin::{Offline, OfflineError, admin_sockets, offline};
 pub use cluster::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
 };

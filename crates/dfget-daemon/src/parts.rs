@@ -8,15 +8,20 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use dfget_config::Config;
+use dfget_console::Api;
 use dfget_origin::{Destinations, Limiter, OriginClient, OriginOptions, Upstream};
 use dfget_proxy::{Proxy, Realms};
 use dfget_storage::{Store, StoreError};
 use dfget_task::Tasks;
 use dfget_telemetry::{BuildInfo, Metrics};
+use rustix::system::uname;
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
+use crate::admin::{AdminView, Children, drop_unfinished};
 use crate::certificates::TrustBook;
+use crate::cluster::Cluster;
+use crate::live::{Watch, Watched};
 use crate::signals::Signals;
 use crate::{RunError, egress, settings};
 
@@ -60,6 +65,7 @@ impl Parts {
             Err(reason) => (None, Err(reason)),
         };
         metrics.set_store_open(store.is_some());
+        store.iter().for_each(drop_unfinished);
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
@@ -75,13 +81,35 @@ impl Parts {
             retries: settings::retries(config),
             prefer_ipv6: config.prefer_ipv6,
             destinations,
-            observe: Box::new(move |insecure| counted.origin_request(insecure)),
+            observe: Box::new(move |authority, insecure| {
+                counted.origin_request(insecure);
+                counted.ledger().registry(&authority.host_port()).asked();
+            }),
         });
         // Without a store permissions live as long as the process, and so does their key.
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
         let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms.clone()), tasks.clone());
         Ok(Self { proxy, tasks, store, place, metrics, trust, secret, realms })
+    }
+
+    /// What the API shows of them, and of the cluster that they belong to.
+    pub(crate) fn api(&self, cluster: Option<&Cluster>, watch: &Watch) -> Api {
+        let (tasks, metrics) = (self.tasks.clone(), self.metrics.clone());
+        let view = AdminView::new(tasks, self.place.clone(), metrics, children(cluster));
+        Api::with_control(Arc::new(view)).with_live(Arc::new(watch.clone()))
+    }
+
+    /// What a live view shows of them. It is up to date for as long as [`Watch::keep`] runs.
+    pub(crate) fn watch(&self, config: &Config, cluster: Option<&Cluster>) -> Watch {
+        let nodename = || uname().nodename().to_string_lossy().into_owned();
+        Watch::new(Watched {
+            tasks: self.tasks.clone(),
+            place: self.place.clone(),
+            host: config.host.hostname.clone().unwrap_or_else(nodename),
+            children: children(cluster),
+            survey: cluster.map(Cluster::survey),
+        })
     }
 
     /// Takes over what a running daemon can of another configuration: all but its entrances. What
@@ -128,6 +156,12 @@ impl Parts {
         info!("the daemon has ended");
         Ok(())
     }
+}
+
+/// Who asks for what, if there is anybody.
+fn children(cluster: Option<&Cluster>) -> Option<Children> {
+    let askers = cluster?.askers();
+    Some(Box::new(move |task: &str| askers.of(task)))
 }
 
 /// What bounds how fast contents are read, if anything does.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dfget_config::{Config, Listen, Loaded, PemSource, Proxy, SniListen};
-use dfget_console::Console;
+use dfget_console::{Console, Page};
 use dfget_lease::{Runtime, SYSTEM_SOCKET_VARIABLE, system_socket};
 use dfget_proxy::{Entrance, Hijack};
 use dfget_telemetry::logging::{self, LogOptions};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::admin::Socket;
 use crate::cluster::{Cluster, cluster_options};
 use crate::lease::{Configured, Leases, Signers};
 use crate::parts::{Parts, version, within};
@@ -154,6 +155,7 @@ struct Listeners {
     admin: std::net::TcpListener,
     metrics: Option<std::net::TcpListener>,
     leases: Option<(StdUnixListener, PathBuf)>,
+    admin_socket: Option<Socket>,
 }
 
 // === impl Daemon ===
@@ -206,13 +208,21 @@ impl Daemon {
     ) -> Result<(), RunError> {
         let config = &loaded.config;
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
-        let console = Console::new(self.parts.metrics.clone(), config.health.path.clone());
+        let watch = self.parts.watch(config, self.cluster.as_ref());
+        servers.spawn(ended.clone().run_until_cancelled_owned(watch.clone().keep()));
         let admin = TcpListener::from_std(listeners.admin)?;
+        let api = self.parts.api(self.cluster.as_ref(), &watch);
+        let page = Page::new(&api, admin.local_addr()?)?;
+        let api = api.with_page(page.address());
+        let console = Console::new(self.parts.metrics.clone(), config.health.path.clone()).with_page(page);
         servers.spawn(dfget_console::serve(admin, console, ended.clone().cancelled_owned()));
         if let Some(listener) = listeners.metrics {
             let console = Console::metrics_only(self.parts.metrics.clone());
             let listener = TcpListener::from_std(listener)?;
             servers.spawn(dfget_console::serve(listener, console, ended.clone().cancelled_owned()));
+        }
+        if let Some(socket) = listeners.admin_socket {
+            servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
         }
         if let Some(store) = self.parts.store.clone() {
             let configuration = self.configuration.subscribe();
@@ -289,6 +299,7 @@ impl Listeners {
             let listener = bind_in(&sni.listen, &sni.namespace, "SNI listener", key)?;
             Ok::<_, RunError>((listener, sni.namespace.is_some()))
         };
+        let path = socket_path();
         Ok(Self {
             proxy: bind_in(proxy, &config.proxy.namespace, "proxy", "proxy.tcpListen.port")?,
             sni: config
@@ -300,30 +311,37 @@ impl Listeners {
                 .collect::<Result<_, _>>()?,
             admin: bind(&config.health.listen, "admin port", "health.tcpListen.port")?,
             metrics: config.metrics.as_ref().map(|listen| bind(listen, "metrics", "metrics")).transpose()?,
-            leases: if config.proxy.hijack.is_some() { lease_socket() } else { None },
+            leases: path.as_deref().filter(|_| config.proxy.hijack.is_some()).and_then(lease_socket),
+            admin_socket: path.as_deref().and_then(Socket::beside),
         })
     }
 }
 
 /// The socket by which commands find this daemon: everybody's for root's daemon, else the user's
-/// own. Without it pulls by the port work all the same.
-fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
-    let system = rustix::process::geteuid().is_root();
+/// own. Its directory is there. Without it pulls by the port work all the same.
+fn socket_path() -> Option<PathBuf> {
     let directory = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let path = if system {
-        system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref())
-    } else {
+    if !rustix::process::geteuid().is_root() {
         let (xdg, temporary) = (directory("XDG_RUNTIME_DIR"), directory("TMPDIR"));
-        match Runtime::find(xdg.as_deref(), temporary.as_deref()) {
-            Ok(runtime) => runtime.daemon_socket(),
-            Err(error) => {
-                warn!("no leases for `dfget run`: {error}");
-                return None;
-            }
-        }
-    };
-    match bind_lease_socket(&path, system) {
-        Ok(listener) => Some((listener, path)),
+        let runtime = Runtime::find(xdg.as_deref(), temporary.as_deref());
+        return runtime
+            .inspect_err(|error| warn!("no leases for `dfget run`, no API for `dfget cache`: {error}"))
+            .map(|runtime| runtime.daemon_socket())
+            .ok();
+    }
+    let path = system_socket(directory(SYSTEM_SOCKET_VARIABLE).as_deref());
+    if let Some(directory) = path.parent()
+        && let Err(error) = fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)
+    {
+        warn!("no leases for `dfget run`, no API for `dfget cache`: {}: {error}", directory.display());
+        return None;
+    }
+    Some(path)
+}
+
+fn lease_socket(path: &Path) -> Option<(StdUnixListener, PathBuf)> {
+    match bind_lease_socket(path, rustix::process::geteuid().is_root()) {
+        Ok(listener) => Some((listener, path.to_owned())),
         Err(error) => {
             warn!("no leases for `dfget run` at {}: {error}", path.display());
             None
@@ -332,9 +350,6 @@ fn lease_socket() -> Option<(StdUnixListener, PathBuf)> {
 }
 
 fn bind_lease_socket(path: &Path, for_everybody: bool) -> std::io::Result<StdUnixListener> {
-    if let Some(directory) = path.parent().filter(|_| for_everybody) {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    }
     if UnixStream::connect(path).is_ok() {
         return Err(std::io::Error::other("another daemon serves them there"));
     }

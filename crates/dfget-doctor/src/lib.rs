@@ -59,34 +59,36 @@ impl Examination {
         findings.extend(daemon::findings());
         let loaded = loaded.ok();
         let registries = registry::meant(loaded.as_ref(), asked);
+        let mut ours = None;
         if let Some(loaded) = &loaded {
-            self.configured(loaded, environment, &registries, &mut findings);
+            ours = self.configured(loaded, environment, &registries, &mut findings);
         }
         findings.extend(disk::findings(loaded.as_ref(), &self.variables));
         findings.extend(limits::findings());
         if !self.offline {
-            findings.extend(registry::findings(loaded.as_ref(), &registries, &self.variables, self.now));
+            let roots = registry::roots(&self.variables, ours.as_ref(), &mut findings);
+            let asked = registry::Asked { loaded: loaded.as_ref(), variables: &self.variables, roots };
+            findings.extend(asked.findings(&registries, self.now));
         }
         Ok(findings)
     }
 
-    /// What only a configuration tells.
+    /// What only a configuration tells; and the authority, if there is one.
     fn configured(
         &self,
         loaded: &Loaded,
         environment: &Environment,
         registries: &[Authority],
         findings: &mut Vec<Finding>,
-    ) {
+    ) -> Option<authority::Ours> {
         findings.extend(port::findings(&loaded.config));
         findings.extend(variables::findings(&self.variables, &loaded.config.proxy.listen, registries));
-        if loaded.config.proxy.hijack.is_some() {
-            let (about, ours) = authority::findings(loaded, environment, self.now);
-            findings.extend(about);
-            findings.extend(ours.iter().flat_map(|ours| trust::findings(&self.variables, ours)));
-        }
+        let (about, ours) = authority::findings(loaded, environment, self.now);
+        findings.extend(about);
+        findings.extend(ours.iter().flat_map(|ours| trust::findings(&self.variables, ours)));
         if !self.offline {
             findings.extend(cluster::findings(&loaded.config));
         }
+        ours
     }
 }

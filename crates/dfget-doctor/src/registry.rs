@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use dfget_config::{HijackHost, Loaded, PemSource};
 use dfget_core::{Authority, ClientVariables, Passage, Scheme};
-use dfget_tls::{OriginTrust, Roots, certificates_from_pem, describe_io, read_certificates};
+use dfget_tls::{OriginTrust, Roots, certificates_from_pem, describe_io, read_certificates, system_bundle};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
 
+use crate::authority::Ours;
 use crate::finding::{Area, Finding, Verdict};
 use crate::port::leads_to;
 
@@ -58,51 +60,72 @@ pub(crate) fn meant(loaded: Option<&Loaded>, asked: Vec<Authority>) -> Vec<Autho
     seen
 }
 
-pub(crate) fn findings(
-    loaded: Option<&Loaded>,
-    registries: &[Authority],
+/// Whom the daemon would believe. A variable that has clients trust our own authority is not meant for it.
+pub(crate) fn roots(
     variables: &BTreeMap<String, String>,
-    now: SystemTime,
-) -> Vec<Finding> {
-    let (roots, warnings) = Roots::load(None);
-    let mut findings: Vec<_> = warnings
-        .into_iter()
-        .map(|text| Finding::new(Area::Trust, Verdict::Warning, text, "registries are verified with these"))
-        .collect();
-    let began = Instant::now();
-    thread::scope(|scope| {
-        let looking: Vec<_> = registries
-            .iter()
-            .map(|registry| match site_proxy(loaded, variables, registry) {
-                Some(text) => Err(text),
-                None => Ok(scope.spawn(|| look(registry, &roots, &trust(loaded, registry)))),
-            })
-            .collect();
-        for (registry, looked) in registries.iter().zip(looking) {
-            let name = registry.host_header();
-            match looked.map(thread::ScopedJoinHandle::join) {
-                Err(text) => findings.push(Finding {
-                    area: Area::Registry,
-                    verdict: Verdict::Note,
-                    text: format!("{name} is not tried: {text}"),
-                    remedy: None,
-                }),
-                Ok(Ok(reached)) => {
-                    if let Reached::Yes { date: Some(date) } = &reached
-                        && let Some(clock) = clock(&name, *date, now + began.elapsed())
-                        && !findings.contains(&clock)
-                    {
-                        findings.push(clock);
-                    }
-                    findings.push(judge(&name, reached));
-                }
-                Ok(Err(_)) => {
-                    findings.push(judge(&name, Reached::NoConnection("the look failed".to_owned())))
-                }
-            }
-        }
+    ours: Option<&Ours>,
+    findings: &mut Vec<Finding>,
+) -> Roots {
+    let named = variables.get("SSL_CERT_FILE").filter(|file| !file.is_empty());
+    let is_for_clients = named.zip(ours).is_some_and(|(file, ours)| {
+        read_certificates(Path::new(file)).is_ok_and(|all| all.contains(ours.certificate.der()))
     });
-    findings
+    if is_for_clients
+        && let Ok((_, text)) = system_bundle()
+        && let Ok(system) = certificates_from_pem(&text)
+    {
+        return Roots::new(system).0;
+    }
+    let (roots, warnings) = Roots::load(None);
+    let warning = |text| {
+        Finding::new(Area::Trust, Verdict::Warning, text, "registries are verified with these authorities")
+    };
+    findings.extend(warnings.into_iter().map(warning));
+    roots
+}
+
+/// By what registries are looked at.
+pub(crate) struct Asked<'a> {
+    pub(crate) loaded: Option<&'a Loaded>,
+    pub(crate) variables: &'a BTreeMap<String, String>,
+    pub(crate) roots: Roots,
+}
+
+// === impl Asked ===
+
+impl Asked<'_> {
+    /// Looks at all of them at once.
+    pub(crate) fn findings(&self, registries: &[Authority], now: SystemTime) -> Vec<Finding> {
+        let Self { loaded, variables, roots } = self;
+        let (began, mut findings) = (Instant::now(), Vec::new());
+        thread::scope(|scope| {
+            let looking: Vec<_> = registries
+                .iter()
+                .map(|registry| match site_proxy(*loaded, variables, registry) {
+                    Some(text) => Err(text),
+                    None => Ok(scope.spawn(|| look(registry, roots, &trust(*loaded, registry)))),
+                })
+                .collect();
+            for (registry, looked) in registries.iter().zip(looking) {
+                let name = registry.host_header();
+                let reached = match looked.map(thread::ScopedJoinHandle::join) {
+                    Err(text) => {
+                        let text = format!("{name} is not tried: {text}");
+                        let (area, verdict) = (Area::Registry, Verdict::Note);
+                        findings.push(Finding { area, verdict, text, remedy: None });
+                        continue;
+                    }
+                    Ok(Ok(reached)) => reached,
+                    Ok(Err(_)) => Reached::NoConnection("the look failed".to_owned()),
+                };
+                if let Reached::Yes { date: Some(date) } = &reached {
+                    findings.extend(clock(&name, *date, now + began.elapsed()));
+                }
+                findings.push(judge(&name, reached));
+            }
+        });
+        findings
+    }
 }
 
 fn judge(name: &str, reached: Reached) -> Finding {

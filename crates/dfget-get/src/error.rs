@@ -50,9 +50,9 @@ pub enum GetError {
         /// What was asked for.
         place: String,
         /// What it should be.
-        expected: Digest,
+        expected: Box<Digest>,
         /// What it is.
-        actual: Digest,
+        actual: Box<Digest>,
     },
     /// The output is there already.
     #[error("{} exists; name another file by -O, or replace it by --force", .0.display())]

@@ -25,6 +25,8 @@ pub enum Event<'a> {
         /// What is broken off is kept, and gone on with by the next try.
         keeps: bool,
     },
+    /// So many bytes there will be, where that was not known when they began.
+    Sized(u64),
     /// So many bytes were here already, from a try before.
     Present(u64),
     /// So many bytes have come.

@@ -49,7 +49,7 @@ impl Resolved {
     fn wanted(image: &Image, content: &Content) -> Result<Wanted, GetError> {
         let url = image.url("blobs", &content.digest.to_string());
         let url = url.map_err(|error| GetError::Usage(error.to_string()))?;
-        Ok(Wanted { url, digest: Some(content.digest), size: Some(content.size), range: None })
+        Ok(Wanted { url, digest: Some(content.digest), size: Some(content.size), range: None, known: None })
     }
 
     /// The files of a layout that are no contents, in the order of an archive.

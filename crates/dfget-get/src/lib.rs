@@ -10,6 +10,7 @@
 //! another name, and the next try goes on with it; the output's own name appears only with all of it, checked.
 
 mod challenge;
+mod credential;
 mod error;
 mod event;
 mod layout;
@@ -17,8 +18,11 @@ mod login;
 mod manifest;
 mod name;
 mod net;
+mod order;
 mod part;
+mod place;
 mod reference;
+mod said;
 mod session;
 mod tar;
 mod transfer;
@@ -29,5 +33,6 @@ pub use error::GetError;
 pub use event::{Event, Observer, Silent};
 pub use login::Logins;
 pub use manifest::Platform;
+pub use order::{Hints, Order, Output, Report};
 pub use reference::{Image, Reference, ReferenceError};
-pub use work::{Hints, Order, Output, Report, get};
+pub use work::get;

@@ -42,7 +42,7 @@ pub(crate) struct Content {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Document {
     /// One image or artifact.
-    Image(Manifest),
+    Image(Box<Manifest>),
     /// Several, for different platforms.
     Index(Vec<Content>),
 }
@@ -133,11 +133,11 @@ impl Document {
         if layers.len() > MOST_LAYERS {
             return Err(format!("the manifest names {} contents", layers.len()));
         }
-        Ok(Self::Image(Manifest {
+        Ok(Self::Image(Box::new(Manifest {
             media_type: written.media_type.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
             config: Content::read(config)?,
             layers: layers.into_iter().map(Content::read).collect::<Result<_, _>>()?,
-        }))
+        })))
     }
 
     /// The image for the platform, of several. Those that say no platform stand behind.
@@ -309,7 +309,7 @@ mod tests {
         let config = json!({"mediaType": "x", "digest": digest("{}"), "size": 2});
         let text = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
         match Document::parse(text.as_bytes()).unwrap() {
-            Document::Image(manifest) => manifest,
+            Document::Image(manifest) => *manifest,
             Document::Index(_) => panic!("an image"),
         }
     }

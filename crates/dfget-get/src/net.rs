@@ -46,7 +46,7 @@ impl Net {
             observer.hear(Event::Warning(&line));
             None
         });
-        let direct = client(&roots, OriginTrust::default(), upstream, limiter.clone())?;
+        let direct = client(&roots, OriginTrust::default(), upstream, limiter.clone(), Retries::default())?;
         let daemon = match tenancy {
             None => None,
             Some(tenancy) => {
@@ -58,7 +58,9 @@ impl Net {
                 let proxy = Upstream::everywhere(&tenancy.proxy()).map_err(|error| {
                     GetError::Configuration(format!("the daemon's proxy cannot be used: {error}"))
                 })?;
-                Some(client(&roots, trust, Some(proxy), limiter)?)
+                // It has tried whatever can be tried; what is broken off goes on without it.
+                let once = Retries { most: 1, ..Retries::default() };
+                Some(client(&roots, trust, Some(proxy), limiter, once)?)
             }
         };
         Ok(Self { daemon, direct, left: AtomicBool::new(false), may_leave, observer })
@@ -94,6 +96,7 @@ fn client(
     trust: OriginTrust,
     upstream: Option<Upstream>,
     limiter: Option<Limiter>,
+    retries: Retries,
 ) -> Result<OriginClient, GetError> {
     let config = roots
         .client_config(&trust)
@@ -105,7 +108,7 @@ fn client(
         upstream,
         destinations: Destinations::of_own_user(),
         budget: None,
-        retries: Retries::default(),
+        retries,
         prefer_ipv6: false,
         limiter,
         observe: Box::new(|_| {}),

@@ -62,10 +62,9 @@ impl Part {
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.custom_flags(NO_FOLLOW).open(path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                // Some network file systems have no locks.
-                Ok(()) | Err(_) => {}
+            // Some network file systems have no locks, which is another error.
+            if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+                return Ok(None);
             }
             // Whoever held the lock may have renamed the file meanwhile.
             let (ours, there) = (file.metadata()?, fs::symlink_metadata(path));

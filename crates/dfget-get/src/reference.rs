@@ -6,7 +6,7 @@ use dfget_core::{Authority, Digest, Scheme};
 use url::Url;
 
 /// What is to be got.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub enum Reference {
     /// `http://…` or `https://…`.
     Url(Url),
@@ -104,6 +104,13 @@ impl Reference {
             }
             Self::File(image) | Self::Image(image) => image.registry().to_owned(),
         }
+    }
+}
+
+impl fmt::Debug for Reference {
+    /// As it may be shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dfget_core::{Backoff, ContentReference, RegistryPath, public_url};
 use dfget_origin::{BoxError, FetchRequest, OriginError};
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
-    USER_AGENT, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+    WWW_AUTHENTICATE,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -20,10 +18,12 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::challenge::Challenge;
+use crate::credential::{basic, bearer, take_login, token_request};
 use crate::error::GetError;
 use crate::event::Event;
 use crate::login::{Known, Login, Logins};
 use crate::net::Net;
+use crate::said::{said_in, words};
 
 /// An answer by which a daemon says that itself, or what it has tried, has failed.
 const DAEMONS_ERROR: HeaderName = HeaderName::from_static("x-dragonfly-error-type");
@@ -68,24 +68,6 @@ struct TokenAnswer {
     token: String,
     #[serde(default)]
     access_token: String,
-}
-
-#[derive(Deserialize)]
-struct ErrorAnswer {
-    #[serde(default)]
-    errors: Vec<ErrorLine>,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    details: String,
-}
-
-#[derive(Deserialize)]
-struct ErrorLine {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
 }
 
 // === impl Session ===
@@ -374,57 +356,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Headers and, for a POST, the form of a request for a token.
-fn token_request(
-    realm: &mut Url,
-    asked: &[(&str, &str)],
-    login: Option<&Login>,
-) -> Result<(HeaderMap, Option<String>), GetError> {
-    let mut headers = HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(AGENT))]);
-    if let Some(Login::Identity(token)) = login {
-        // The form of OAuth 2.0 (RFC 6749, section 6), as registries take it.
-        let mut form = Url::parse("form:").map_err(|error| GetError::Usage(error.to_string()))?;
-        form.query_pairs_mut()
-            .append_pair("grant_type", "refresh_token")
-            .append_pair("client_id", "dfget")
-            .append_pair("refresh_token", token)
-            .extend_pairs(asked);
-        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        headers.insert(CONTENT_TYPE, form_type);
-        return Ok((headers, form.query().map(ToOwned::to_owned)));
-    }
-    realm.query_pairs_mut().extend_pairs(asked);
-    if let Some(Login::Account { name, password }) = login {
-        headers.extend(basic(name, password).map(|value| (AUTHORIZATION, value)));
-    }
-    Ok((headers, None))
-}
-
-/// Takes name and password out of a URL.
-fn take_login(url: &mut Url) -> Option<HeaderValue> {
-    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let (name, password) = (decode(url.username()), url.password().map(decode));
-    let _ = (url.set_username(""), url.set_password(None));
-    if name.is_empty() && password.is_none() {
-        return None;
-    }
-    basic(&name, &password.unwrap_or_default())
-}
-
-fn basic(name: &str, password: &str) -> Option<HeaderValue> {
-    secret(&format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))))
-}
-
-fn bearer(token: &str) -> Option<HeaderValue> {
-    secret(&format!("Bearer {token}"))
-}
-
-fn secret(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// Why there is no answer.
 pub(crate) fn failed(url: &Url, error: &OriginError) -> GetError {
     let (place, reason) = (public_url(url), error.to_string());
@@ -457,70 +388,5 @@ async fn read_all(mut body: Incoming, longest: u64) -> Result<Vec<u8>, String> {
     Ok(read)
 }
 
-/// What a registry says in the body of an error (OCI distribution specification, "Error Codes").
-fn said_in(body: &[u8]) -> Option<String> {
-    let answer: ErrorAnswer = serde_json::from_slice(body).ok()?;
-    let line = answer
-        .errors
-        .into_iter()
-        .next()
-        .map(|line| if line.message.is_empty() { line.code } else { line.message });
-    [line.unwrap_or_default(), answer.message, answer.details].iter().find_map(|text| words(text))
-}
-
-/// A foreign text as a part of one line.
-fn words(text: &str) -> Option<String> {
-    let line = text.split(|c: char| c.is_control()).find(|line| !line.trim().is_empty())?;
-    let line: String = line.trim().strip_prefix("dfget: ").unwrap_or(line.trim()).chars().take(300).collect();
-    Some(line)
-}
-
-const AGENT: &str = concat!("dfget/", env!("CARGO_PKG_VERSION"));
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_login_is_taken_out_of_a_url() {
-        let mut url = Url::parse("https://user:p%40ss@h.example/x").unwrap();
-        let login = take_login(&mut url).unwrap();
-        assert_eq!(url.as_str(), "https://h.example/x");
-        assert_eq!(login, format!("Basic {}", STANDARD.encode("user:p@ss")).as_str());
-        assert_eq!(format!("{login:?}"), "Sensitive");
-        assert!(take_login(&mut url).is_none());
-    }
-
-    #[test]
-    fn a_token_is_asked_for_with_the_login_there_is() {
-        let asked = [("service", "r"), ("scope", "repository:a/b:pull")];
-        let mut realm = Url::parse("https://auth.example/token?x=1").unwrap();
-        let (headers, form) = token_request(&mut realm, &asked, None).unwrap();
-        assert_eq!(realm.query(), Some("x=1&service=r&scope=repository%3Aa%2Fb%3Apull"));
-        assert!(form.is_none() && !headers.contains_key(AUTHORIZATION));
-        let account = Login::Account { name: "dev".to_owned(), password: "secret".to_owned() };
-        let (headers, _) = token_request(&mut realm, &asked, Some(&account)).unwrap();
-        assert_eq!(headers[AUTHORIZATION], "Basic ZGV2OnNlY3JldA==");
-        let mut realm = Url::parse("https://auth.example/token").unwrap();
-        let identity = Login::Identity("t&t".to_owned());
-        let (_, form) = token_request(&mut realm, &asked, Some(&identity)).unwrap();
-        assert_eq!(
-            form.as_deref(),
-            Some(
-                "grant_type=refresh_token&client_id=dfget&refresh_token=t%26t&service=r&scope=repository%3Aa%2Fb%3Apull"
-            )
-        );
-        assert_eq!(realm.query(), None, "no token stands in a URL");
-    }
-
-    #[test]
-    fn what_a_registry_says_is_one_line() {
-        let said = said_in(br#"{"errors":[{"code":"DENIED","message":"not\u001b[31m for you"}]}"#);
-        assert_eq!(said.as_deref(), Some("not"), "no escape sequence comes through");
-        assert_eq!(said_in(br#"{"errors":[{"code":"DENIED"}]}"#).as_deref(), Some("DENIED"));
-        assert_eq!(said_in(br#"{"details":"bad login"}"#).as_deref(), Some("bad login"));
-        for none in ["", "<html>", "{}", r#"{"errors":[]}"#] {
-            assert_eq!(said_in(none.as_bytes()), None, "{none}");
-        }
-    }
-}
+/// What requests call themselves.
+pub(crate) const AGENT: &str = concat!("dfget/", env!("CARGO_PKG_VERSION"));

@@ -13,7 +13,7 @@ use crate::error::GetError;
 use crate::event::Event;
 use crate::part::Part;
 use crate::session::Session;
-use crate::writer::{Out, Writer};
+use crate::writer::{Out, Writer, Written};
 
 /// How often in a row a content is asked for anew where that brings no byte.
 const MOST_REOPENED: u32 = 3;
@@ -29,6 +29,8 @@ pub(crate) struct Wanted {
     pub(crate) size: Option<u64>,
     /// The part of it that is wanted.
     pub(crate) range: Option<RangeSpec>,
+    /// What tells it from another content under the same URL, where there is no digest.
+    pub(crate) known: Option<Identity>,
 }
 
 /// Where it goes.
@@ -110,85 +112,108 @@ async fn pass(
     sink: &mut Sink<'_>,
     first: Option<Response<Incoming>>,
 ) -> Result<Pass, GetError> {
-    let place = || public_url(&wanted.url);
     let resumed = sink.present();
     let hasher = sink.hasher(wanted.digest)?;
-    if resumed > 0 {
-        // All of it may be there, from a try that was ended before it could tell.
-        if wanted.digest.is_none() && wanted.size == Some(resumed) {
-            let digest = hasher.finish();
-            return Ok(Pass::Done(Fetched { bytes: resumed, digest, stream: None }));
-        }
-        if wanted.size.is_none_or(|size| size == resumed)
-            && let Some(expected) = wanted.digest
-            && hasher.clone().finish() == expected
-        {
-            return Ok(Pass::Done(Fetched { bytes: resumed, digest: expected, stream: None }));
-        }
-        if wanted.size.is_some_and(|size| size <= resumed) {
-            return Ok(Pass::Again("what was there is not a part of it".to_owned()));
-        }
+    if let Some(early) = of_what_is_there(wanted, resumed, &hasher) {
+        return Ok(early);
     }
-    let Some(mut opened) = open(session, wanted, resumed, None, first).await? else {
-        return Ok(Pass::Again("it has no more bytes than are there, and they are others".to_owned()));
+    let known = wanted.known.clone();
+    let Some(opened) = open(session, wanted, resumed, known, first).await? else {
+        return Ok(Pass::Again("it is another content now".to_owned()));
     };
     if let (None, Some(size), Some(total)) = (wanted.range, wanted.size, opened.stream.identity().total)
         && size != total
     {
         let reason = format!("it has {total} bytes, and should have {size}");
-        return Err(GetError::Unusable { place: place(), reason });
+        return Err(GetError::Unusable { place: public_url(&wanted.url), reason });
+    }
+    if let (None, Some(total)) = (wanted.size, opened.total(wanted)) {
+        session.net().observer().hear(Event::Sized(total));
     }
     let out = sink.out(resumed)?;
     let writer = Writer::start(out, hasher, wanted.digest)
         .map_err(|error| GetError::Configuration(format!("the system gives no thread: {error}")))?;
     let mut bytes = resumed;
+    let pumped = pump(session, wanted, opened, &writer, &mut bytes).await;
+    match (writer.finish().await, pumped) {
+        (Err(error), _) => Err(sink.failed(&error)),
+        (Ok(_), Err(error)) => Err(error),
+        (Ok(_), Ok(Some(reason))) => Ok(Pass::Again(reason)),
+        (Ok(written), Ok(None)) => judge(wanted, resumed, bytes, written),
+    }
+}
+
+/// What a pass comes to by what is there already, if nobody needs to be asked.
+fn of_what_is_there(wanted: &Wanted, resumed: u64, hasher: &Hasher) -> Option<Pass> {
+    if resumed == 0 {
+        return None;
+    }
+    // All of it may be there, from a try that was ended before it could tell.
+    let digest = hasher.clone().finish();
+    let is_all = match wanted.digest {
+        Some(expected) => expected == digest,
+        None => wanted.size == Some(resumed),
+    };
+    if is_all {
+        return Some(Pass::Done(Fetched { bytes: resumed, digest, stream: None }));
+    }
+    let is_too_much = wanted.size.is_some_and(|size| size <= resumed);
+    is_too_much.then(|| Pass::Again("what was there is not a part of it".to_owned()))
+}
+
+/// Hands on the bytes of a content, over whatever breaks. `Some`: why all has to begin anew. A disk that takes no
+/// more ends it, and is told by the writer.
+async fn pump(
+    session: &Session<'_>,
+    wanted: &Wanted,
+    mut opened: Opened,
+    writer: &Writer,
+    bytes: &mut u64,
+) -> Result<Option<String>, GetError> {
     let mut idle = 0;
-    let failure = loop {
-        if opened.left == 0 {
-            break None;
-        }
+    while opened.left > 0 {
         let next = match opened.stream.next().await {
-            Ok(Some(next)) => next,
-            Ok(None) => break None,
+            Ok(Some(next)) => opened.fresh(next),
+            Ok(None) => break,
             Err(error) => {
                 let identity = opened.stream.identity().clone();
-                match recover(session, wanted, &error, (bytes, identity), &mut idle).await {
-                    Ok(Some(next)) => {
-                        opened = next;
-                        continue;
-                    }
-                    Ok(None) => break Some(Ok(error.to_string())),
-                    Err(error) => break Some(Err(error)),
+                match recover(session, wanted, &error, (*bytes, identity), &mut idle).await? {
+                    Some(next) => opened = next,
+                    None => return Ok(Some(error.to_string())),
                 }
+                continue;
             }
         };
-        let next = opened.fresh(next);
         if next.is_empty() {
             continue;
         }
-        (bytes, idle) = (bytes + next.len() as u64, 0);
-        if wanted.size.is_some_and(|size| bytes > size) {
-            let reason = format!("more bytes come than the {} that it should have", wanted.size.unwrap_or(0));
-            break Some(Err(GetError::Unusable { place: place(), reason }));
+        (*bytes, idle) = (*bytes + next.len() as u64, 0);
+        if let Some(size) = wanted.size.filter(|size| *bytes > *size) {
+            let reason = format!("more bytes come than the {size} that it should have");
+            return Err(GetError::Unusable { place: public_url(&wanted.url), reason });
         }
         session.net().observer().hear(Event::Grown(next.len() as u64));
         if !writer.write(next).await {
-            break None;
+            break;
         }
-    };
-    let written = match (writer.finish().await, failure) {
-        (Err(error), _) => return Err(sink.failed(&error)),
-        (Ok(_), Some(Err(error))) => return Err(error),
-        (Ok(_), Some(Ok(reason))) => return Ok(Pass::Again(reason)),
-        (Ok(written), None) => written,
-    };
+    }
+    Ok(None)
+}
+
+/// Whether what was written is what was wanted.
+fn judge(wanted: &Wanted, resumed: u64, bytes: u64, written: Written) -> Result<Pass, GetError> {
+    let place = || public_url(&wanted.url);
     if let Some(expected) = wanted.digest
         && written.digest != expected
     {
         if resumed > 0 {
             return Ok(Pass::Again("what was there is not a part of it".to_owned()));
         }
-        return Err(GetError::Digest { place: place(), expected, actual: written.digest });
+        return Err(GetError::Digest {
+            place: place(),
+            expected: Box::new(expected),
+            actual: Box::new(written.digest),
+        });
     }
     if let Some(size) = wanted.size.filter(|size| *size != bytes) {
         let reason = format!("only {bytes} of {size} bytes came");
@@ -210,12 +235,12 @@ async fn recover(
     idle: &mut u32,
 ) -> Result<Option<Opened>, GetError> {
     let place = || public_url(&wanted.url);
-    let left = session.net().leave_daemon(&error.to_string());
     match error {
         FetchError::Changed(_) => return Ok(None),
         // The token has expired; the next request is asked for another.
         FetchError::Denied(_) => {}
-        _ if left => {}
+        _ if session.net().leave_daemon(&error.to_string()) => {}
+        FetchError::GaveUp { .. } if wanted.digest.is_none() && is_unknown(&identity) => return Ok(None),
         FetchError::GaveUp { .. } => {
             return Err(GetError::TryAgain { place: place(), reason: error.to_string() });
         }
@@ -240,6 +265,9 @@ async fn open(
     first: Option<Response<Incoming>>,
 ) -> Result<Option<Opened>, GetError> {
     let named = wanted.digest.is_some();
+    if !named && from > 0 && identity.as_ref().is_none_or(is_unknown) {
+        return Ok(None);
+    }
     let mut extra = Vec::new();
     let range = match wanted.range {
         Some(range) if from == 0 => Some(range.to_string()),
@@ -276,7 +304,7 @@ async fn open(
     let unusable = |reason: String| GetError::Unusable { place: public_url(&wanted.url), reason };
     let asked = match wanted.range {
         _ if from > 0 => Some(ByteRange { start: from, end: u64::MAX }),
-        Some(range) => Some(resolve(range, total.or(sent.and_then(|sent| sent.total))).ok_or_else(|| {
+        Some(range) => Some(resolve(range, total).ok_or_else(|| {
             unusable("it does not tell its length, so its last bytes cannot be told".to_owned())
         })?),
         None => None,
@@ -294,6 +322,11 @@ async fn open(
     Ok(Some(Opened { stream, skip, left }))
 }
 
+/// Whether nothing tells a content from another under the same URL.
+const fn is_unknown(identity: &Identity) -> bool {
+    identity.etag.is_none() && identity.last_modified.is_none()
+}
+
 /// The bytes that a range means of a content of this length.
 fn resolve(range: RangeSpec, total: Option<u64>) -> Option<ByteRange> {
     match range {
@@ -309,6 +342,13 @@ fn resolve(range: RangeSpec, total: Option<u64>) -> Option<ByteRange> {
 // === impl Opened ===
 
 impl Opened {
+    /// How many bytes are wanted in all, if that is known.
+    fn total(&self, wanted: &Wanted) -> Option<u64> {
+        let start = wanted.range.map_or(0, |_| self.stream.position() + self.skip);
+        let end = self.stream.end()?;
+        Some(if wanted.range.is_some() { end.saturating_sub(start).min(self.left) } else { end })
+    }
+
     /// What of `bytes` is wanted, and was not handed on before.
     fn fresh(&mut self, mut bytes: Bytes) -> Bytes {
         let known = usize::try_from(self.skip).unwrap_or(usize::MAX).min(bytes.len());

@@ -1,19 +1,17 @@
 //! From what the user wants to what lies on the disk.
 
 use std::fs;
-use std::io::Write;
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use dfget_core::{ContentReference, Digest, Hasher, RangeSpec, public_url};
+use dfget_core::{ContentReference, Digest, public_url};
 use dfget_origin::Identity;
 use dfget_origin::headers::content_length;
-use dfget_run::{Sources, Spared, Tenancy, Variables, Wish, own_way};
-use http::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use dfget_run::{Feeding, Sources, Spared, Tenancy, Variables, Wish, own_way};
+use http::header::{ACCEPT, CONTENT_ENCODING, HeaderValue};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use url::Url;
@@ -22,91 +20,18 @@ use crate::error::GetError;
 use crate::event::{Event, Observer};
 use crate::layout::{self, Resolved};
 use crate::login::Logins;
-use crate::manifest::{self, Content, Document, Platform};
+use crate::manifest::{self, Content, Document};
 use crate::name;
 use crate::net::Net;
+use crate::order::{Order, Output, Report, check, hints};
 use crate::part::{Part, file_name};
+use crate::place::{conflict, conflict_before, is_special, room_for, stream_to, target};
 use crate::reference::{Image, Reference};
 use crate::session::Session;
 use crate::transfer::{Sink, Wanted, fetch};
 
 /// How often is asked where the bytes come from.
 const LOOK: Duration = Duration::from_millis(400);
-
-/// What the user wants.
-#[derive(Clone, Debug)]
-pub struct Order {
-    /// What to get.
-    pub reference: Reference,
-    /// Where to.
-    pub output: Output,
-    /// Replace what is there.
-    pub replace: bool,
-    /// What it must hash to: of an image the manifest, else the content.
-    pub digest: Option<Digest>,
-    /// Headers for the origin of a URL.
-    pub headers: HeaderMap,
-    /// The part of a URL's content that is wanted.
-    pub range: Option<RangeSpec>,
-    /// What a daemon is told beside the URL.
-    pub hints: Hints,
-    /// For which platform, where there are several.
-    pub platform: Platform,
-    /// Logins from this file alone.
-    pub login_file: Option<PathBuf>,
-    /// Bytes a second at most.
-    pub rate: Option<NonZeroU64>,
-    /// Go without a daemon.
-    pub direct: bool,
-    /// Let a daemon that is started for this log at debug level.
-    pub verbose: bool,
-}
-
-/// Where it goes to.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Output {
-    /// To a file in the working directory, named by the reference.
-    #[default]
-    Named,
-    /// To this file, or into this directory.
-    Path(PathBuf),
-    /// To standard output.
-    Standard,
-}
-
-/// What a daemon is told by headers of a URL's content (`docs/headers.md`).
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Hints {
-    /// `X-Dragonfly-Tag`.
-    pub tag: Option<String>,
-    /// `X-Dragonfly-Application`.
-    pub application: Option<String>,
-    /// `X-Dragonfly-Filter`.
-    pub filter: Option<String>,
-    /// `X-Dragonfly-Priority`.
-    pub priority: Option<u8>,
-    /// `X-Dragonfly-Disable-Back-To-Source`: nothing is fetched, and nobody is asked but the daemon.
-    pub stored_only: bool,
-}
-
-/// What came of it.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Report {
-    /// The file or directory; `None` = standard output.
-    pub output: Option<PathBuf>,
-    /// Bytes of contents, those that were there before included.
-    pub bytes: u64,
-    /// The digest: of an image the manifest's, else the content's.
-    pub digest: Option<Digest>,
-    /// Bytes that were there from a try before.
-    pub resumed: u64,
-    /// Where the others came from.
-    pub sources: Sources,
-    /// No daemon had part in it to the end.
-    pub direct: bool,
-    /// The output was there before, and right.
-    pub unchanged: bool,
-}
 
 /// What is counted meanwhile.
 struct Counting {
@@ -129,7 +54,10 @@ impl Observer for Counting {
         match event {
             Event::Present(bytes) => drop(self.present.fetch_add(bytes, Ordering::Relaxed)),
             Event::Grown(bytes) => drop(self.grown.fetch_add(bytes, Ordering::Relaxed)),
-            Event::Lost(_) => self.present.store(0, Ordering::Relaxed),
+            Event::Lost(bytes) => {
+                let kept = self.present.load(Ordering::Relaxed).saturating_sub(bytes);
+                self.present.store(kept, Ordering::Relaxed);
+            }
             Event::Settling => self.settling.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -137,7 +65,8 @@ impl Observer for Counting {
     }
 }
 
-/// Carries out an order. `variables`: the environment.
+/// Carries out an order. `variables`: the environment. Returns also the daemon that may still feed other nodes, in a
+/// cluster: what has come is in place before.
 ///
 /// # Errors
 /// [`GetError`] by cause.
@@ -149,10 +78,10 @@ pub async fn get(
     order: Order,
     variables: Variables,
     observer: Arc<dyn Observer>,
-) -> Result<Report, GetError> {
+) -> Result<(Report, Option<Feeding>), GetError> {
     check(&order)?;
     if let Some(report) = conflict_before(&order)? {
-        return Ok(report);
+        return Ok((report, None));
     }
     let named = order.login_file.as_deref();
     let logins = Logins::read(&variables, named, &mut |line| observer.hear(Event::Warning(&line)));
@@ -174,42 +103,15 @@ pub async fn get(
         None => None,
     };
     let direct = net.through_daemon().is_none();
-    if let Some(tenancy) = tenancy {
+    let feeding = match tenancy {
         // It may take moments; who is cancelled meanwhile has the output already.
-        let _ = tokio::task::spawn_blocking(move || tenancy.end()).await;
-    }
+        Some(tenancy) => tokio::task::spawn_blocking(move || tenancy.end()).await.ok().flatten(),
+        None => None,
+    };
     let report = outcome?;
     let resumed = counting.present.load(Ordering::Relaxed);
     let sources = sources(told, counting.grown.load(Ordering::Relaxed));
-    Ok(Report { resumed, sources, direct, ..report })
-}
-
-/// What the command line's own checks cannot see.
-fn check(order: &Order) -> Result<(), GetError> {
-    if matches!(order.reference, Reference::Url(_)) {
-        if let (Reference::Url(url), Some(digest)) = (&order.reference, order.digest)
-            && let Some(named) = ContentReference::of_path(url.path())
-            && named.digest != digest
-        {
-            return Err(GetError::Usage("--digest is another than the one in the URL".to_owned()));
-        }
-        if order.digest.is_some() && order.range.is_some() {
-            return Err(GetError::Usage(
-                "--digest is of the whole and cannot be checked on a --range; leave one of them out"
-                    .to_owned(),
-            ));
-        }
-        return Ok(());
-    }
-    if order.range.is_some() {
-        return Err(GetError::Usage("--range is for URLs; an image is got whole".to_owned()));
-    }
-    if !order.headers.is_empty() {
-        return Err(GetError::Usage(
-            "--header is for URLs; a registry is shown the login of `apptainer registry login`".to_owned(),
-        ));
-    }
-    Ok(())
+    Ok((Report { resumed, sources, direct, ..report }, feeding))
 }
 
 /// A lease at a daemon, if one can be had.
@@ -228,8 +130,13 @@ async fn tenancy(
         Reference::File(_) | Reference::Image(_) => Vec::new(),
     };
     let strict = order.hints.stored_only;
-    let wish =
-        Wish { hosts: vec![order.reference.host()], images, fail_open: !strict, verbose: order.verbose };
+    let wish = Wish {
+        hosts: vec![order.reference.host()],
+        images,
+        cluster: order.cluster.clone(),
+        fail_open: !strict,
+        verbose: order.verbose,
+    };
     let variables = variables.clone();
     // Nobody reads what it would say: the streams' own failures tell.
     let sought = tokio::task::spawn_blocking(move || Tenancy::begin(wish, variables, |_| ())).await;
@@ -289,84 +196,6 @@ fn sources(told: Option<Spared>, grown: u64) -> Sources {
     Sources { cache, peers, origin: grown - cache - peers }
 }
 
-/// Where the output is to be; `default` names it where nobody else does.
-fn target(output: &Output, default: impl FnOnce() -> Option<String>) -> Result<Option<PathBuf>, GetError> {
-    let unnamed = || GetError::Usage("the URL does not name a file; name one by -O".to_owned());
-    match output {
-        Output::Standard => Ok(None),
-        Output::Named => Ok(Some(PathBuf::from(default().ok_or_else(unnamed)?))),
-        Output::Path(path) => {
-            let into = path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/");
-            if into { Ok(Some(path.join(default().ok_or_else(unnamed)?))) } else { Ok(Some(path.clone())) }
-        }
-    }
-}
-
-/// What is not a plain file and yet can be written: a pipe, `/dev/null`.
-fn is_special(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
-}
-
-/// An output that is in the way of a URL's content, before anybody is asked anything.
-fn conflict_before(order: &Order) -> Result<Option<Report>, GetError> {
-    let Reference::Url(url) = &order.reference else { return Ok(None) };
-    let Some(target) = target(&order.output, || name::of_url(url))? else { return Ok(None) };
-    let digest = order.digest.or_else(|| ContentReference::of_path(url.path()).map(|named| named.digest));
-    conflict(&target, order.replace, digest.filter(|_| order.range.is_none()), None)
-}
-
-/// Whether the output is there: as it should be, or in the way.
-fn conflict(
-    target: &Path,
-    replace: bool,
-    digest: Option<Digest>,
-    size: Option<u64>,
-) -> Result<Option<Report>, GetError> {
-    let Ok(found) = fs::symlink_metadata(target) else { return Ok(None) };
-    if is_special(target) {
-        return Ok(None);
-    }
-    let exists = || Err(GetError::Exists(target.to_owned()));
-    if let Some(expected) = digest
-        && found.is_file()
-        && size.is_none_or(|size| size == found.len())
-        && tokio::task::block_in_place(|| hash_file(target, &expected)) == Some(expected)
-    {
-        let (output, bytes) = (Some(target.to_owned()), found.len());
-        return Ok(Some(Report { output, bytes, digest, unchanged: true, ..Report::default() }));
-    }
-    if found.is_dir() {
-        return Err(GetError::Output {
-            path: target.to_owned(),
-            reason: "it is a directory; name a file by -O".to_owned(),
-        });
-    }
-    if replace { Ok(None) } else { exists() }
-}
-
-fn hash_file(path: &Path, like: &Digest) -> Option<Digest> {
-    use std::io::Read as _;
-    let mut file = fs::File::open(path).ok()?;
-    let (mut hasher, mut buffer) = (Hasher::like(like), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).ok()? {
-            0 => return Some(hasher.finish()),
-            read => hasher.update(&buffer[..read]),
-        }
-    }
-}
-
-/// Standard output, or a pipe or device by its name.
-fn stream_to(target: Option<&Path>) -> Result<Box<dyn Write + Send>, GetError> {
-    match target {
-        None => Ok(Box::new(std::io::stdout())),
-        Some(path) => match fs::OpenOptions::new().write(true).open(path) {
-            Ok(file) => Ok(Box::new(file)),
-            Err(error) => Err(crate::part::refused(path, &error, None)),
-        },
-    }
-}
-
 // === impl Work ===
 
 impl Work<'_> {
@@ -386,7 +215,7 @@ impl Work<'_> {
         let target = target(&order.output, || name::of_url(&url))?;
         let named = order.digest.or_else(|| ContentReference::of_path(url.path()).map(|named| named.digest));
         let digest = named.filter(|_| order.range.is_none());
-        let wanted = Wanted { url: url.clone(), digest, size: None, range: order.range };
+        let wanted = Wanted { url: url.clone(), digest, size: None, range: order.range, known: None };
         let shown = target.as_deref().map_or_else(|| public_url(&url), file_name);
         match target {
             Some(target) if !is_special(&target) => {
@@ -434,6 +263,7 @@ impl Work<'_> {
                         known.last_modified,
                         known.total
                     );
+                    wanted.known = Some(known);
                 }
                 first = answer;
             }
@@ -457,7 +287,7 @@ impl Work<'_> {
         let fetched = match fetch(session, &wanted, &mut sink, first).await {
             Ok(fetched) => fetched,
             Err(error) => {
-                if matches!(error, GetError::Digest { .. } | GetError::Unusable { .. }) {
+                if matches!(error, GetError::Digest { .. }) {
                     part.discard();
                 }
                 return Err(error);
@@ -479,7 +309,7 @@ impl Work<'_> {
         let url = image.url("blobs", &content.digest.to_string());
         let url = url.map_err(|error| GetError::Usage(error.to_string()))?;
         let (digest, size) = (Some(content.digest), Some(content.size));
-        let wanted = Wanted { url, digest, size, range: None };
+        let wanted = Wanted { url, digest, size, range: None, known: None };
         let Some(target) = target.filter(|target| !is_special(target)) else {
             self.observer.hear(Event::Begun { name: &title(image, content), total: size, keeps: false });
             let special = match &self.order.output {
@@ -554,13 +384,17 @@ impl Work<'_> {
             let place = public_url(&url);
             let digest = expected.map_or_else(|| Digest::sha256(&bytes), |like| like.of_same_kind(&bytes));
             if let Some(expected) = expected.filter(|expected| *expected != digest) {
-                return Err(GetError::Digest { place, expected, actual: digest });
+                return Err(GetError::Digest {
+                    place,
+                    expected: Box::new(expected),
+                    actual: Box::new(digest),
+                });
             }
             let document = Document::parse(&bytes);
             match document.map_err(|reason| GetError::Unusable { place: place.clone(), reason })? {
                 Document::Image(manifest) => {
                     self.observer.hear(Event::Note(&format!("{} is {digest}", self.order.reference)));
-                    return Ok(Resolved { manifest, bytes, digest });
+                    return Ok(Resolved { manifest: *manifest, bytes, digest });
                 }
                 Document::Index(contents) => {
                     let chosen = Document::choose(&contents, &self.order.platform)
@@ -593,50 +427,6 @@ fn identity(answer: &Response<Incoming>) -> Option<Identity> {
     (identity.etag.is_some() || identity.last_modified.is_some()).then_some(identity)
 }
 
-/// Looks whether so many bytes fit, so that nobody waits for what cannot end well.
-fn room_for(target: &Path, bytes: u64) -> Result<(), GetError> {
-    let directory = crate::part::directory_of(target);
-    let near = directory
-        .ancestors()
-        .find(|above| above.is_dir())
-        .map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    let Ok(disk) = rustix::fs::statvfs(&near) else { return Ok(()) };
-    let blocks = if rustix::process::geteuid().is_root() { disk.f_bfree } else { disk.f_bavail };
-    let free = blocks.saturating_mul(disk.f_frsize);
-    if free >= bytes || disk.f_blocks == 0 {
-        return Ok(());
-    }
-    Err(GetError::Output {
-        path: target.to_owned(),
-        reason: format!(
-            "{bytes} bytes are to come, and {free} are free; make room, or name another disk by -O"
-        ),
-    })
-}
-
-/// Headers for a daemon.
-fn hints(hints: &Hints, digest: Option<Digest>, url: &Url) -> Result<HeaderMap, GetError> {
-    let digest = digest.filter(|_| ContentReference::of_path(url.path()).is_none());
-    let all = [
-        ("tag", hints.tag.clone()),
-        ("application", hints.application.clone()),
-        ("filter", hints.filter.clone()),
-        ("priority", hints.priority.map(|priority| priority.to_string())),
-        ("digest", digest.map(|digest| digest.to_string())),
-        ("disable-back-to-source", hints.stored_only.then(|| "true".to_owned())),
-    ];
-    let mut headers = HeaderMap::new();
-    for (name, value) in all {
-        let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
-        let value = HeaderValue::from_str(&value)
-            .map_err(|_| GetError::Usage(format!("--{name} has letters that no header can have")))?;
-        if let Ok(name) = HeaderName::try_from(format!("x-dragonfly-{name}")) {
-            headers.insert(name, value);
-        }
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -654,42 +444,5 @@ mod tests {
         let old = Spared { spared_bytes: 6, bytes: 10, ..Spared::default() };
         assert_eq!(sources(Some(old), 10), Sources { cache: 6, peers: 0, origin: 4 });
         assert_eq!(sources(None, 10), Sources { cache: 0, peers: 0, origin: 10 });
-    }
-
-    #[test]
-    fn an_output_is_a_file_or_goes_into_a_directory() {
-        let dir = tempfile::tempdir().unwrap();
-        let of = |output: Output| target(&output, || Some("x.sif".to_owned()));
-        let into = dir.path().join("x.sif");
-        assert_eq!(of(Output::Path(dir.path().to_owned())).unwrap(), Some(into));
-        assert_eq!(of(Output::Path("new/".into())).unwrap(), Some("new/x.sif".into()));
-        assert_eq!(of(Output::Path("y".into())).unwrap(), Some("y".into()));
-        assert_eq!(of(Output::Named).unwrap(), Some("x.sif".into()));
-        assert_eq!(of(Output::Standard).unwrap(), None);
-        assert!(matches!(target(&Output::Named, || None), Err(GetError::Usage(_))));
-    }
-
-    #[test]
-    fn what_cannot_fit_is_told_before() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(room_for(&dir.path().join("new/x"), 1000).is_ok());
-        let told = room_for(&dir.path().join("new/x"), u64::MAX).unwrap_err().to_string();
-        assert!(told.contains("18446744073709551615 bytes are to come, and "), "{told}");
-    }
-
-    #[test]
-    fn hints_become_headers() {
-        let url = Url::parse("https://h/x").unwrap();
-        let all = Hints {
-            tag: Some("t".into()),
-            filter: Some("a&b".into()),
-            priority: Some(3),
-            ..Hints::default()
-        };
-        let headers = hints(&all, Some(Digest::sha256(b"")), &url).unwrap();
-        assert_eq!(headers["x-dragonfly-filter"], "a&b");
-        assert_eq!((headers.len(), headers["x-dragonfly-priority"].to_str().unwrap()), (4, "3"));
-        let odd = Hints { tag: Some("a\nb".into()), ..Hints::default() };
-        assert!(hints(&odd, None, &url).unwrap_err().to_string().contains("--tag"));
     }
 }

@@ -25,5 +25,6 @@ pub use message::{
 };
 pub use peer::{Peer, Untrusted};
 pub use runtime::{
-    Runtime, RuntimeError, SYSTEM_SOCKET_VARIABLE, could_be_private, make_private, system_socket,
+    Runtime, RuntimeError, SYSTEM_SOCKET_VARIABLE, admin_socket, could_be_private, make_private,
+    system_socket,
 };

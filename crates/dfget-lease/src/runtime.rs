@@ -27,6 +27,15 @@ pub fn system_socket(named: Option<&Path>) -> PathBuf {
     named.filter(|path| path.is_absolute()).unwrap_or_else(|| Path::new(SYSTEM_SOCKET)).to_owned()
 }
 
+/// Where the daemon that gives leases at `leases` serves its API.
+#[must_use]
+pub fn admin_socket(leases: &Path) -> PathBuf {
+    if leases.file_name().is_some_and(|name| name == "lease.sock") {
+        return leases.with_file_name("admin.sock");
+    }
+    leases.with_extension("admin")
+}
+
 /// The directory of sockets and locks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Runtime {
@@ -86,6 +95,21 @@ impl Runtime {
     #[must_use]
     pub fn socket(&self, instance: &str) -> PathBuf {
         self.dir.join(format!("{instance}.sock"))
+    }
+
+    /// Where daemons of this user serve their API, whichever of them run: that of `dfget daemon` first.
+    #[must_use]
+    pub fn admin_sockets(&self) -> Vec<PathBuf> {
+        let own = admin_socket(&self.daemon_socket());
+        let mut sockets: Vec<_> = fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .filter_map(|item| Some(item.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|end| end == "admin"))
+            .collect();
+        // The plain instance before those with a way of their own.
+        sockets.sort_by_key(|path| (*path != own, path.as_os_str().len(), path.clone()));
+        sockets
     }
 
     /// The lock under which the daemon of this instance is started, and leaves.
@@ -180,6 +204,20 @@ mod tests {
         assert!(!runtime.dir().starts_with(root.path()));
         let missing = Runtime::find(Some(&root.path().join("missing")), None).unwrap();
         assert_eq!(missing, runtime);
+    }
+
+    #[test]
+    fn each_daemon_has_an_api_of_its_own() {
+        assert_eq!(admin_socket(&system_socket(None)), Path::new("/run/dragonfly/admin.sock"));
+        let root = tempfile::tempdir().unwrap();
+        let runtime = Runtime::find(Some(root.path()), None).unwrap();
+        let sockets = [runtime.socket("run-1"), runtime.socket("run"), runtime.daemon_socket()]
+            .map(|path| admin_socket(&path));
+        for path in sockets.iter().chain([&runtime.lock("run"), &runtime.socket("run")]) {
+            fs::write(path, "").unwrap();
+        }
+        let [hashed, plain, own] = sockets;
+        assert_eq!(runtime.admin_sockets(), [own, plain, hashed]);
     }
 
     #[test]

@@ -89,6 +89,9 @@ pub struct Retries {
     pub most: u32,
 }
 
+/// Told of each request that is sent: to whom, and whether the origin's certificate was left unverified.
+pub type Observer = Box<dyn Fn(&Authority, bool) + Send + Sync>;
+
 /// What an [`OriginClient`] is made of.
 pub struct OriginOptions {
     /// The trust that an authority is given.
@@ -107,8 +110,8 @@ pub struct OriginOptions {
     pub prefer_ipv6: bool,
     /// Bounds how fast contents are read; `None` = nothing does.
     pub limiter: Option<Limiter>,
-    /// Called for each request sent, with whether the origin's certificate was left unverified.
-    pub observe: Box<dyn Fn(bool) + Send + Sync>,
+    /// Called for each request sent.
+    pub observe: Observer,
 }
 
 /// Sends requests to origins. Cheap to clone; all clones share one pool.
@@ -473,7 +476,7 @@ impl OriginClient {
             // Others may stand between, and send it back to us.
             self.inner.ourselves.sign(request.headers_mut());
         }
-        (self.inner.options.observe)(connection.insecure);
+        (self.inner.options.observe)(authority, connection.insecure);
         let bound = binds_connection(request.headers());
         let credential = self.inner.budgets.credential(&request);
         let bodiless = request.method() == Method::HEAD;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use dfget_core::{Authority, Scheme};
+use dfget_net::Socket;
 use http::HeaderMap;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -117,9 +118,11 @@ impl Way<'_> {
                 ourselves = true;
                 continue;
             }
-            match timeout(limit, TcpStream::connect(address)).await {
+            match timeout(limit, Socket::connect(address)).await {
                 Ok(Ok(stream)) => {
-                    keep_alive_after(&stream, self.timeouts.keep_alive);
+                    if let Some(stream) = stream.system() {
+                        keep_alive_after(stream, self.timeouts.keep_alive);
+                    }
                     return Ok((self.ourselves.outgoing(stream), address.ip()));
                 }
                 Ok(Err(error)) => last = error,

@@ -27,7 +27,8 @@ mod upstream;
 pub use address::AddressClass;
 pub use budget::{Budget, Reason};
 pub use client::{
-    Body, BoxError, OriginClient, OriginOptions, PerScheme, Retries, ServerWide, Timeouts, Trust, empty_body,
+    Body, BoxError, Observer, OriginClient, OriginOptions, PerScheme, Retries, ServerWide, Timeouts, Trust,
+    empty_body,
 };
 pub use connect::keep_alive;
 pub use destination::{Destinations, Judge, Redirects};

@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use dfget_net::Socket;
 use http::header::{HeaderMap, HeaderValue, VIA};
 use parking_lot::Mutex;
 use rustix::net::sockopt;
@@ -41,7 +42,7 @@ struct Places {
 pub struct Outgoing {
     /// Dropped before the connection ends, and its ports can be another's.
     _ends: Option<Ends>,
-    stream: TcpStream,
+    stream: Socket,
 }
 
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Ourselves {
         self.places.ends.lock().contains(&(canonical(arrival.peer), canonical(here)))
     }
 
-    pub(crate) fn outgoing(&self, stream: TcpStream) -> Outgoing {
+    pub(crate) fn outgoing(&self, stream: Socket) -> Outgoing {
         let ends = stream.local_addr().and_then(|ours| Ok((canonical(ours), canonical(stream.peer_addr()?))));
         let ends = ends.ok().map(|ends| {
             self.places.ends.lock().insert(ends);
@@ -147,6 +148,12 @@ impl Arrival {
             IpAddr::V6(_) => sockopt::ipv6_original_dst(stream).map(SocketAddr::V6),
         };
         Self { peer, here: original.ok().or_else(|| stream.local_addr().ok()) }
+    }
+
+    /// Of a connection that was not accepted from the system's network.
+    #[must_use]
+    pub const fn simulated(peer: SocketAddr) -> Self {
+        Self { peer, here: None }
     }
 
     /// Whom it was accepted from.
@@ -209,7 +216,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (ours, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let outgoing = ourselves.outgoing(ours.expect("a connection"));
+        let outgoing = ourselves.outgoing(ours.expect("a connection").into());
         let (stream, peer) = accepted.expect("a connection");
         let arrival = Arrival::of(&stream, peer);
         assert!(ourselves.opened(arrival));

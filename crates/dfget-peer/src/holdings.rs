@@ -1,6 +1,6 @@
 //! What this node has for others: asked of whoever keeps it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,8 +57,13 @@ pub trait Holdings: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum UploadEvent {
-    /// So many bytes of pieces were given to the system to send.
-    Bytes(u64),
+    /// Bytes of pieces were given to the system to send.
+    Bytes {
+        /// How many.
+        sent: u64,
+        /// To whom.
+        to: IpAddr,
+    },
     /// A piece was sent whole.
     Piece,
     /// Somebody did not get what they asked for.

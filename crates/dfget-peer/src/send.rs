@@ -51,7 +51,7 @@ pub(crate) async fn answer(
     };
     // Waiting, it holds nothing but its place: the queue is as fair as it is long.
     let _turn = shared.turns.acquire().await;
-    if send(shared, stream, request, &found).await? {
+    if send(shared, stream, asker, request, &found).await? {
         shared.holdings.happened(UploadEvent::Piece);
     }
     Ok(())
@@ -89,6 +89,7 @@ async fn find(shared: &Shared, asker: &Asker, request: &Request) -> Result<Found
 async fn send(
     shared: &Arc<Shared>,
     stream: &mut PeerStream,
+    asker: &Asker,
     request: &Request,
     found: &Found,
 ) -> Result<bool, End> {
@@ -130,7 +131,7 @@ async fn send(
                 let parts = head.take().into_iter().chain(blocks).collect();
                 in_time(shared, write_all(stream, parts)).await?;
             }
-            shared.holdings.happened(UploadEvent::Bytes(at - before));
+            shared.holdings.happened(UploadEvent::Bytes { sent: at - before, to: asker.address.ip() });
         }
         // The kernel takes megabytes for one child before it makes us wait; the others want a turn.
         yield_now().await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_cluster::Door;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use dfget_net::{Listener, Socket};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,15 +16,12 @@ use crate::holdings::Refusal;
 use crate::places::Place;
 use crate::uploads::Shared;
 
-/// Listens at `address`, even if connections to an earlier process there are not yet forgotten.
+/// Listens at `address`, as [`Listener::bind`].
 ///
 /// # Errors
 /// Somebody else listens there, or it is no address of this machine.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(WAITING)
+pub fn listen(address: SocketAddr) -> io::Result<Listener> {
+    Listener::bind(address)
 }
 
 /// What every connection of a listener needs.
@@ -37,12 +34,7 @@ struct Port {
     cut: CancellationToken,
 }
 
-pub(crate) async fn serve(
-    shared: &Arc<Shared>,
-    listener: TcpListener,
-    door: Door,
-    shutdown: CancellationToken,
-) {
+pub(crate) async fn serve(shared: &Arc<Shared>, listener: Listener, door: Door, shutdown: CancellationToken) {
     let port = Arc::new(Port { shared: Arc::clone(shared), door, shutdown, cut: CancellationToken::new() });
     // Dropped, it ends what is left when this future is dropped.
     let _cut = port.cut.clone().drop_guard();
@@ -79,7 +71,7 @@ pub(crate) async fn serve(
 // === impl Port ===
 
 impl Port {
-    async fn answer(self: Arc<Self>, socket: TcpStream, from: SocketAddr, _place: Place) {
+    async fn answer(self: Arc<Self>, socket: Socket, from: SocketAddr, _place: Place) {
         let shared = &self.shared;
         let all = async {
             match self.door.admit(socket).await {
@@ -95,8 +87,6 @@ impl Port {
     }
 }
 
-/// Connections that the kernel keeps until they are accepted.
-const WAITING: u32 = 1024;
 /// Pause after one could not be accepted.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Time for the rest of a piece at the end.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_cluster::Door;
+use dfget_net::Listener;
 use dfget_proto::messages::dfdaemon::v2::dfdaemon_upload_server::DfdaemonUploadServer;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -108,8 +108,8 @@ impl Uploads {
     ///
     /// # Cancel safety
     /// Dropped, it leaves its connections to themselves until they end.
-    pub async fn serve(&self, listener: TcpListener, door: Door, shutdown: CancellationToken) {
-        server::serve(&self.shared, listener, door, shutdown).await;
+    pub async fn serve(&self, listener: impl Into<Listener>, door: Door, shutdown: CancellationToken) {
+        server::serve(&self.shared, listener.into(), door, shutdown).await;
     }
 
     /// The service that tells which pieces are here, and the bandwidth. Whoever mounts it puts an

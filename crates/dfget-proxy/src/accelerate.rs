@@ -161,7 +161,7 @@ impl Proxy {
         Some(self.respond_stored(request, stored).await)
     }
 
-    async fn serve_stored(&self, request: &Accelerated, stored: Stored) -> Step {
+    async fn serve_stored(&self, request: &Accelerated, mut stored: Stored) -> Step {
         if !stored.admits(&request.task) {
             return Step::Respond(Box::pin(self.own_request(request)).await);
         }

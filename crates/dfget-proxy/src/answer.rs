@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tracing::{error, info};
 
 use crate::accelerated::Accelerated;
-use crate::body::{Content, Report, ResponseBody, empty, serving};
+use crate::body::{Content, OfRegistry, Report, ResponseBody, empty, serving};
 use crate::condition::{Judgement, not_modified_headers};
 use crate::entrance::Spared;
 use crate::forward::pass_on;
@@ -253,7 +253,7 @@ fn head(
     }
     describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
-    let (source, spared, peers) = (content.source(), content.is_spared(), content.from_peers());
+    let (source, spared, peers) = (content.source(), content.is_spared(), content.peers());
     let files = request.files.clone();
     let report = Report { task, peer, started: request.started, length, files };
     let mut response = Response::new(serving(content, report));
@@ -261,6 +261,10 @@ fn head(
     if let Some(peers) = peers {
         response.extensions_mut().insert(peers);
     }
+    response.extensions_mut().insert(OfRegistry {
+        host_port: request.task.authority.host_port(),
+        credential: Some(Arc::clone(&request.task.credential)),
+    });
     if spared {
         response.extensions_mut().insert(Spared);
     }

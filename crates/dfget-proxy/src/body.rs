@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dfget_core::TaskId;
 use dfget_origin::BoxError;
 use dfget_task::{ContentError, Direct, Part, Reader};
-use dfget_telemetry::{Metrics, RunningRequest, Source};
+use dfget_telemetry::{Book, Metrics, RunningRequest, Source};
 use futures_util::stream;
 use http::Response;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -84,10 +84,34 @@ pub(crate) fn counted(
             entrance.tally.count_task(spared);
         }
     }
+    let book = response.extensions_mut().remove::<OfRegistry>().map(|of| of.book(metrics));
+    let saved = book.filter(|_| spared || source == Some(Source::Shared));
+    if let Some(book) = &saved {
+        book.saved_request();
+    }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
     response.map(|body| {
-        Counted { body, request, metrics, source, spared, peers, entrance, _slot: slot }.boxed_unsync()
+        Counted { body, request, metrics, source, spared, peers, saved, entrance, _slot: slot }.boxed_unsync()
     })
+}
+
+/// Marks a response that is of a registry's content, from wherever it comes.
+#[derive(Clone, Debug)]
+pub(crate) struct OfRegistry {
+    pub(crate) host_port: String,
+    /// Stands for the client's credential, where that was looked at.
+    pub(crate) credential: Option<Arc<str>>,
+}
+
+impl OfRegistry {
+    /// Where it is counted.
+    fn book(self, metrics: &Metrics) -> Arc<Book> {
+        let book = metrics.ledger().registry(&self.host_port);
+        if let Some(credential) = &self.credential {
+            book.seen(credential);
+        }
+        book
+    }
 }
 
 const fn is_task(source: Source) -> bool {
@@ -102,6 +126,8 @@ struct Counted {
     spared: bool,
     /// What of it other nodes have sent.
     peers: Option<Peered>,
+    /// Where its bytes count as saved, if they are.
+    saved: Option<Arc<Book>>,
     entrance: Arc<Entrance>,
     /// Until the last byte has left.
     _slot: Option<Slot>,
@@ -148,9 +174,9 @@ impl Content {
     }
 
     /// The count of bytes that other nodes have sent for the content, where they may.
-    pub(crate) fn from_peers(&self) -> Option<FromPeers> {
+    pub(crate) fn peers(&self) -> Option<FromPeers> {
         match self {
-            Self::Reader(reader) => reader.from_peers().map(FromPeers),
+            Self::Reader(reader) => reader.sent_by_peers().map(FromPeers),
             Self::Direct(_) | Self::Parts(_) => None,
         }
     }
@@ -250,6 +276,9 @@ impl Body for Counted {
         {
             let bytes = bytes.len() as u64;
             self.request.add_bytes(bytes);
+            if let Some(book) = &self.saved {
+                book.saved_bytes(bytes);
+            }
             if let Some(source) = self.source {
                 self.metrics.served_bytes(source, bytes);
                 if is_task(source) {

@@ -29,7 +29,7 @@ use url::Url;
 
 use crate::access::{Word, word_of};
 use crate::answers::{Kept, Place, Since};
-use crate::body::{ResponseBody, empty};
+use crate::body::{OfRegistry, ResponseBody, empty};
 use crate::handler::Proxy;
 use crate::mirror::is_clients_choice;
 use crate::permission::Permission;
@@ -274,6 +274,9 @@ impl Proxy {
             return Told::Own(respond::text(StatusCode::BAD_GATEWAY, &error));
         }
         let kept = self.kept(question, &whole);
+        if let (Asked::Manifest { repository, digest: None }, false) = (&question.asked, question.head) {
+            self.keep_tagged(&question.authority, repository, &question.fetch, kept.digest, &whole);
+        }
         let response = {
             let body = whole.body().clone();
             let mut response = Response::new(full(body));
@@ -392,6 +395,8 @@ impl Kept {
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers.clone();
         response.extensions_mut().insert(Source::Shared);
+        let host_port = self.place.authority.host_port();
+        response.extensions_mut().insert(OfRegistry { host_port, credential: None });
         response
     }
 }

@@ -116,6 +116,14 @@ impl Proxy {
         }
     }
 
+    /// Answers what comes on a connection that no listener of the system has taken, in clear, until it ends.
+    pub async fn serve_connection<S>(&self, entrance: &Arc<Entrance>, arrival: Arrival, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.serve_client(entrance, arrival, stream, None).await;
+    }
+
     /// Answers what comes on a connection; `files`: what the kernel is to send on it.
     async fn serve_client<S>(
         &self,

@@ -273,7 +273,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         retries: Retries::default(),
         prefer_ipv6: false,
         destinations: Destinations::of_own_user(),
-        observe: Box::new(|_| {}),
+        observe: Box::new(|_, _| {}),
     });
     let options = TaskOptions {
         reuse: false,

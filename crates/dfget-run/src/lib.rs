@@ -20,6 +20,7 @@ pub use acquire::{Start, Started};
 pub use cluster::{ClusterWish, StartCluster};
 pub use command::CommandError;
 pub use reference::References;
+pub use store::stores;
 pub use tenancy::{Tenancy, Wish, own_way};
 pub use variables::{Variables, Way};
 
@@ -184,13 +185,14 @@ pub fn run(options: Options, variables: Variables, say: fn(&str)) -> Result<u8, 
         say(&line);
     }
     if let Some(daemon) = daemon {
-        daemon.stay(&mut supervisor);
+        daemon.stay(&mut || supervisor.is_called());
     }
     Ok(code)
 }
 
 /// A daemon that may still feed other nodes when its command has ended.
-struct Feeding {
+#[derive(Debug)]
+pub struct Feeding {
     daemon: OwnedFd,
     limit: Duration,
 }
@@ -205,10 +207,10 @@ impl Feeding {
         Some(Self { daemon: pidfd_open(pid, PidfdFlags::empty()).ok()?, limit })
     }
 
-    /// Returns when the daemon has ended, when it should have, or when a signal comes.
-    fn stay(&self, supervisor: &mut Supervisor) {
+    /// Returns when the daemon has ended, when it should have, or when `is_called` says so.
+    pub fn stay(&self, is_called: &mut dyn FnMut() -> bool) {
         let end = Instant::now() + self.limit + LINGER + AFTERWARDS;
-        while Instant::now() < end && !supervisor.is_called() {
+        while Instant::now() < end && !is_called() {
             let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             // It becomes readable at the end of the process (pidfd_open(2)).
             if poll(&mut [PollFd::new(&self.daemon, PollFlags::IN)], Some(&pause)) != Ok(0) {
@@ -326,8 +328,10 @@ impl Setting {
     }
 
     fn try_lease(&mut self) -> Result<(Lease, Post), String> {
+        // Without a place to meet a daemon nothing else matters.
+        let runtime = self.runtime()?;
         let bundle_dir = self.bundle_dir()?;
-        let (lease, listener, seeker) = self.seek()?;
+        let (lease, listener, seeker) = self.seek(runtime)?;
         let mut notes = Vec::new();
         let authorities = &lease.grant.authorities;
         let bundles = Bundles::plan(&bundle_dir, &self.original, authorities, &mut |note| notes.push(note));
@@ -339,11 +343,14 @@ impl Setting {
         Ok((lease, Post { listener, seeker, bundles, say: say_lost, fail_open: true }))
     }
 
-    /// A lease on a socket of ours, and how to find the next one.
-    fn seek(&mut self) -> Result<(Lease, TcpListener, Seeker), String> {
+    /// Where daemons of this user are met.
+    fn runtime(&self) -> Result<Runtime, String> {
         let (xdg, temporary) = (self.directory("XDG_RUNTIME_DIR"), self.directory("TMPDIR"));
-        let runtime =
-            Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())?;
+        Runtime::find(xdg.as_deref(), temporary.as_deref()).map_err(|error| error.to_string())
+    }
+
+    /// A lease on a socket of ours, and how to find the next one.
+    fn seek(&mut self, runtime: Runtime) -> Result<(Lease, TcpListener, Seeker), String> {
         let instance = self.instance();
         let data_dir = self.store(&instance, runtime.dir(), SystemDisks::default());
         let start = Start {

@@ -66,6 +66,23 @@ pub(crate) fn directory(
     dir
 }
 
+/// The stores that commands of this user have left on this host, what was used last first.
+#[must_use]
+pub fn stores(variables: &Variables) -> Vec<PathBuf> {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().replace('/', "_");
+    let instances = candidates(variables)
+        .into_iter()
+        .filter_map(|(base, below)| fs::read_dir(base.join(below).join(&host)).ok());
+    let indices = instances.flatten().filter_map(|instance| {
+        let dir = instance.ok()?.path().join("store");
+        Some((fs::metadata(dir.join("index.redb")).ok()?.modified().ok()?, dir))
+    });
+    let mut stores: Vec<_> = indices.collect();
+    stores.sort_unstable_by(|one, other| other.cmp(one));
+    stores.into_iter().map(|(_, dir)| dir).collect()
+}
+
 /// `Ok(Some)` names the network file system that the directory is on.
 fn usable(disks: &dyn Disks, near: &Path, dir: &Path) -> io::Result<Option<&'static str>> {
     if let Some(kind) = disks.network(near) {

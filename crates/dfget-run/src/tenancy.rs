@@ -11,7 +11,7 @@ use dfget_lease::Spared;
 use crate::bundle::Bundles;
 use crate::guard::{Guard, Post};
 use crate::variables::{Variables, Way};
-use crate::{Options, Setting};
+use crate::{ClusterWish, Feeding, Options, Setting};
 
 /// What a process wants a daemon for.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Wish {
     pub hosts: Vec<String>,
     /// URLs that are to be stored whatever they look like.
     pub images: Vec<String>,
+    /// The nodes that feed each other; their daemon is one of its own kind.
+    pub cluster: Option<ClusterWish>,
     /// Whether connections may go directly when the daemon is gone.
     pub fail_open: bool,
     /// Let a daemon that is started for this log at debug level.
@@ -29,6 +31,7 @@ pub struct Wish {
 /// A proxy for this process, for as long as this value lives.
 pub struct Tenancy {
     guard: Guard,
+    feeding: Option<Feeding>,
     address: SocketAddr,
     secret: String,
     authorities: Vec<String>,
@@ -46,18 +49,20 @@ impl Tenancy {
     /// # Errors
     /// Why there is none, for the user.
     pub fn begin(wish: Wish, variables: Variables, lost: fn(&str)) -> Result<Self, String> {
-        let Wish { hosts, images, fail_open, verbose } = wish;
-        let options = Options { hosts, verbose, ..Options::default() };
+        let Wish { hosts, images, cluster, fail_open, verbose } = wish;
+        let options = Options { hosts, cluster, verbose, ..Options::default() };
         let mut setting = Setting::new(options, variables).map_err(|error| error.to_string())?;
         setting.references.images = images;
-        let (lease, listener, seeker) = setting.seek()?;
+        let runtime = setting.runtime()?;
+        let (lease, listener, seeker) = setting.seek(runtime)?;
         let secret = seeker.request.secret.clone();
         let authorities = lease.grant.authorities.clone();
         let address = listener.local_addr().map_err(|error| error.to_string())?;
+        let feeding = Feeding::of(&setting, &lease);
         let post = Post { listener, seeker, bundles: Bundles::default(), say: lost, fail_open };
         let guard = Guard::begin(lease, post).map_err(|error| error.to_string())?;
         let Setting { notes, warnings, .. } = setting;
-        Ok(Self { guard, address, secret, authorities, notes, warnings })
+        Ok(Self { guard, feeding, address, secret, authorities, notes, warnings })
     }
 
     /// The proxy with its login, as `HTTPS_PROXY` would have it.
@@ -95,9 +100,12 @@ impl Tenancy {
         self.guard.spared().await
     }
 
-    /// Gives the lease back. It may wait for moments; call it where that holds nobody up.
-    pub fn end(self) {
+    /// Gives the lease back. It may wait for moments; call it where that holds nobody up. In a cluster other
+    /// nodes may still be fed: whoever ends at once ends that too, where Slurm ends what a step has started.
+    #[must_use]
+    pub fn end(self) -> Option<Feeding> {
         let _ = self.guard.finish();
+        self.feeding
     }
 }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use axum::Router;
 use dfget_cluster::{Door, PeerStream};
+use dfget_net::{Listener, Socket};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -45,11 +45,12 @@ pub struct Caller {
 /// # Cancel safety
 /// Dropping the future closes the listener and every connection.
 pub async fn serve_grpc(
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     door: Door,
     routes: Routes,
     shutdown: impl Future<Output = ()>,
 ) {
+    let listener = listener.into();
     let port = Arc::new(Port {
         door,
         router: routes.prepare().into_axum_router(),
@@ -90,7 +91,7 @@ struct Port {
 // === impl Port ===
 
 impl Port {
-    async fn answer(self: Arc<Self>, socket: TcpStream, address: SocketAddr) {
+    async fn answer(self: Arc<Self>, socket: Socket, address: SocketAddr) {
         match self.door.admit(socket).await {
             Ok(stream) => self.converse(stream, address).await,
             Err(error) if error.is_idle() => {

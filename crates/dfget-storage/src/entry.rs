@@ -40,6 +40,7 @@ pub struct Entry {
     pub(crate) pool: Arc<Pool>,
     created: u64,
     accessed: AtomicU64,
+    uses: AtomicU64,
     pins: AtomicUsize,
     /// Bytes on disk.
     pub(crate) allocated: AtomicU64,
@@ -75,6 +76,17 @@ pub(crate) struct State {
 struct ReadMeta {
     of: Arc<[u8]>,
     read: Arc<dyn Any + Send + Sync>,
+}
+
+/// Some of an entry, as it was at one moment.
+#[derive(Clone, Debug)]
+pub struct Glance {
+    /// [`Entry::meta`]. It is the same allocation as long as nobody has changed it.
+    pub meta: Arc<[u8]>,
+    /// [`Entry::total`].
+    pub total: Option<u64>,
+    /// [`Entry::is_complete`].
+    pub complete: bool,
 }
 
 /// Keeps an entry from being evicted while it is alive: for running downloads.
@@ -115,6 +127,7 @@ impl Entry {
             pool: Arc::clone(&shared.pool),
             created: row.created,
             accessed: row.accessed.into(),
+            uses: row.uses.into(),
             pins: AtomicUsize::new(0),
             allocated: allocated.into(),
             taken: AtomicU64::new(0),
@@ -194,6 +207,12 @@ impl Entry {
         Ok(())
     }
 
+    /// What lists of entries show, looked up at once.
+    pub fn glance(&self) -> Glance {
+        let state = self.state.lock();
+        Glance { meta: Arc::clone(&state.meta), total: state.blocks.total(), complete: state.complete }
+    }
+
     /// Whether it was published: all bytes are here and its maker vouched for them.
     pub fn is_complete(&self) -> bool {
         self.state.lock().complete
@@ -219,6 +238,11 @@ impl Entry {
     /// When it was last made, touched or published.
     pub fn accessed(&self) -> SystemTime {
         from_unix(self.accessed_unix())
+    }
+
+    /// How often it was [used](crate::Store::touch).
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Relaxed)
     }
 
     /// Bytes it takes on disk.
@@ -341,11 +365,16 @@ impl Entry {
         self.accessed.fetch_max(now, Ordering::Relaxed);
     }
 
+    pub(crate) fn count_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn accessed_unix(&self) -> u64 {
         self.accessed.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn is_pinned(&self) -> bool {
+    /// Whether it is being written, and so stays whatever happens.
+    pub fn is_pinned(&self) -> bool {
         self.pins.load(Ordering::SeqCst) > 0
     }
 
@@ -373,6 +402,7 @@ impl Entry {
                 complete: state.complete,
                 created: self.created,
                 accessed: self.accessed_unix(),
+                uses: self.uses(),
             },
         })
     }

@@ -44,6 +44,8 @@ pub(crate) struct EntryRow {
     pub(crate) created: u64,
     /// Seconds since 1970.
     pub(crate) accessed: u64,
+    /// How often it was used.
+    pub(crate) uses: u64,
 }
 
 /// What one commit changes.
@@ -111,7 +113,8 @@ impl Index {
                 let (key, meta, total, complete, created, accessed) = value.value();
                 if let Some(at) = keys.iter().position(|wanted| wanted.as_str() == key) {
                     let (id, key, meta) = (FileId(id.value()), EntryKey::from(key), meta.into());
-                    found[at] = Some(EntryRow { id, key, meta, total, complete, created, accessed });
+                    let uses = 0;
+                    found[at] = Some(EntryRow { id, key, meta, total, complete, created, accessed, uses });
                 }
             }
             Ok(found)
@@ -134,16 +137,21 @@ impl Index {
                 let mut entries = transaction.open_table(ENTRIES)?;
                 let mut blocks = transaction.open_table(BLOCKS)?;
                 let mut grants = transaction.open_table(GRANTS)?;
+                let mut uses = transaction.open_table(USES)?;
                 for row in &batch.entries {
                     let value =
                         (row.key.as_str(), &*row.meta, row.total, row.complete, row.created, row.accessed);
                     entries.insert(row.id.0, value)?;
+                    if row.uses > 0 {
+                        uses.insert(row.id.0, row.uses)?;
+                    }
                 }
                 for (id, stretch, row) in &batch.blocks {
                     blocks.insert((id.0, *stretch), row.encode().as_slice())?;
                 }
                 for id in &batch.forgotten {
                     entries.remove(id.0)?;
+                    uses.remove(id.0)?;
                     blocks.retain_in((id.0, 0)..=(id.0, u64::MAX), |_, _| false)?;
                 }
                 for (grant, confirmed) in &batch.grants {
@@ -263,6 +271,7 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, Failure> {
             }
         };
         transaction.open_table(BLOCKS)?;
+        let uses = transaction.open_table(USES)?;
         for item in transaction.open_table(GRANTS)?.iter()? {
             let (grant, confirmed) = item?;
             loaded.grants.insert(*grant.value(), confirmed.value());
@@ -278,6 +287,7 @@ fn load(database: &Database, path: &Path) -> Result<Loaded, Failure> {
                 complete,
                 created,
                 accessed,
+                uses: uses.get(id.value())?.map_or(0, |uses| uses.value()),
             });
         }
     }
@@ -319,6 +329,8 @@ type EntryValue = (&'static str, &'static [u8], Option<u64>, bool, u64, u64);
 const ENTRIES: TableDefinition<'_, u64, EntryValue> = TableDefinition::new("entries");
 /// File id, stretch → [`Row`].
 const BLOCKS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("blocks");
+/// File id → how often the entry was used. Apart from the rest, so that older versions read on.
+const USES: TableDefinition<'_, u64, u64> = TableDefinition::new("uses");
 /// Permission id → when it was last confirmed, in seconds since 1970.
 const GRANTS: TableDefinition<'_, &[u8; 32], u64> = TableDefinition::new("grants");
 /// `schema` → version of this layout; `secret` → 32 random bytes.

@@ -44,7 +44,7 @@ mod transfer;
 pub use self::{
     blocks::BLOCK,
     buffer::{Buffer, Pool},
-    entry::{Entry, Pin},
+    entry::{Entry, Glance, Pin},
     error::{ReadError, RepairError, StoreError, WriteError},
     evict::Reason,
     home::{OpenWarning, network_file_system},
@@ -53,7 +53,7 @@ pub use self::{
     peek::{PeekError, Peeked, peek},
     send::FilePart,
     space::Evicted,
-    store::{Options, Store, SweepReport, Usage},
+    store::{Options, Space, Store, SweepReport, Usage},
 };
 
 #[cfg(test)]

@@ -44,6 +44,23 @@ impl Shared {
         }
     }
 
+    /// Removes `entry` unless it is being written. Returns whether it did.
+    pub(crate) fn remove_idle(&self, entry: &Entry) -> bool {
+        let taken = {
+            let mut entries = self.entries.lock();
+            let key = entry.key();
+            let is_it = entries.get(&key).is_some_and(|named| named.id == entry.id && !named.is_pinned());
+            if is_it {
+                entries.remove(&key);
+            }
+            is_it && entry.set_removed()
+        };
+        if taken {
+            self.forget(entry, true);
+        }
+        taken
+    }
+
     /// Takes `entry` out of the names and marks it removed, both at once, so that nobody can give
     /// it a name again. Returns whether [`Self::forget`] is due.
     pub(crate) fn take_out(&self, entry: &Entry) -> bool {

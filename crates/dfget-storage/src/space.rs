@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::{
     entry::Entry,
     error::StoreError,
-    evict::{self, Candidate, Disk, Reason, SMALL_BYTES},
+    evict::{self, Candidate, Disk, Limits, Reason, SMALL_BYTES},
     home,
     key::{EntryKey, FileId},
     shared::Shared,
@@ -38,6 +38,25 @@ impl Shared {
         let (names, candidates) = self.candidates();
         let plan = evict::sweep_plan(&candidates, *self.limits.lock(), disk, &mut peak, now);
         self.evict(&names, &candidates, plan)
+    }
+
+    /// Evicts as [`Self::sweep`] does, but by these limits; or only tells what would leave.
+    pub(crate) fn shrink(&self, limits: Limits, disk: Option<Disk>, dry_run: bool, now: u64) -> Vec<Evicted> {
+        let mut peak = self.eviction.lock();
+        let freeing = self.files.freeing_bytes();
+        let disk = disk.map(|disk| Disk { free: disk.free.saturating_add(freeing), ..disk });
+        let (names, candidates) = self.candidates();
+        let mut seen = *peak;
+        let noted = if dry_run { &mut seen } else { &mut *peak };
+        let plan = evict::sweep_plan(&candidates, limits, disk, noted, now);
+        if !dry_run {
+            return self.evict(&names, &candidates, plan);
+        }
+        let told = plan.into_iter().map(|(i, reason)| {
+            let key = names[i].0.clone();
+            Evicted { key, bytes: candidates[i].bytes, reason }
+        });
+        told.collect()
     }
 
     /// Calls `write`, which writes `len` bytes of `entry`. Where the disk is full, it is called

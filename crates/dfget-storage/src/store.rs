@@ -57,6 +57,17 @@ pub struct Usage {
     pub entries: usize,
 }
 
+/// What the store may take.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Space {
+    /// Bytes that all entries may take together; `None` for no limit.
+    pub quota_bytes: Option<u64>,
+    /// Bytes of the whole disk, if it tells.
+    pub disk_bytes: Option<u64>,
+    /// Bytes that are free on it.
+    pub free_bytes: Option<u64>,
+}
+
 /// A handle to the store; all clones are the same store. The last one that is dropped flushes and
 /// closes it, which waits for the disk. Entries that are held longer than the store can be read if
 /// they were read before, and not written.
@@ -114,13 +125,11 @@ impl Store {
         self.shared().entries.lock().values().cloned().collect()
     }
 
-    /// Notes that `entry` was used; durable with the next group commit.
+    /// Notes that `entry` was used, once more; durable with the next group commit.
     pub fn touch(&self, entry: &Arc<Entry>, now: SystemTime) {
-        let now = to_unix(now);
-        if entry.accessed_unix() < now {
-            entry.touch(now);
-            self.shared().queue.mark(entry, 0);
-        }
+        entry.touch(to_unix(now));
+        entry.count_use();
+        self.shared().queue.mark(entry, 0);
     }
 
     /// Makes a new partial entry. An older one of that name is removed; its readers read on.
@@ -149,6 +158,7 @@ impl Store {
             complete: false,
             created: now,
             accessed: now,
+            uses: 0,
         };
         let entry = Arc::new(Entry::new(row, file, shared));
         let older = {
@@ -269,6 +279,29 @@ impl Store {
         SweepReport { evicted, over_quota_bytes }
     }
 
+    /// Evicts by the same rules until all entries together take `bytes` at most, or what is allowed to
+    /// if `None`. With `dry_run` nothing leaves, and what would is told.
+    ///
+    /// The image used last and running downloads never leave for space.
+    pub fn shrink(&self, bytes: Option<u64>, dry_run: bool, now: SystemTime) -> SweepReport {
+        let shared = self.shared();
+        let mut limits = *shared.limits.lock();
+        let disk = limits.disk_percent.and_then(|_| home::disk(&shared.dir).ok());
+        if let Some(bytes) = bytes {
+            limits.quota_bytes = Some(limits.quota_bytes.map_or(bytes, |quota| quota.min(bytes)));
+        }
+        let evicted = shared.shrink(limits, disk, dry_run, to_unix(now));
+        let leaving = if dry_run { evicted.iter().map(|entry| entry.bytes).sum() } else { 0 };
+        let held = self.usage().bytes.saturating_sub(leaving);
+        let over_quota_bytes = limits.quota_bytes.map_or(0, |quota| held.saturating_sub(quota));
+        SweepReport { evicted, over_quota_bytes }
+    }
+
+    /// Removes `entry` unless it is being written; its readers read on. Returns whether it did.
+    pub fn remove_idle(&self, entry: &Entry) -> bool {
+        self.shared().remove_idle(entry)
+    }
+
     /// Makes everything up to now durable; waits for the disk.
     ///
     /// # Errors
@@ -283,6 +316,17 @@ impl Store {
         let entries = self.shared().entries.lock();
         let bytes = entries.values().map(|entry| entry.allocated_bytes()).sum();
         Usage { bytes, entries: entries.len() }
+    }
+
+    /// What the store may take, and what its disk has left. Waits for the file system.
+    pub fn space(&self) -> Space {
+        let limits = *self.shared().limits.lock();
+        let disk = home::disk(&self.shared().dir).ok().filter(|disk| disk.total > 0);
+        Space {
+            quota_bytes: limits.quota_bytes,
+            disk_bytes: disk.map(|disk| disk.total),
+            free_bytes: disk.map(|disk| disk.free),
+        }
     }
 
     /// 32 random bytes, made with the store and kept in its index: the key under which credentials

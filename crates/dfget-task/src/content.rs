@@ -68,7 +68,7 @@ impl Stored {
     ///
     /// # Errors
     /// [`ContentError`] if the authority or the store cannot be read; a wrong answer is `false`.
-    pub async fn prove(&self, request: &TaskRequest) -> Result<bool, ContentError> {
+    pub async fn prove(&mut self, request: &TaskRequest) -> Result<bool, ContentError> {
         let Some(headers) = prove(self.tasks.origin(), request, &self.entry, self.total).await? else {
             return Ok(false);
         };
@@ -76,6 +76,8 @@ impl Stored {
             TaskMeta::from_bytes(&self.entry.meta()).unwrap_or_else(|| TaskMeta::clone(&self.meta));
         meta.add_origin(&request.authority, &headers);
         self.entry.set_meta(meta.to_bytes());
+        // What it is described by is told to this client, too.
+        self.meta = Arc::new(meta);
         Ok(true)
     }
 
@@ -86,12 +88,23 @@ impl Stored {
         }
     }
 
+    /// Notes from where the content is asked for, for whoever looks at the store.
+    fn note_place(&self, request: &TaskRequest) {
+        if self.meta.lacks_place(request)
+            && let Some(mut newest) = TaskMeta::from_bytes(&self.entry.meta())
+        {
+            newest.add_place(request);
+            self.entry.set_meta(newest.to_bytes());
+        }
+    }
+
     /// A reader of the content, or of a part of it.
     #[must_use]
     pub fn reader(&self, request: &TaskRequest, range: Option<ByteRange>) -> Reader {
         if let Some(store) = self.tasks.store() {
             store.touch(&self.entry, SystemTime::now());
         }
+        self.note_place(request);
         Reader::stored(self.tasks.clone(), request.clone(), Arc::clone(&self.entry), self.identity(), range)
     }
 }

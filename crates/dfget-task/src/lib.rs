@@ -16,7 +16,9 @@ mod content;
 mod direct;
 mod error;
 mod gate;
+mod lately;
 mod lead;
+mod map;
 mod meta;
 mod plan;
 mod prefix;
@@ -26,13 +28,16 @@ mod recent;
 mod request;
 mod split;
 mod swarm;
+mod tagged;
 mod task;
 mod tasks;
+mod view;
 mod worker;
 
 pub use content::Stored;
 pub use direct::Direct;
 pub use error::{ContentError, Mismatch};
+pub use lately::{EndedView, TaskProgress};
 pub use lead::{Begun, Joined, Lead};
 pub use meta::TaskMeta;
 pub use reader::{Part, Reader};
@@ -41,5 +46,7 @@ pub use split::SplitOptions;
 pub use swarm::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
 };
+pub use tagged::Tagged;
 pub use task::{OnEnd, Seat, Task};
 pub use tasks::{Found, TaskOptions, Tasks};
+pub use view::TaskView;

@@ -1,9 +1,9 @@
 //! What the store keeps beside the bytes of a task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use dfget_core::Authority;
+use dfget_core::{Authority, ContentReference};
 use dfget_origin::Identity;
 use dfget_origin::headers::representation;
 use dfget_storage::Entry;
@@ -11,6 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::request::TaskRequest;
+
+/// Places that are kept of each authority: the `{}` of all images lies in many.
+pub(crate) const MOST_PLACES: usize = 16;
 
 /// Facts about a stored content. Holds no credential and no query of a URL.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +37,19 @@ pub struct TaskMeta {
     /// The authorities that have delivered this content, or proved to have it, each with the
     /// headers that it describes the content by.
     pub origins: BTreeMap<String, Vec<(String, String)>>,
+    /// Where clients that were let in asked for it, by authority: a repository, or the path of a URL.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, BTreeSet<String>>,
+    /// The tags (`repository:tag`) that it was given for, by authority, and when that was last found
+    /// out, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, BTreeMap<String, u64>>,
+    /// It is here for its tags' sake: nobody has asked for it by digest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub noted: bool,
+    /// It was imported: no authority has delivered it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 impl TaskMeta {
@@ -68,6 +84,7 @@ impl TaskMeta {
             ..Self::default()
         };
         meta.add_origin(&request.authority, &representation(headers));
+        meta.add_place(request);
         meta
     }
 
@@ -88,6 +105,19 @@ impl TaskMeta {
         let text = |value: &HeaderValue| value.to_str().ok().map(ToOwned::to_owned);
         let pairs = headers.iter().filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)));
         self.origins.insert(authority.to_string(), pairs.collect());
+    }
+
+    /// Whether it is news, and worth keeping, from where `request` asks for the content.
+    pub(crate) fn lacks_place(&self, request: &TaskRequest) -> bool {
+        let places = self.places.get(&request.authority.to_string());
+        places.is_none_or(|places| places.len() < MOST_PLACES && !places.contains(&place_of(request)))
+    }
+
+    /// Notes from where `request` asks for the content.
+    pub(crate) fn add_place(&mut self, request: &TaskRequest) {
+        if self.lacks_place(request) {
+            self.places.entry(request.authority.to_string()).or_default().insert(place_of(request));
+        }
     }
 
     /// Whether `authority` has delivered the content or proved to have it.
@@ -116,6 +146,12 @@ impl TaskMeta {
             total,
         }
     }
+}
+
+/// The repository that is asked, or the path of a URL that names none.
+fn place_of(request: &TaskRequest) -> String {
+    let path = request.fetch.url.path();
+    ContentReference::of_path(path).map_or_else(|| path.to_owned(), |named| named.repository)
 }
 
 #[cfg(test)]

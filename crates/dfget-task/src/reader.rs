@@ -170,7 +170,7 @@ impl Reader {
     /// The count of bytes that peers have sent of the task that the response follows; it grows while
     /// the task runs. `None`: there is no task.
     #[must_use]
-    pub fn from_peers(&self) -> Option<Arc<AtomicU64>> {
+    pub fn sent_by_peers(&self) -> Option<Arc<AtomicU64>> {
         self.from_peers.clone()
     }
 

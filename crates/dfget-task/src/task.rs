@@ -9,6 +9,7 @@ use std::time::Instant;
 use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
+use dfget_telemetry::Book;
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;
@@ -40,9 +41,15 @@ pub struct Task {
     pub(crate) first: TaskRequest,
     pub(crate) peer: Arc<str>,
     pub(crate) started: Instant,
+    /// Bytes that were here before it began.
+    pub(crate) had: u64,
+    /// Bytes that origins have sent for it.
+    pub(crate) from_origin: AtomicU64,
     pub(crate) prefix: Mutex<Option<PrefixHasher>>,
     /// What was stored last.
     pub(crate) recent: Mutex<Recent>,
+    /// Where what its origin sends is counted.
+    pub(crate) book: Arc<Book>,
     pub(crate) cancel: CancellationToken,
     /// Its share of the rate limits.
     flow: Option<Flow>,
@@ -209,6 +216,7 @@ impl Task {
         meta: TaskMeta,
     ) -> Arc<Self> {
         let cancel = tasks.inner.closing.child_token();
+        let had = entry.allocated_bytes();
         let state = State {
             pin: Some(entry.pin()),
             entry,
@@ -231,6 +239,7 @@ impl Task {
         };
         let prefix = request.digest.as_ref().map(PrefixHasher::like);
         let flow = tasks.origin().flow();
+        let book = tasks.metrics().ledger().registry(&key.authority.host_port());
         Arc::new(Self {
             tasks,
             id: request.id.clone(),
@@ -239,8 +248,11 @@ impl Task {
             first: request.clone(),
             peer: Arc::clone(&request.peer),
             started: Instant::now(),
+            had,
+            from_origin: AtomicU64::new(0),
             prefix: Mutex::new(prefix),
             recent: Mutex::default(),
+            book,
             cancel,
             flow,
             from_peers: Arc::default(),

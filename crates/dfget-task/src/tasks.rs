@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::content::Stored;
+use crate::lately::EndedLately;
 use crate::lead::Lead;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
 use crate::split::SplitOptions;
 use crate::swarm::Network;
+use crate::tagged::Tags;
 use crate::task::{Seat, Task};
 
 /// How downloads are done.
@@ -51,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) closing: CancellationToken,
     running: Mutex<HashMap<RunKey, Slot>>,
     network: OnceLock<Arc<dyn Network>>,
+    pub(crate) ended: EndedLately,
+    pub(crate) tags: Tags,
 }
 
 enum Slot {
@@ -93,6 +97,8 @@ impl Tasks {
             closing: CancellationToken::new(),
             running: Mutex::default(),
             network: OnceLock::new(),
+            ended: EndedLately::default(),
+            tags: Tags::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -124,6 +130,16 @@ impl Tasks {
             tasks.sort_by_cached_key(|task| task.present());
         }
         tasks.pop()
+    }
+
+    /// All running downloads, in no order.
+    pub(crate) fn all_running(&self) -> Vec<Arc<Task>> {
+        let running = self.inner.running.lock();
+        let tasks = running.values().filter_map(|slot| match slot {
+            Slot::Running(task) => Some(Arc::clone(task)),
+            Slot::Leading(_) => None,
+        });
+        tasks.collect()
     }
 
     /// The client that origins are asked through.

@@ -132,6 +132,8 @@ impl Task {
         let parts: Vec<&[u8]> = batch.chunks.iter().map(AsRef::as_ref).collect();
         let written = entry.append_parts(start, &parts)?;
         self.tasks.metrics().from_origin(batch.len as u64);
+        self.from_origin.fetch_add(batch.len as u64, Ordering::Relaxed);
+        self.book.sent(batch.len as u64);
         // What was there already, from whomever, is not written again, and must not be hashed or
         // handed out from here: what lies there may be something else.
         let fresh = written == batch.len as u64;
@@ -399,6 +401,7 @@ impl Task {
             }
             Outcome::Unstored | Outcome::Retired => {}
         }
+        self.note_end(&outcome);
         self.end(outcome);
     }
 }

@@ -7,10 +7,16 @@
 pub mod logging;
 
 mod console;
+mod ledger;
 mod log_file;
 mod log_line;
 mod metrics;
 mod redact;
+mod remarks;
 
-pub use metrics::{AccessCheck, BuildInfo, Metrics, PieceFailure, RunningRequest, Source, TaskFailure};
+pub use ledger::{Book, Ledger, OTHERS, RegistryCount};
+pub use metrics::{
+    AccessCheck, BuildInfo, Counts, Metrics, PieceFailure, RunningRequest, Served, Source, TaskFailure,
+};
 pub use redact::redact_url;
+pub use remarks::Remark;

@@ -78,6 +78,39 @@ impl LogLine {
         text
     }
 
+    /// The event as a sentence for people: no level, no place in the code, no names of attempts.
+    pub(crate) fn to_words(&self) -> String {
+        let mut words = String::new();
+        match self.message.split_once(FAILED) {
+            Some((_, reason)) => {
+                words.push_str("a download failed: ");
+                push_plain(&mut words, reason);
+            }
+            None => push_plain(&mut words, &self.message),
+        }
+        let mut facts = String::new();
+        for (key, value) in self.fields.iter().filter(|(key, _)| !NAMES.contains(key)) {
+            let (Value::Text(value) | Value::Literal(value)) = value;
+            if matches!(*key, "error" | "reason") {
+                words.push_str(": ");
+                push_plain(&mut words, value);
+            } else {
+                facts.push_str(if facts.is_empty() { " (" } else { ", " });
+                facts.push_str(key);
+                facts.push(' ');
+                push_plain(&mut facts, value);
+            }
+        }
+        if !facts.is_empty() {
+            facts.push(')');
+        }
+        words.push_str(&facts);
+        if words.chars().count() > LONGEST_WORDS {
+            words = words.chars().take(LONGEST_WORDS).chain(['…']).collect();
+        }
+        words
+    }
+
     fn text(&mut self, field: &Field, value: String) {
         let value = cut(value);
         if field.name() == "message" {
@@ -210,5 +243,24 @@ fn is_one_word(text: &str) -> bool {
     !text.is_empty() && text.chars().all(plain)
 }
 
+/// Text with what would disturb a terminal or a page written out.
+fn push_plain(out: &mut String, text: &str) {
+    for character in text.chars() {
+        match character {
+            '\n' => out.push_str("\\n"),
+            _ if disturbs(character) => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ => out.push(character),
+        }
+    }
+}
+
+/// Before the cause, in the line that a failed download leaves in the words of Dragonfly's daemon.
+const FAILED: &str = "peer task failed, code: 4008, reason: ";
+/// Fields that name an attempt, of use only to a search of the log.
+const NAMES: [&str; 3] = ["peer", "task", "component"];
+/// In characters, of an event as a sentence.
+const LONGEST_WORDS: usize = 400;
 /// In bytes; longer ones are cut and say by how much.
 const LONGEST_VALUE: usize = 4096;

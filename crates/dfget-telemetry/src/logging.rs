@@ -23,6 +23,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use crate::console::Console;
 use crate::log_file::{Limits, LogFile};
 use crate::log_line::LogLine;
+use crate::remarks::{Remark, Remarks};
 
 /// Where the log goes and how much of it there is.
 #[derive(Clone, Debug, Default)]
@@ -105,9 +106,11 @@ pub fn init(options: &LogOptions) -> Result<Logging, LogError> {
         Output::File(_) => None,
     };
     let verbose = Arc::new(AtomicBool::new(options.verbose));
-    tracing::subscriber::set_global_default(subscriber(output, Arc::clone(&verbose)))
-        .map_err(|_| LogError::AlreadyStarted)?;
+    let remarks = Arc::<Remarks>::default();
+    let subscriber = subscriber(output, Arc::clone(&verbose), Arc::clone(&remarks));
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadyStarted)?;
     let _ = VERBOSE.set(verbose);
+    let _ = REMARKS.set(remarks);
     Ok(Logging { console })
 }
 
@@ -141,9 +144,19 @@ pub fn write_failures() -> u64 {
     WRITE_FAILURES.load(Ordering::Relaxed)
 }
 
+/// The last warnings and errors that were logged, the newest first. Their number is bounded.
+#[must_use]
+pub fn remarks() -> Vec<Remark> {
+    REMARKS.get().map(|remarks| remarks.newest_first()).unwrap_or_default()
+}
+
 /// What [`init`] installs, for a test to use in one thread.
-fn subscriber(output: Output, verbose: Arc<AtomicBool>) -> impl Subscriber + Send + Sync + use<> {
-    Registry::default().with(LogLayer { verbose, output: Mutex::new(output) })
+fn subscriber(
+    output: Output,
+    verbose: Arc<AtomicBool>,
+    remarks: Arc<Remarks>,
+) -> impl Subscriber + Send + Sync + use<> {
+    Registry::default().with(LogLayer { verbose, output: Mutex::new(output), remarks })
 }
 
 fn open(directory: &Path, rotation: &Rotation) -> Result<LogFile, LogError> {
@@ -174,6 +187,7 @@ struct LogLayer {
     /// Also the `debug` events of dfget's own crates.
     verbose: Arc<AtomicBool>,
     output: Mutex<Output>,
+    remarks: Arc<Remarks>,
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
@@ -185,6 +199,10 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let line = LogLine::of(event);
+        if *event.metadata().level() <= Level::WARN {
+            let is_error = *event.metadata().level() == Level::ERROR;
+            self.remarks.note(is_error, line.to_words(), SystemTime::now());
+        }
         let mut output = self.output.lock();
         // Taken under the lock, so that times never go back within the file.
         let now = Zoned::now();
@@ -206,6 +224,9 @@ fn count_failure() {
 /// The level of the process's log.
 static VERBOSE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
+/// What the process's log has warned of last.
+static REMARKS: OnceLock<Arc<Remarks>> = OnceLock::new();
+
 static WRITE_FAILURES: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
@@ -223,8 +244,11 @@ mod tests {
         let directory = TempDir::new().expect("a directory");
         let options =
             LogOptions { dir: Some(directory.path().join("daemon")), verbose, ..LogOptions::default() };
-        let subscriber =
-            subscriber(Output::of(&options).expect("an output"), Arc::new(AtomicBool::new(options.verbose)));
+        let subscriber = subscriber(
+            Output::of(&options).expect("an output"),
+            Arc::new(AtomicBool::new(options.verbose)),
+            Arc::default(),
+        );
         tracing::subscriber::with_default(subscriber, || {
             log();
             // Read before logging ends: a line must be there when the event is over.
@@ -346,6 +370,7 @@ mod tests {
         let dispatch = tracing::Dispatch::new(subscriber(
             Output::of(&options).expect("an output"),
             Arc::new(AtomicBool::new(options.verbose)),
+            Arc::default(),
         ));
         std::thread::scope(|scope| {
             for thread in 0..8 {
@@ -368,8 +393,11 @@ mod tests {
         let directory = TempDir::new().expect("a directory");
         std::os::unix::fs::symlink("/dev/full", directory.path().join("core.log")).expect("a link");
         let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
-        let subscriber =
-            subscriber(Output::of(&options).expect("an output"), Arc::new(AtomicBool::new(options.verbose)));
+        let subscriber = subscriber(
+            Output::of(&options).expect("an output"),
+            Arc::new(AtomicBool::new(options.verbose)),
+            Arc::default(),
+        );
         let before = write_failures();
         tracing::subscriber::with_default(subscriber, || info!("lost"));
         assert_eq!(write_failures(), before + 1);
@@ -383,6 +411,35 @@ mod tests {
         let options = LogOptions { dir: Some(blocked.join("daemon")), ..LogOptions::default() };
         let error = Output::of(&options).err().expect("no directory in a file").to_string();
         assert!(error.contains("file/daemon/core.log: Not a directory (os error 20); make"), "{error}");
+    }
+
+    #[test]
+    fn warnings_and_errors_are_kept_in_plain_words() {
+        let directory = TempDir::new().expect("a directory");
+        let options = LogOptions { dir: Some(directory.path().to_owned()), ..LogOptions::default() };
+        let remarks = Arc::<Remarks>::default();
+        let output = Output::of(&options).expect("an output");
+        let subscriber = subscriber(output, Arc::default(), Arc::clone(&remarks));
+        tracing::subscriber::with_default(subscriber, || {
+            info!("nothing to warn of");
+            warn!(task = "b423", "streaming on without the store: disk full");
+            warn!(error = "no\nroute", from = "10.0.0.1:7", "turned away");
+            let (peer, task) = ("p", "b423");
+            error!(
+                peer,
+                task,
+                component = "PeerTask",
+                "peer task failed, code: 4008, reason: r.test sent 404"
+            );
+        });
+        let texts: Vec<_> =
+            remarks.newest_first().into_iter().map(|remark| (remark.is_error, remark.text)).collect();
+        let expected = [
+            (true, "a download failed: r.test sent 404"),
+            (false, "turned away: no\\nroute (from 10.0.0.1:7)"),
+            (false, "streaming on without the store: disk full"),
+        ];
+        assert_eq!(texts, expected.map(|(is_error, text)| (is_error, text.to_owned())));
     }
 
     #[test]

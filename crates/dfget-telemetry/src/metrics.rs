@@ -18,10 +18,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::labels::{Label, method_label};
+use crate::ledger::Ledger;
 use crate::logging;
 
+mod counts;
 mod labels;
 
+pub use self::counts::{Counts, Served};
 pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
 
 type Counters = Family<Label, Counter>;
@@ -31,6 +34,7 @@ type Gauges = Family<Label, Gauge>;
 #[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
+    ledger: Ledger,
 }
 
 struct Shared {
@@ -161,7 +165,7 @@ impl Metrics {
             piece_failures,
             access_checks,
         });
-        Self { shared }
+        Self { shared, ledger: Ledger::default() }
     }
 
     /// A request of a client began; it counts as running until the returned value is dropped.
@@ -283,6 +287,19 @@ impl Metrics {
     pub fn exchanged(&self) -> [u64; 3] {
         let shared = &self.shared;
         [&shared.bytes_from_peers, &shared.bytes_from_origin, &shared.bytes_to_peers].map(Counter::get)
+    }
+
+    /// Bytes of responses to clients, and how many of these came from the store, since the start; what went
+    /// through tunnels is not among them.
+    pub fn handed_out(&self) -> [u64; 2] {
+        let of = |source: Source| self.shared.served_bytes.get_or_create(&source.label()).get();
+        let all = [Source::Cache, Source::Origin, Source::Forwarded, Source::Shared].map(of);
+        [all.iter().sum(), all[0]]
+    }
+
+    /// What is counted by name, which no scrape shows.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// A stored block was found changed.

@@ -24,12 +24,14 @@
 //! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
 //! | [`network`] | nodes and an origin on shaped links that can be cut, as network namespaces |
 //! | [`cluster`] | a daemon on each node of a network, and a registry at its origin |
+//! | [`browser`] | a real Chromium without a window, and what it shows |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
 //! A failure of the kit itself (no free port, no thread) fails the test at once by a panic that names it; what a test
 //! may want to look at (a refused CONNECT, a body cut short) comes back as a value.
 
 pub mod answer;
+pub mod browser;
 pub mod ca;
 pub mod client;
 pub mod cluster;
@@ -49,6 +51,7 @@ pub mod stage;
 pub mod wire;
 
 pub use answer::{Answer, Cut, Reply};
+pub use browser::{Browser, Tab};
 pub use ca::TestCa;
 pub use client::{Client, Connection, Request};
 pub use cluster::{Cluster, Node, Setup};

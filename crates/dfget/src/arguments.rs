@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::ca::CaCommand;
+use crate::cache::CacheCommand;
 use crate::get::GetArguments;
 use crate::preheat::PreheatArguments;
 
@@ -49,6 +50,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Cluster(ClusterCommand),
 
+    /// Look at what is stored, check it, remove it, carry it elsewhere
+    #[command(subcommand)]
+    Cache(CacheCommand),
+
     /// Look at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -58,6 +63,9 @@ pub(crate) enum Command {
 
     /// Look for all that would make a first pull fail on this node
     Doctor(DoctorArguments),
+
+    /// Look at the daemon of this node while it works
+    Top(TopArguments),
 }
 
 /// Flags of `dfget doctor`.
@@ -267,6 +275,23 @@ pub(crate) struct ExplainArguments {
     pub(crate) output: Output,
 }
 
+/// Flags of `dfget top`.
+#[derive(Args, Debug)]
+#[command(after_help = TOP_EXAMPLES)]
+pub(crate) struct TopArguments {
+    /// Print one picture and end, as where standard output is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// How to say it once
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+
+    /// Print the address of the same as a web page, with its token
+    #[arg(long, conflicts_with_all = ["once", "output"])]
+    pub(crate) web: bool,
+}
+
 /// Flags of `dfget config check`.
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
@@ -434,6 +459,18 @@ registry is asked anything.
 
 Exit status: 0 it would be accelerated, 1 it would not, 78 the configuration
 cannot be used, 2 wrong command line.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  dfget top                           downloads, who feeds whom, what is saved
+  dfget top --once                    the same as text, once
+  dfget top --once --output json
+  dfget top --web                     the address of the web page
+
+Keys: q leaves, the arrows, page up and down scroll, space pauses.
+
+Exit status: 0 shown, 75 no daemon runs, 77 it is another user's (ask as root
+or as the daemon's own user), 2 wrong command line, 1 anything else.";
 
 #[cfg(test)]
 mod tests {

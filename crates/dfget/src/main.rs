@@ -2,12 +2,14 @@
 //!
 //! Owns the command line, what is printed, and exit statuses; everything else is the work of the
 //! other crates. Exit statuses: 0 done, 1 failed (of `explain`: the
-//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad), 2 a wrong command line,
-//! 77 not allowed (`EX_NOPERM` of sysexits), 78 a configuration that cannot be used (`EX_CONFIG`); of `get` and
-//! `preheat` also 75 try again later (`EX_TEMPFAIL`), 124 its time is over, 130 interrupted.
+//! answer is no; of `cluster status`: a member is down; of `doctor`: something is bad; of `cache verify`: something was
+//! rotten), 2 a wrong command line, 75 try again later (`EX_TEMPFAIL` of sysexits), 77 not allowed (`EX_NOPERM`), 78 a
+//! configuration that cannot be used (`EX_CONFIG`); of `get` and `preheat` also 124 its time is over, 130 interrupted.
 
+mod api;
 mod arguments;
 mod ca;
+mod cache;
 mod check;
 mod cluster;
 mod daemon;
@@ -19,6 +21,7 @@ mod message;
 mod preheat;
 mod run;
 mod show;
+mod top;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -44,11 +47,13 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(arguments),
         Command::LeasedDaemon => leased::run(),
         Command::Cluster(command) => cluster::run(&command, &environment),
+        Command::Cache(command) => cache::run(&command, &environment),
         Command::Ca(command) => ca::run(command, &environment),
         Command::Config(ConfigCommand::Check(arguments)) => check::run(&arguments, &environment),
         Command::Config(ConfigCommand::Show(arguments)) => show::run(arguments, &environment),
         Command::Config(ConfigCommand::Reference) => show::reference(),
         Command::Explain(arguments) => explain::run(arguments, &environment),
         Command::Doctor(arguments) => doctor::run(arguments, &environment),
+        Command::Top(arguments) => top::run(&arguments),
     }
 }

@@ -13,8 +13,7 @@ fn preheat(session: &Session, arguments: &[&str]) -> Ended {
 }
 
 fn object(ended: &Ended) -> Value {
-    serde_json::from_str(&ended.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", ended.stdout, ended.stderr))
+    serde_json::from_str(&ended.stdout).expect("one JSON object")
 }
 
 #[test]

@@ -86,8 +86,8 @@ async fn nodes_with_one_key_meet_and_say_so() {
     let (server, client) = meet(door(&one), Dialer { tls: Some(two.client()) }).await;
     let (mut server, mut client) = (server.unwrap(), client.unwrap());
     assert!(server.is_keyed() && client.is_keyed() && server.plain().is_none());
-    assert_eq!(server.peer_addr().unwrap(), client.tcp().local_addr().unwrap());
-    assert!(server.tcp().nodelay().unwrap() && client.tcp().nodelay().unwrap());
+    assert_eq!(server.peer_addr().unwrap(), client.socket().local_addr().unwrap());
+    assert!([&server, &client].iter().all(|end| end.socket().system().unwrap().nodelay().unwrap()));
 
     let content: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
     let (head, tail) = content.split_at(5);

@@ -5,6 +5,7 @@ use dfget_peer::{Asker, Holding, Holdings, UploadEvent};
 use dfget_proto::messages::common::v2::Network;
 use dfget_task::Tasks;
 
+use super::askers::Askers;
 use super::host::OwnHost;
 
 /// The tasks of this node as other nodes may see them. Clones are the same.
@@ -13,13 +14,19 @@ pub(super) struct Shelf {
     pub(super) tasks: Tasks,
     share: SharePrivate,
     host: OwnHost,
+    asked: Askers,
 }
 
 // === impl Shelf ===
 
 impl Shelf {
-    pub(super) const fn new(tasks: Tasks, share: SharePrivate, host: OwnHost) -> Self {
-        Self { tasks, share, host }
+    pub(super) fn new(tasks: Tasks, share: SharePrivate, host: OwnHost) -> Self {
+        Self { tasks, share, host, asked: Askers::default() }
+    }
+
+    /// Who has asked for what lately.
+    pub(super) fn askers(&self) -> Askers {
+        self.asked.clone()
     }
 
     /// What is here of a task, if whoever asks, with the cluster's key or without, may have it.
@@ -38,6 +45,7 @@ impl Shelf {
 impl Holdings for Shelf {
     fn find(&self, task: &str, asker: &Asker) -> Option<Holding> {
         let dfget_task::Holding { entry, progress, ended, again } = self.of(task, asker.keyed)?;
+        self.asked.note(task, asker.address.ip());
         Some(Holding { entry, progress, ended, again })
     }
 
@@ -56,8 +64,9 @@ impl Holdings for Shelf {
     }
 
     fn happened(&self, event: UploadEvent) {
-        if let UploadEvent::Bytes(bytes) = event {
-            self.tasks.metrics().to_peer(bytes);
+        if let UploadEvent::Bytes { sent, to } = event {
+            self.tasks.metrics().to_peer(sent);
+            self.tasks.metrics().ledger().to_child(to.to_canonical(), sent);
         }
     }
 }

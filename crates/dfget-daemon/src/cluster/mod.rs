@@ -3,6 +3,7 @@
 //!
 //! Without it, or when a part of it does not work, pulls go on from the origin.
 
+mod askers;
 mod holdings;
 mod host;
 mod itself;
@@ -19,17 +20,18 @@ use std::time::Duration;
 
 use dfget_cluster::{ClusterOptions, ClusterSetup, MemberControl};
 use dfget_config::{Config, SharePrivate};
+use dfget_net::Listener;
 use dfget_peer::{Asker, PeerClient, UploadOptions, Uploads};
 use dfget_scheduler::{Caller, Pace, SchedulerService, Schedulers, serve_grpc};
 use dfget_swarm::SchedulerOptions;
 use dfget_task::{Network as _, Tasks};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
 use tonic::service::interceptor::InterceptedService;
 use tracing::{info, warn};
 
+use self::askers::Askers;
 use self::holdings::Shelf;
 use self::host::OwnHost;
 use self::itself::Itself;
@@ -60,6 +62,7 @@ pub(crate) struct Cluster {
     /// Somebody wants to know that.
     watched: Arc<AtomicBool>,
     own: OwnHost,
+    askers: Askers,
     key: String,
     running: TaskTracker,
     ended: CancellationToken,
@@ -126,6 +129,7 @@ impl Cluster {
         let shelf = Shelf::new(tasks.clone(), config.cluster.share_private, own.clone());
         let mut told = UploadOptions::new(setup.ip, setup.pieces.port());
         told.rate = rate(config);
+        let askers = shelf.askers();
         let uploads = Uploads::new(told, Arc::new(shelf.clone()));
         let itself = Arc::new(Itself::new(shelf, own.clone()));
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
@@ -159,7 +163,19 @@ impl Cluster {
         running.spawn(ended.clone().run_until_cancelled_owned(asking));
         let (control, key) = (setup.control, setup.key_fingerprint);
         Ok((
-            Self { schedulers, scheduler, uploads, control, feeding, watched, own, key, running, ended },
+            Self {
+                schedulers,
+                scheduler,
+                uploads,
+                control,
+                feeding,
+                watched,
+                own,
+                askers,
+                key,
+                running,
+                ended,
+            },
             ready,
         ))
     }
@@ -176,6 +192,11 @@ impl Cluster {
         self.control.reload(sources(&config.cluster));
         self.uploads.set_rate(rate(config));
         self.own.set_limit(config);
+    }
+
+    /// Who has asked for what lately.
+    pub(crate) fn askers(&self) -> Askers {
+        self.askers.clone()
     }
 
     /// Asks all members how they are.
@@ -205,7 +226,7 @@ fn seed() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-fn listen(address: SocketAddr, what: &str) -> Result<TcpListener, String> {
+fn listen(address: SocketAddr, what: &str) -> Result<Listener, String> {
     dfget_peer::listen(address).map_err(|error| {
         format!(
             "the {what} port for other nodes cannot be opened at {address}: {error}; end what uses it, or set \

@@ -64,8 +64,10 @@ async fn a_stored_content_comes_piece_by_piece() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let events = stage.shelf.events.lock().clone();
-        let sent: u64 =
-            events.iter().map(|event| if let UploadEvent::Bytes(n) = event { *n } else { 0 }).sum();
+        let sent: u64 = events
+            .iter()
+            .map(|event| if let UploadEvent::Bytes { sent, .. } = event { *sent } else { 0 })
+            .sum();
         assert_eq!(sent, LEN + 4 * MIB);
         assert_eq!(pieces(), 4);
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use dfget_core::public_url;
 use dfget_proto::messages::common::v2::Download;
 use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
-use dfget_proto::messages::scheduler::v2::{AnnouncePeerRequest, RegisterPeerRequest, SwarmPeer};
+use dfget_proto::messages::scheduler::v2::{
+    AnnouncePeerRequest, RegisterPeerRequest, StatTaskRequest, SwarmPeer,
+};
 use dfget_swarm::Pieces;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
@@ -74,7 +76,7 @@ impl Shared {
                 tried = self.try_at(&member, join).await;
             }
             match tried {
-                Ok(membership) => return Ok(membership),
+                Ok(membership) => return Ok(self.where_it_is_known(membership, join).await),
                 Err(Trouble::Refused(text)) => return Err(NoScheduler::Refused(name.to_owned(), text)),
                 Err(Trouble::Lost(text)) => {
                     why = format!("{name}: {text}");
@@ -83,6 +85,41 @@ impl Shared {
             }
         }
         Err(NoScheduler::Nobody(why))
+    }
+
+    /// The place that a download has got, or one at the next scheduler on the ring where that knows parents
+    /// and this one does not. A scheduler that has only just come back is such a one: those that hold the
+    /// content tell its successor, until they find out.
+    async fn where_it_is_known(self: &Arc<Self>, place: Membership, join: &Join) -> Membership {
+        if !place.begins_alone() {
+            return place;
+        }
+        let roll = self.roll();
+        let after = roll.ring().order(&join.task).skip_while(|name| *name != place.scheduler).skip(1);
+        let Some(next) = after.map(|name| self.member(name)).find(|member| member.is_up()) else {
+            return place;
+        };
+        match timeout(self.pace().answer, self.ask_whether_known(&next, &join.task)).await {
+            Ok(Ok(true)) => {}
+            Ok(Err(Trouble::Lost(why))) if !self.is_young() => {
+                self.lost(&next, why);
+                return place;
+            }
+            _ => return place,
+        }
+        let tried = self.try_at(&next, join).await;
+        tried.ok().filter(|other| !other.begins_alone()).unwrap_or(place)
+    }
+
+    async fn ask_whether_known(&self, member: &Member, task: &str) -> Result<bool, Trouble> {
+        let line = self.line(member).await?;
+        let host_id = self.host().id;
+        let request = StatTaskRequest { host_id, task_id: task.to_owned() };
+        match line.scheduler().stat_task(request).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
+            Err(status) => Err(trouble(&status)),
+        }
     }
 
     async fn try_at(self: &Arc<Self>, member: &Arc<Member>, join: &Join) -> Result<Membership, Trouble> {

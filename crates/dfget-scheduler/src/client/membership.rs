@@ -58,6 +58,11 @@ impl Membership {
         &self.scheduler
     }
 
+    /// Nobody to ask was named in the first orders, which nobody has taken yet.
+    pub(crate) fn begins_alone(&self) -> bool {
+        self.first.as_ref().is_some_and(|orders| orders.parents.is_empty())
+    }
+
     /// The next orders; `None`: the scheduler is gone, or another is the right one now. The caller
     /// joins again.
     ///

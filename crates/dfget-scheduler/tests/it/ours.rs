@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dfget_proto::Ring;
-use dfget_scheduler::{Join, Membership, NoScheduler, Orders, Progress, Schedulers};
+use dfget_scheduler::{Join, Membership, NoScheduler, Orders, Pace, Progress, Schedulers};
 use dfget_swarm::Pieces;
 use tokio::time::timeout;
 
@@ -189,6 +189,29 @@ async fn when_the_scheduler_is_killed_the_next_on_the_ring_takes_over_and_knows_
     let mut membership = two.join(&join(2, 'a')).await.unwrap();
     assert_eq!(membership.scheduler(), members[order[0]].0);
     orders(&mut membership, "the holder, from the first", |orders| names_of(orders) == ["n1"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_has_only_just_come_back_hides_nobody_that_its_successor_knows() {
+    let speech = keyed();
+    let (mut nodes, members) = cluster(3, &speech).await;
+    let order = order(&members, 'a');
+    let address = std::mem::replace(&mut nodes[order[0]], Node::start(&speech).await).kill().await;
+    // It takes long to look again.
+    let patient = Pace { skip: 600 * LONG, longest_skip: 600 * LONG, ..pace() };
+    let (one, _members) = client_at(patient, 1, names(&members, None), &speech);
+    one.hold(&task('a'), TOTAL, vec!["https://registry.test".to_owned()], false);
+    until("the successor knows", || nodes[order[1]].service.counts().0 == 1).await;
+
+    nodes[order[0]] = Node::start_at(address, &speech).await;
+    let (two, _members) = client(2, names(&members, None), &speech);
+    let mut membership = two.join(&join(2, 'a')).await.unwrap();
+    assert_eq!(membership.scheduler(), members[order[1]].0);
+    orders(&mut membership, "the holder", |orders| names_of(orders) == ["n1"]).await;
+    // What nobody knows stays with the first; and what is known for another authority is of no use.
+    let elsewhere = Join { url: "https://other.test/x".to_owned(), ..join(2, 'a') };
+    let other = two.join(&elsewhere).await.unwrap();
+    assert_eq!(other.scheduler(), members[order[0]].0);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ fn row(id: u64, key: &str) -> EntryRow {
         complete: true,
         created: 1,
         accessed: 2,
+        uses: 3,
     }
 }
 

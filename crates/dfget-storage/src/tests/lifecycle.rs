@@ -386,3 +386,56 @@ fn several_threads_fill_one_entry() {
     let entry = store.publish(&entry, key("b"), Vec::new()).unwrap();
     assert_eq!(read_all(&entry, 0, len), all);
 }
+
+#[test]
+fn uses_are_counted_over_restarts_and_begin_anew_with_a_new_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (store, _) = open(dir.path());
+        let entry = published(&store, "a", 1, 10);
+        assert_eq!(entry.uses(), 0);
+        store.touch(&entry, at(1));
+        store.touch(&entry, at(1));
+        store.flush().unwrap();
+        store.touch(&entry, at(1));
+        store.flush().unwrap();
+    }
+    let (store, _) = open(dir.path());
+    let entry = store.get(&key("a")).unwrap();
+    assert_eq!(entry.uses(), 3);
+    store.remove(&entry);
+    assert_eq!(published(&store, "a", 1, 10).uses(), 0);
+}
+
+#[test]
+fn a_store_shrinks_by_hand_as_it_would_by_itself_and_tells_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entries: Vec<_> = (0..4).map(|i| published(&store, &i.to_string(), i, 8 * BLOCK)).collect();
+    for (i, seconds) in [(0, 10), (1, 30), (2, 20), (3, 40)] {
+        store.touch(&entries[i], at(seconds));
+    }
+    let one = entries[0].allocated_bytes();
+    let names = |report: &crate::SweepReport| {
+        report.evicted.iter().map(|gone| gone.key.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names(&store.shrink(None, false, at(50))), "", "there is no limit");
+    let told = store.shrink(Some(2 * one), true, at(50));
+    assert_eq!((names(&told).as_str(), told.over_quota_bytes, store.usage().entries), ("0 2", 0, 4));
+    assert_eq!(store.shrink(Some(2 * one), false, at(50)), told);
+    assert_eq!(store.usage().entries, 2);
+    let rest = store.shrink(Some(0), false, at(50));
+    assert_eq!((names(&rest).as_str(), rest.over_quota_bytes), ("1", one), "the image used last stays");
+}
+
+#[test]
+fn what_is_being_written_is_not_removed_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let entry = create(&store, "a", Some(10));
+    let pin = entry.pin();
+    assert!(!store.remove_idle(&entry) && store.get(&key("a")).is_some());
+    drop(pin);
+    assert!(store.remove_idle(&entry) && store.get(&key("a")).is_none());
+    assert!(!store.remove_idle(&entry), "once is enough");
+}

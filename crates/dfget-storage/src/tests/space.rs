@@ -157,6 +157,7 @@ fn an_entry_whose_data_cannot_be_flushed_is_given_up() {
         complete: false,
         created: 0,
         accessed: 0,
+        uses: 0,
     };
     // a device that takes all bytes and cannot be flushed
     let device = fs::File::options().read(true).write(true).open("/dev/null").unwrap();

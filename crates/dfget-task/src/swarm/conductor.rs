@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dfget_core::{ByteRange, public_url};
@@ -13,6 +13,7 @@ use dfget_swarm::{Ask, Failure, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::mend::Verdict;
@@ -30,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The same while a parent sends a whole piece: it says itself when nothing comes of it.
 const PATIENCE_FOR_WHOLE: Duration = Duration::from_secs(12);
+
+/// How much longer at most, for each by chance, where there are several to be fed by: what all wait for, one
+/// fetches for all. A scheduler that notices after some seconds that somebody is gone is waited for by most.
+const PATIENCE_SPREAD: Duration = Duration::from_secs(5);
 
 /// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
 /// the scheduler says meanwhile; and how often it gets longer.
@@ -70,7 +75,7 @@ pub(super) struct Conductor {
     membership: Option<Box<dyn Membership>>,
     joining: Option<Boxed<'static, Option<Box<dyn Membership>>>>,
     rejoin: Duration,
-    join_at: Option<tokio::time::Instant>,
+    join_at: Option<Instant>,
     layout: Option<Layout>,
     picker: Option<Picker>,
     orders: Orders,
@@ -87,6 +92,8 @@ pub(super) struct Conductor {
     looked: Instant,
     /// How many pieces the scheduler was told of last.
     told: u32,
+    /// How much longer than the least this one waits for peers.
+    patient: Duration,
     /// How often in a row peers gave nothing for long.
     starved: u32,
     /// Until then the origin is asked for everything, whatever the scheduler wants.
@@ -298,6 +305,7 @@ impl Conductor {
             moved: (now, 0),
             looked: now,
             told: 0,
+            patient: PATIENCE_SPREAD.mul_f64(fastrand::f64()),
             starved: 0,
             alone_until: None,
             written: true,
@@ -312,7 +320,7 @@ impl Conductor {
 
     async fn run(mut self) {
         if self.membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now());
+            self.join_at = Some(Instant::now());
         }
         self.obey();
         let mut progress = self.task.progress();
@@ -368,10 +376,10 @@ impl Conductor {
         }
     }
 
-    fn wake(&self) -> tokio::time::Instant {
-        let mut wake = tokio::time::Instant::now() + LOOK;
+    fn wake(&self) -> Instant {
+        let mut wake = Instant::now() + LOOK;
         if let Some(due) = self.picker.as_ref().and_then(|picker| picker.wake(self.now())) {
-            wake = wake.min(tokio::time::Instant::from_std(self.began + due));
+            wake = wake.min(self.began + due);
         }
         self.join_at.filter(|_| self.joining.is_none()).map_or(wake, |at| wake.min(at))
     }
@@ -431,7 +439,7 @@ impl Conductor {
         if let Some(membership) = self.membership.take() {
             membership.fail("it had wrong bytes, and begins anew without them");
         }
-        (self.joining, self.rejoin, self.join_at) = (None, REJOIN, Some(tokio::time::Instant::now()));
+        (self.joining, self.rejoin, self.join_at) = (None, REJOIN, Some(Instant::now()));
         self.orders = Orders::default();
         self.parents.clear();
         self.shunned.extend(self.met.drain());
@@ -908,11 +916,11 @@ impl Conductor {
     fn scheduler_lost(&mut self) {
         info!(task = %self.task.id, "the scheduler is gone, looking for the next");
         self.membership = None;
-        self.join_at = Some(tokio::time::Instant::now());
+        self.join_at = Some(Instant::now());
     }
 
     fn join_again(&mut self) {
-        let due = self.join_at.is_some_and(|at| at <= tokio::time::Instant::now());
+        let due = self.join_at.is_some_and(|at| at <= Instant::now());
         if self.joining.is_some() || self.membership.is_some() || !due {
             return;
         }
@@ -924,7 +932,7 @@ impl Conductor {
         self.joining = None;
         self.join_at = None;
         if membership.is_none() {
-            self.join_at = Some(tokio::time::Instant::now() + self.rejoin);
+            self.join_at = Some(Instant::now() + self.rejoin);
             self.rejoin = (self.rejoin * 2).min(REJOIN_MOST);
             if self.parents.is_empty() {
                 self.go_alone("no scheduler answers");
@@ -954,7 +962,9 @@ impl Conductor {
         let waited = self.moved.0.elapsed();
         // A whole piece counts when all of it is here.
         let whole = self.asked.iter().any(|asked| asked.stock);
-        if waited < if whole { PATIENCE_FOR_WHOLE } else { PATIENCE } {
+        let several = self.parents.len() > 1;
+        let patience = if whole { PATIENCE_FOR_WHOLE } else { PATIENCE };
+        if waited < patience + if several { self.patient } else { Duration::ZERO } {
             return;
         }
         let (alone, failed, busy) = {
@@ -1051,6 +1061,10 @@ impl Task {
             if let Ok(0) = written {
                 task.took_nothing(piece, from.generation, len);
             }
+            // Here, for the last piece may end the task before anybody waits for this.
+            if written.is_ok() {
+                task.count_from_peer(&from.host, len);
+            }
             // Whether or not the conductor waits for this ask still.
             if entry.is_whole() {
                 task.advance();
@@ -1058,10 +1072,7 @@ impl Task {
             written
         };
         match tokio::task::spawn_blocking(write).await {
-            Ok(Ok(_)) => {
-                self.tasks.metrics().from_peer(len);
-                Ok(len)
-            }
+            Ok(Ok(_)) => Ok(len),
             Ok(Err(trouble)) => Err(trouble),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
         }
@@ -1094,6 +1105,13 @@ impl Task {
             Ok(Err(error)) => Trouble::Store(error),
             Err(lost) => Trouble::Store(WriteError::Io(std::io::Error::other(lost))),
         }
+    }
+
+    fn count_from_peer(&self, host: &Arc<str>, len: u64) {
+        let metrics = self.tasks.metrics();
+        metrics.from_peer(len);
+        metrics.ledger().from_parent(host, len);
+        self.book.saved_bytes(len);
     }
 
     /// Notes, before it can be read, that a piece comes from a peer; where it is to be written. `None`

@@ -265,6 +265,7 @@ impl Task {
         let bytes = fetched.map_err(|error| error.to_string())?.map(|(_, bytes)| bytes);
         if bytes.is_some() {
             self.tasks.metrics().from_origin(part.len());
+            self.book.sent(part.len());
         }
         Ok(bytes)
     }

@@ -16,4 +16,4 @@ pub(crate) use mend::Suspects;
 pub use network::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
 };
-pub(crate) use state::Swarm;
+pub(crate) use state::{Layout, Swarm};

@@ -90,7 +90,8 @@ fn held(entry: &Entry) -> Option<Held> {
         return None;
     }
     let (total, meta) = (entry.total()?, TaskMeta::from_bytes(&entry.meta())?);
-    let digest: Digest = meta.digest?.parse().ok()?;
+    // Peers do not ask for what is known by its tag.
+    let digest: Digest = meta.digest.filter(|_| !meta.noted)?.parse().ok()?;
     let Digest::Sha256(_) = digest else { return None };
     let origins = meta.origins.into_keys().collect();
     Some(Held { task: TaskId::of_digest(&digest)?, total, origins, private: meta.private })

@@ -97,17 +97,23 @@ impl Swarm {
     /// Who sent most, for the log: a few hosts with their bytes of a content of `total` bytes, and how
     /// many more there are. Empty if nobody sent anything.
     pub(crate) fn named_senders(&self, total: u64) -> String {
-        let Some(layout) = Layout::of(total) else { return String::new() };
+        let parents = self.senders(total);
+        let more = parents.len().saturating_sub(SHOWN_PARENTS);
+        let shown = parents.iter().take(SHOWN_PARENTS).map(|(host, bytes)| format!("{host} {bytes}"));
+        let more = (more > 0).then(|| format!("{more} more"));
+        shown.chain(more).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Who sent what of a content of `total` bytes: hosts with their bytes, who sent most first.
+    pub(crate) fn senders(&self, total: u64) -> Vec<(&str, u64)> {
+        let Some(layout) = Layout::of(total) else { return Vec::new() };
         let mut bytes: HashMap<&str, u64> = HashMap::new();
         for (number, sender) in &self.senders {
             *bytes.entry(&sender.host).or_default() += layout.length(*number);
         }
         let mut parents: Vec<_> = bytes.into_iter().collect();
         parents.sort_unstable_by_key(|&(host, bytes)| (std::cmp::Reverse(bytes), host));
-        let more = parents.len().saturating_sub(SHOWN_PARENTS);
-        let shown = parents.iter().take(SHOWN_PARENTS).map(|(host, bytes)| format!("{host} {bytes}"));
-        let more = (more > 0).then(|| format!("{more} more"));
-        shown.chain(more).collect::<Vec<_>>().join(", ")
+        parents
     }
 
     /// Notes a piece that was not what was expected; the first ones are enough.

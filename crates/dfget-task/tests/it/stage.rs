@@ -50,7 +50,7 @@ fn tasks_over(store: &Store, cluster: &Arc<Cluster>) -> Tasks {
         retries: Retries { most: 1, ..Retries::default() },
         prefer_ipv6: false,
         destinations: Destinations::of_own_user(),
-        observe: Box::new(|_| {}),
+        observe: Box::new(|_, _| {}),
     });
     let options = TaskOptions {
         reuse: true,

@@ -3,6 +3,8 @@
 mod shown;
 mod status;
 
+pub(crate) use self::shown::{age, size};
+
 use std::process::ExitCode;
 
 use dfget_cluster::ClusterKey;

@@ -166,7 +166,7 @@ fn ahead(seen: &ClusterSeen, now: u64) -> Option<&str> {
 }
 
 /// For how long, by the largest unit that fits twice.
-fn age(since: u64, now: u64) -> String {
+pub(crate) fn age(since: u64, now: u64) -> String {
     let seconds = now.saturating_sub(since);
     match seconds {
         _ if since == 0 => "-".to_owned(),
@@ -178,7 +178,7 @@ fn age(since: u64, now: u64) -> String {
 }
 
 /// Bytes, in three digits and a unit.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes} B");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _};
 use dfget_get::{Hints, Order, Output, Platform, Reference};
+use dfget_run::ClusterWish;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::scalar;
@@ -67,6 +68,33 @@ pub(crate) struct GetArguments {
     /// Bytes a second at most, such as 20MB
     #[arg(long, visible_alias = "limit-rate", value_name = "SIZE", value_parser = scalar::size)]
     pub(crate) ratelimit: Option<u64>,
+
+    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
+    #[arg(long, value_name = "HOSTLIST", conflicts_with = "direct")]
+    pub(crate) cluster: Option<String>,
+
+    /// Port for them [default: by SLURM_JOB_ID, else 65000]
+    #[arg(
+        long,
+        value_name = "PORT",
+        requires = "cluster",
+        value_parser = clap::value_parser!(u16).range(1..=65_533)
+    )]
+    pub(crate) cluster_port: Option<u16>,
+
+    /// The key they share [default: ~/.config/dragonfly/cluster.key]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) cluster_key: Option<PathBuf>,
+
+    /// Stay so long at most while other nodes still get it
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "cluster",
+        default_value = "10m",
+        value_parser = scalar::duration
+    )]
+    pub(crate) cluster_linger: Duration,
 
     /// Go without a daemon
     #[arg(long, conflicts_with = "disable_back_source")]
@@ -204,10 +232,23 @@ impl GetArguments {
             platform: self.platform.clone().unwrap_or_else(Platform::of_this_machine),
             login_file: self.authfile.clone(),
             rate: self.ratelimit.and_then(NonZeroU64::new),
+            cluster: self.cluster()?,
             direct: self.direct,
             verbose: self.verbose,
         };
         Ok((order, warnings))
+    }
+
+    fn cluster(&self) -> Result<Option<ClusterWish>, String> {
+        let Some(members) = self.cluster.clone() else { return Ok(None) };
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let key_file = self.cluster_key.as_ref().map(absolute);
+        let wish = ClusterWish { members, port: self.cluster_port, key_file, linger: self.cluster_linger };
+        let checked = wish.check();
+        checked.map_err(|error| {
+            format!("--cluster: {error}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\"")
+        })?;
+        Ok(Some(wish))
     }
 
     fn where_to(&self) -> Result<Output, String> {
@@ -322,6 +363,8 @@ Examples:
   dfget docker://ghcr.io/project/image:1 -O image      (an OCI layout)
   dfget docker://ghcr.io/project/image:1 -O image.tar  (the same in one file)
   dfget get --digest sha256:4413… --output json https://files.example.org/x
+  srun --ntasks-per-node=1 dfget --cluster \"$SLURM_JOB_NODELIST\" -O /tmp/x.sif \\
+    oras://registry.example.org/project/image:1
 
 The way is through a daemon of this node, which is started if there is none, as
 `dfget run` does it; if none can be had, directly. What is broken off is kept

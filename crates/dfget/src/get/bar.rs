@@ -18,7 +18,7 @@ const HERTZ: u8 = 10;
 const LONGEST_NAME: usize = 24;
 
 const KNOWN: &str =
-    "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta_precise}{msg}";
+    "{prefix} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta} left{msg}";
 const UNKNOWN: &str = "{prefix} {spinner} {decimal_bytes} {decimal_bytes_per_sec}{msg}";
 
 /// Shows on the terminal what happens.
@@ -70,17 +70,21 @@ impl Bar {
     }
 
     fn begin(&self, name: &str, total: Option<u64>) {
+        self.bar.set_prefix(short(name));
+        self.size(total);
+        self.bar.reset_eta();
+        if self.draws {
+            self.bar.enable_steady_tick(Duration::from_millis(200));
+        }
+    }
+
+    fn size(&self, total: Option<u64>) {
         let template = if total.is_some() { KNOWN } else { UNKNOWN };
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
-        self.bar.set_prefix(short(name));
         if let Some(total) = total {
             self.bar.set_length(total);
-        }
-        self.bar.reset_eta();
-        if self.draws {
-            self.bar.enable_steady_tick(Duration::from_millis(200));
         }
     }
 }
@@ -96,6 +100,7 @@ impl Observer for Bar {
                 self.keeps.store(keeps, Ordering::Relaxed);
                 self.begin(name, total);
             }
+            Event::Sized(total) => self.size(Some(total)),
             Event::Present(bytes) => {
                 self.bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.bar.inc(bytes);

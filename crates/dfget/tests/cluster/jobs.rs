@@ -73,6 +73,26 @@ impl Site {
         command
     }
 
+    /// `dfget` itself gets the blob on one node of a job.
+    fn get(&self, place: &Place, job: &str) -> Command {
+        let template = self.begin(place, job, &[]);
+        let mut command = Command::new(dfget_binary());
+        command.env_clear().args([
+            "--cluster",
+            &self.members(),
+            "--cluster-key",
+            KEY,
+            "--output",
+            "json",
+            "-O",
+        ]);
+        command.arg(own(place, job).join("fetched")).arg(&self.url);
+        for (name, value) in template.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        command
+    }
+
     /// Runs these jobs at once, a task of each on each node, and looks at what came.
     fn run(&self, jobs: &[&str], flags: &[&str]) {
         let tasks = jobs.iter().flat_map(|job| self.network.nodes.iter().map(move |place| (*job, place)));
@@ -154,5 +174,33 @@ fn two_jobs_share_their_nodes_in_peace() {
         let site = Site::new(3);
         site.run(&["4711", "4712"], &[]);
         assert!(site.sent() <= 4.2, "the registry sent {:.3} x the blob", site.sent());
+    });
+}
+
+#[test]
+fn the_nodes_of_a_job_get_a_file_from_each_other_and_say_so() {
+    in_namespace(|| {
+        let site = Site::new(3);
+        let objects: Vec<serde_json::Value> = thread::scope(|scope| {
+            let running: Vec<_> = site
+                .network
+                .nodes
+                .iter()
+                .map(|place| scope.spawn(|| place.within(|| run(&mut site.get(place, "4711"))).ok().stdout))
+                .collect();
+            let printed = running.into_iter().map(|task| task.join().expect("a get ends"));
+            printed.map(|text| serde_json::from_str(&text).expect("an object")).collect()
+        });
+        let sum = |source: &str| -> u64 {
+            objects.iter().map(|object| object["sources"][source].as_u64().expect("a count")).sum()
+        };
+        for place in &site.network.nodes {
+            let came = fs::read(own(place, "4711").join("fetched")).expect("it was got");
+            assert_eq!(sha256(&came), site.blob.digest, "{place}");
+        }
+        let len = site.blob.len() as u64;
+        assert_eq!(sum("peers") + sum("origin") + sum("cache"), 3 * len, "{objects:?}");
+        assert!(sum("peers") > len / 2, "they have fed each other: {objects:?}");
+        assert!(site.sent() <= 2.1, "the registry sent {:.3} x the blob", site.sent());
     });
 }

@@ -7,6 +7,10 @@
 #[cfg(test)]
 mod apptainer;
 #[cfg(test)]
+#[path = "../top_page/checks.rs"]
+#[expect(dead_code, reason = "the page of one node is checked for more")]
+mod checks;
+#[cfg(test)]
 mod churn;
 #[cfg(test)]
 mod evil;
@@ -32,5 +36,7 @@ mod stock;
 mod strangers;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod top;
 #[cfg(test)]
 mod weak;

@@ -8,7 +8,7 @@ use dfget_testkit::session::until;
 use dfget_testkit::{Blob, Gate, Running, Session};
 use rustix::process::Signal;
 
-use super::support::{Files, WAYS, dfget, get_json, got, home, names, session};
+use super::support::{DFGET, Files, WAYS, dfget, get_json, got, home, names, session};
 
 const LEN: usize = 3_000_000;
 
@@ -103,6 +103,26 @@ fn a_second_ctrl_c_and_other_signals_end_it_too() {
         assert!(!home(&session, "x").exists());
         fs::remove_file(part(&session).expect("it is kept").0).unwrap();
     }
+}
+
+#[test]
+fn what_the_caller_lets_be_ignored_stays_so() {
+    let session = session();
+    let blob = Blob::random(LEN, 8);
+    let files = Files::https(&session, &blob);
+    let gate = Gate::new();
+    let held = gate.clone();
+    files.fault(move |answer| answer.hold_after(2_000_000, &held).into());
+    let script = "trap '' HUP INT; exec \"$@\"";
+    let mut command = session.program("sh");
+    command.args(["-c", script, "sh", DFGET, &files.url("x"), "--direct"]);
+    let running = Running::start(&mut command);
+    until("the bytes to come", || part(&session).filter(|(_, len)| *len >= 1_000_000));
+    running.send(Signal::HUP);
+    running.send(Signal::INT);
+    gate.open();
+    let _ = running.wait().ok();
+    assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..]);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use dfget_testkit::session::until;
+use dfget_testkit::gate::PATIENCE;
 use dfget_testkit::{Blob, Gate, Session};
 
 use super::support::{DFGET, home, session};
@@ -38,7 +39,15 @@ impl Terminal {
 
     /// What is to be seen, once `holds` is true of it.
     fn see(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
-        until(what, || Some(self.tmux(&["capture-pane", "-p"])).filter(|screen| holds(screen)))
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let screen = self.tmux(&["capture-pane", "-p"]);
+            if holds(&screen) {
+                return screen;
+            }
+            assert!(Instant::now() < end, "waited in vain for {what}:\n{screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
+use dfget_testkit::answer::Framing;
 use dfget_testkit::{Answer, Blob, Cut, Origin};
 
 use super::support::{Files, WAYS, get, get_json, got, home, names, session};
@@ -150,9 +151,15 @@ fn a_content_without_a_validator_is_got_too() {
         got(&session, way, &[&files.url("x")]);
         assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..]);
         files.fault(|answer| answer.cut_after(100_000, Cut::Reset).into());
-        let broken = get(&session, &["--direct"], &[&files.url("y")]);
+        // It begins anew once, and then no more.
+        got(&session, way, &[&files.url("y")]);
+        assert!(fs::read(home(&session, "y")).unwrap() == blob.bytes[..]);
+        for _ in 0..9 {
+            files.fault(|answer| answer.cut_after(100_000, Cut::Reset).into());
+        }
+        let broken = get(&session, way, &[&files.url("z")]);
         assert_eq!(broken.code, 75, "{}", broken.stderr);
-        assert_eq!(names(&session), ["x"], "what cannot be gone on with is not kept");
+        assert_eq!(names(&session), ["x", "y"], "what cannot be gone on with is not kept");
     }
 }
 
@@ -242,4 +249,22 @@ fn a_rate_is_kept_to_and_the_bytes_are_right() {
     let files = Files::https(&session, &blob);
     got(&session, &["--direct"], &[&files.url("x"), "--ratelimit", "20MB"]);
     assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..]);
+}
+
+#[test]
+fn an_empty_file_and_one_without_a_length_come_whole() {
+    for way in WAYS {
+        let session = session();
+        let files = Files::https(&session, &Blob::of(*b""));
+        got(&session, way, &[&files.url("empty")]);
+        assert_eq!(fs::read(home(&session, "empty")).unwrap(), b"");
+        let blob = Blob::random(LEN, 13);
+        files.change(&blob);
+        for framing in [Framing::Chunked, Framing::Close] {
+            files.fault(move |answer| answer.framing(framing).into());
+            got(&session, way, &["--force", &files.url("x")]);
+            assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..], "{framing:?}");
+        }
+        assert_eq!(names(&session), ["empty", "x"]);
+    }
 }

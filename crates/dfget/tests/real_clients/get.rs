@@ -3,7 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use super::support::{Client, Finished, Image, Reference, Registries, User, dfget_binary, in_namespace, run};
+use super::support::{
+    Client, Finished, Image, Reference, Registries, User, dfget_binary, in_namespace, left_out_without_root,
+    run,
+};
 
 /// `dfget` with this client's environment; its logins are in files alone, as `apptainer registry login` writes them.
 fn dfget(client: &Client, arguments: &[&str]) -> Finished {
@@ -25,7 +28,7 @@ fn reference(registry: &str) -> (Reference<'_>, User) {
 fn a_sif_comes_from_each_kind_of_registry() {
     in_namespace(|| {
         let kinds = ["open", "basic", "token", "redirect", "plain"];
-        let registries = Registries::start(&kinds);
+        let _registries = Registries::start(&kinds);
         let image = Image::of_mib(4);
         for registry in kinds {
             let (from, user) = reference(registry);
@@ -38,7 +41,6 @@ fn a_sif_comes_from_each_kind_of_registry() {
                 assert_eq!(ended.stderr, "", "quiet where nobody looks");
             }
         }
-        drop(registries);
     });
 }
 
@@ -112,5 +114,46 @@ fn the_layouts_are_taken_by_the_real_tools() {
         }
         let inspected = run(client.command("skopeo").args(["inspect", "--raw", "oci:image:4"])).ok();
         assert!(inspected.stdout.contains("schemaVersion"), "{}", inspected.stdout);
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_or_read_only_keeps_the_name_free() {
+    in_namespace(|| {
+        if left_out_without_root("a small disk is mounted by root alone") {
+            return;
+        }
+        let _registries = Registries::start(&["open"]);
+        let image = Image::of_mib(4);
+        let client = Client::direct(User::Nobody);
+        let small = client.file("small");
+        fs::create_dir(&small).unwrap();
+        let mount = |options: &str| {
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&small)).ok();
+        };
+        mount("size=3m");
+        // The URL of a blob tells no length before its bytes come; a reference does.
+        let (from, _) = reference("open");
+        let blob = image.blob_url(&Registries::host("open"), from.repository);
+        let tagged = format!("oras://{}", from.tagged(image.tag));
+        for (url, told) in [(&tagged, " bytes are to come, and "), (&blob, "the disk is full; make room")] {
+            for way in [&[][..], &["--direct"]] {
+                let ended = dfget(&client, &[&[url.as_str(), "-O", "small/x"], way].concat()).failed();
+                assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
+                assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+                assert!(!small.join("x").exists());
+            }
+        }
+        run(Command::new("mount").args(["-o", "remount,size=64m"]).arg(&small)).ok();
+        dfget(&client, &[&blob, "-O", "small/x"]).ok();
+        image.assert_same(&small.join("x"));
+        assert_eq!(fs::read_dir(&small).unwrap().count(), 1, "the part became the file");
+        run(Command::new("mount").args(["-o", "remount,ro"]).arg(&small)).ok();
+        let ended = dfget(&client, &[&tagged, "-O", "small/y"]).failed();
+        assert!(
+            ended.stderr.contains("the file system is read-only; name another place by -O"),
+            "{}",
+            ended.stderr
+        );
     });
 }
