@@ -28,6 +28,8 @@ pub struct Holding {
     pub progress: Option<watch::Receiver<()>>,
     /// Cancelled when the download is over, well (the entry is complete then) or badly.
     pub ended: CancellationToken,
+    /// Bytes of others turned out to be wrong, and the download has begun anew without them.
+    pub again: bool,
 }
 
 /// What there is to hand out, and what becomes of it.

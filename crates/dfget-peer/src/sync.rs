@@ -30,6 +30,8 @@ pub enum SyncItem {
         total: u64,
         /// Its port of pieces.
         pieces: SocketAddr,
+        /// It found that bytes of others were wrong, and has begun anew without them.
+        again: bool,
     },
     /// A piece that it has: it is a peer of another kind, which knows no units.
     One {
@@ -131,13 +133,13 @@ impl SyncStream {
 }
 
 fn read(item: SyncPiecesResponse) -> Result<SyncItem, PeerError> {
-    let SyncPiecesResponse { number, offset, length, ip, tcp_port, have, total, .. } = item;
+    let SyncPiecesResponse { number, offset, length, ip, tcp_port, have, total, again, .. } = item;
     let ip = ip.parse::<IpAddr>().map_err(|_| PeerError::wrong("it names no address of its pieces"))?;
     let port = tcp_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     let port = port.ok_or_else(|| PeerError::wrong("it names no port of its pieces"))?;
     let pieces = SocketAddr::new(ip, port);
     if total > 0 {
-        return Ok(SyncItem::All { have, total, pieces });
+        return Ok(SyncItem::All { have, total, pieces, again });
     }
     if length == 0 || offset.checked_add(length).is_none() {
         return Err(PeerError::wrong("it names a piece without bytes"));

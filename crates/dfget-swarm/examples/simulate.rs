@@ -1,4 +1,5 @@
-//! Prints how swarms of many nodes do: `simulate [NODES TOTAL_MIB [SEED]]`, or a table of all.
+//! Prints how swarms of many nodes do: `simulate [NODES TOTAL_MIB [SEED]] [NAME=VALUE]…`, or a table of all.
+//! `wrong`, `missing`, `silent`, `forged` or `perjured` with a number n makes every n-th node a liar of that kind.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
@@ -14,7 +15,7 @@ mod sim;
 
 use std::time::Instant;
 
-use sim::{Setup, World};
+use sim::{Manner, Setup, World};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +27,7 @@ fn main() {
     };
     for (nodes, mib) in sets {
         let mut setup = Setup::equal(nodes, mib << 20, number(2, 1));
+        let mut liars = None;
         for pair in &arguments {
             let Some((name, value)) = pair.split_once('=') else { continue };
             let value: f64 = value.parse().unwrap();
@@ -38,17 +40,25 @@ fn main() {
                 "origins" => setup.scheduler.most_at_origin = value as usize,
                 "streams" => setup.origin_streams = value as usize,
                 "links" => (setup.up, setup.down) = (setup.origin * value, setup.origin * value),
+                "wrong" => liars = Some((Manner::Wrong, value as usize)),
+                "missing" => liars = Some((Manner::Missing, value as usize)),
+                "silent" => liars = Some((Manner::Silent, value as usize)),
+                "perjured" => liars = Some((Manner::Perjured, value as usize)),
+                "forged" => liars = Some((Manner::Forged, value as usize)),
                 _ => {}
             }
         }
-        run(setup);
+        run(setup, liars);
     }
 }
 
-fn run(setup: Setup) {
+fn run(setup: Setup, liars: Option<(Manner, usize)>) {
     let begin = Instant::now();
     let (nodes, ideal, seed) = (setup.nodes, setup.ideal(), setup.seed);
     let mut world = World::new(setup);
+    if let Some((manner, each)) = liars {
+        (0..nodes).step_by(each).for_each(|node| world.nodes[node].manner = manner);
+    }
     (0..nodes).for_each(|node| world.start(node));
     let last = world.run(ideal * 20.0);
     let mut done: Vec<f64> = world.nodes.iter().filter_map(|node| node.done).collect();

@@ -11,6 +11,13 @@ use crate::pieces::Pieces;
 /// An ask that is younger than this is never called late.
 const LATE_AT_LEAST: Duration = Duration::from_secs(3);
 
+/// The same of an ask of a parent that has given nothing yet: it may be one that never will.
+const UNKNOWN_LATE_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Asks under way, with those that are late and do not count any more, are no more than so many times
+/// those that count: where all is slow, more asks make it slower.
+const MOST_WITH_LATE: usize = 2;
+
 /// An ask that is older than this many times the usual is late: it is asked elsewhere as well.
 const LATE: u32 = 4;
 
@@ -161,14 +168,9 @@ impl Source {
 // === impl Flight ===
 
 impl Flight {
-    /// How long it may take before it is late, if one piece usually takes `usual`.
-    fn limit(&self, usual: Duration, times: u32) -> Duration {
-        let len = self.range.end.saturating_sub(self.range.start).max(1);
-        late_after(usual.saturating_mul(len), times)
-    }
-
-    fn is_late(&self, usual: Duration, times: u32, now: Duration) -> bool {
-        now >= self.since + self.limit(usual, times)
+    /// What takes so long for each piece, for all that comes with this ask.
+    fn scaled(&self, each: Duration) -> Duration {
+        each.saturating_mul(self.range.end.saturating_sub(self.range.start).max(1))
     }
 }
 
@@ -224,6 +226,20 @@ impl Picker {
                 });
             }
         }
+    }
+
+    /// A host is a parent anew, by another attempt: nothing is known of what it has, and it is asked again even if
+    /// the attempt before was left; not if it is proved to have sent what was wrong.
+    pub fn renew(&mut self, host: &str) {
+        let Some(at) = self.source(host) else { return };
+        let none = Pieces::none(self.have.count());
+        self.change(at, |source| {
+            (source.offers, source.whole) = (none, false);
+            (source.gave, source.denied) = (0, 0);
+            if source.trust != Trust::Banned {
+                source.trust = Trust::Fine;
+            }
+        });
     }
 
     /// The pieces that this node fetches from the origin itself: not asked of parents, unless it gets
@@ -285,7 +301,7 @@ impl Picker {
             let source = flight.source;
             self.sources[source].asked -= 1;
             others.push(Ask { host: self.sources[source].host.clone(), piece: flight.piece });
-            if flight.is_late(usual, LATE, now) && self.sources[source].is_live() {
+            if self.is_late(&flight, usual, now) && self.sources[source].is_live() {
                 self.put_aside(source, now);
             }
         }
@@ -319,17 +335,14 @@ impl Picker {
     pub fn next(&mut self, first: u32, now: Duration) -> Option<Ask> {
         self.leave_the_slow(now);
         let most = if self.origin_sends(now) { MOST_BESIDE_ORIGIN } else { usize::MAX };
-        if self.flights.len() >= self.options.most_asked.min(most) {
+        let most = self.options.most_asked.min(most);
+        if self.counting(now) >= most || self.flights.len() >= most * MOST_WITH_LATE {
             return None;
         }
-        let mut wanted = self.wanted(now);
-        let chosen = if wanted.present() == 0 {
-            self.hedge(now)
-        } else {
-            for flight in self.late(now) {
-                self.want(&flight, &mut wanted);
-            }
-            self.choose(&wanted, first)
+        let wanted = self.wanted(now);
+        let chosen = match wanted.present() {
+            0 => self.hedge(now),
+            _ => self.choose(&wanted, first),
         };
         let (source, piece) = chosen?;
         self.sources[source].asked += 1;
@@ -383,19 +396,6 @@ impl Picker {
         }
     }
 
-    /// A host that may have been lost has come back as another peer: what was thought of it counts no more, unless
-    /// it sent what was wrong.
-    pub fn renew(&mut self, host: &str) {
-        let Some(at) = self.source(host) else { return };
-        if matches!(self.sources[at].trust, Trust::Aside(_)) {
-            let none = Pieces::none(self.have.count());
-            self.change(at, |source| {
-                (source.trust, source.offers) = (Trust::Fine, none);
-                (source.gave, source.denied) = (0, 0);
-            });
-        }
-    }
-
     /// Hosts to be reported since the last call: those that sent what was wrong, and those that
     /// were lost or too slow. They are not asked again.
     pub fn reports(&mut self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
@@ -412,6 +412,15 @@ impl Picker {
     #[must_use]
     pub const fn asked(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Whether an ask is under way and something is hoped of it: it is not late, and its parent was not left.
+    #[must_use]
+    pub fn hopes_for(&self, ask: &Ask, now: Duration) -> bool {
+        let usual = self.usual();
+        let is_it =
+            |flight: &Flight| flight.piece == ask.piece && self.sources[flight.source].host == ask.host;
+        self.flights.iter().any(|flight| is_it(flight) && self.counts(flight, usual, now))
     }
 
     /// Whether no parent that is left offers anything that is missing and not asked for: others are
@@ -432,10 +441,11 @@ impl Picker {
     #[must_use]
     pub fn wake(&self, now: Duration) -> Option<Duration> {
         let usual = self.usual();
-        let ends = if self.wanted(now).present() == 0 { LATE_AT_THE_END } else { LATE };
+        let at_the_end = self.wanted(now).present() == 0;
         let flights = self.flights.iter().flat_map(|flight| {
-            let late = flight.limit(usual, LATE);
-            [flight.limit(usual, ends), late, late * 2].map(|limit| flight.since + limit)
+            let late = self.late_after(flight, usual);
+            let end = if at_the_end { late_at_the_end(flight, usual).min(late) } else { late };
+            [end, late, late * 2].map(|limit| flight.since + limit)
         });
         let origin = (self.origin.present() > 0).then(|| self.origin_moved + ORIGIN_LATE);
         flights.chain(origin).filter(|&at| at > now).min()
@@ -443,7 +453,7 @@ impl Picker {
 
     // --- choices ---
 
-    /// Missing, not asked for, and offered by somebody.
+    /// Missing, not asked for in good hope, and offered by somebody.
     fn wanted(&self, now: Duration) -> Pieces {
         let mut wanted = Pieces::none(self.have.count());
         let patient = now < self.origin_moved + ORIGIN_LATE;
@@ -452,17 +462,35 @@ impl Picker {
                 wanted.insert(piece);
             }
         }
-        for piece in self.flights.iter().flat_map(|flight| flight.range.clone()) {
-            wanted.remove(piece);
+        let usual = self.usual();
+        for flight in self.flights.iter().filter(|flight| self.counts(flight, usual, now)) {
+            for piece in flight.range.clone() {
+                wanted.remove(piece);
+            }
         }
         wanted
     }
 
-    /// Adds what a flight is to bring and is not here.
-    fn want(&self, flight: &Flight, wanted: &mut Pieces) {
-        for piece in flight.range.clone().filter(|piece| !self.have.contains(*piece)) {
-            wanted.insert(piece);
-        }
+    /// Asks that something is hoped of: not those that are late, nor those of parents that were left.
+    fn counting(&self, now: Duration) -> usize {
+        let usual = self.usual();
+        self.flights.iter().filter(|flight| self.counts(flight, usual, now)).count()
+    }
+
+    fn counts(&self, flight: &Flight, usual: Duration, now: Duration) -> bool {
+        self.sources[flight.source].is_live() && !self.is_late(flight, usual, now)
+    }
+
+    fn is_late(&self, flight: &Flight, usual: Duration, now: Duration) -> bool {
+        now >= flight.since + self.late_after(flight, usual)
+    }
+
+    /// How old an ask may be until it is late, if one piece usually takes `usual`.
+    fn late_after(&self, flight: &Flight, usual: Duration) -> Duration {
+        let known = self.sources[flight.source].gave > 0;
+        let least =
+            if known { LATE_AT_LEAST } else { flight.scaled(UNKNOWN_LATE_AT_LEAST).min(LATE_AT_LEAST) };
+        flight.scaled(usual).saturating_mul(LATE).max(least)
     }
 
     /// Whether this node gets something from the origin at present.
@@ -504,19 +532,17 @@ impl Picker {
     fn hedge(&mut self, now: Duration) -> Option<(usize, u32)> {
         let usual = self.usual();
         let mut wanted = Pieces::none(self.have.count());
-        for flight in self.flights.iter().filter(|flight| flight.is_late(usual, LATE_AT_THE_END, now)) {
-            if self.times_asked(flight.piece) == 1 {
-                self.want(flight, &mut wanted);
+        for flight in
+            self.flights.iter().filter(|flight| now >= flight.since + late_at_the_end(flight, usual))
+        {
+            for piece in flight.range.clone().filter(|piece| !self.have.contains(*piece)) {
+                let hoped = |other: &&Flight| other.range.contains(&piece) && self.counts(other, usual, now);
+                if self.flights.iter().filter(hoped).count() <= 1 {
+                    wanted.insert(piece);
+                }
             }
         }
         if wanted.present() == 0 { None } else { self.choose(&wanted, 0) }
-    }
-
-    /// Asks that are late and not doubled yet.
-    fn late(&self, now: Duration) -> Vec<Flight> {
-        let usual = self.usual();
-        let late = self.flights.iter().filter(|flight| flight.is_late(usual, LATE, now));
-        late.filter(|flight| self.times_asked(flight.piece) == 1).cloned().collect()
     }
 
     /// Leaves the parents that are far behind the others.
@@ -525,12 +551,8 @@ impl Picker {
             return;
         }
         let usual = self.usual();
-        let slow: Vec<usize> = self
-            .flights
-            .iter()
-            .filter(|flight| now >= flight.since + flight.limit(usual, LATE) * 2)
-            .map(|flight| flight.source)
-            .collect();
+        let slow = |flight: &&Flight| now >= flight.since + self.late_after(flight, usual) * 2;
+        let slow: Vec<usize> = self.flights.iter().filter(slow).map(|flight| flight.source).collect();
         for at in slow {
             if self.sources[at].is_live() {
                 self.put_aside(at, now);
@@ -605,10 +627,6 @@ impl Picker {
         self.flights.iter().any(|flight| flight.source == source && flight.range.contains(&piece))
     }
 
-    fn times_asked(&self, piece: u32) -> usize {
-        self.flights.iter().filter(|flight| flight.range.contains(&piece)).count()
-    }
-
     fn note_time(&mut self, took: Duration) {
         const KEPT: usize = 16;
         if self.times.len() < KEPT {
@@ -620,8 +638,9 @@ impl Picker {
     }
 }
 
-fn late_after(usual: Duration, times: u32) -> Duration {
-    (usual * times).max(if times < LATE { LATE_AT_LEAST / 2 } else { LATE_AT_LEAST })
+/// How old an ask may be until, with nothing else to ask for, it is doubled.
+fn late_at_the_end(flight: &Flight, usual: Duration) -> Duration {
+    flight.scaled(usual).saturating_mul(LATE_AT_THE_END).max(LATE_AT_LEAST / 2)
 }
 
 #[cfg(test)]

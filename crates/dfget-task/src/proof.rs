@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dfget_core::{ByteRange, ContentRange};
-use dfget_origin::OriginClient;
 use dfget_origin::headers::{representation, text};
+use dfget_origin::{FetchRequest, OriginClient, OriginError};
 use dfget_storage::Entry;
 use http::header::{CONTENT_RANGE, HeaderName, HeaderValue, RANGE};
 use http::{HeaderMap, StatusCode};
@@ -38,21 +38,10 @@ pub(crate) async fn prove(
 ) -> Result<Option<HeaderMap>, ContentError> {
     let mut headers = HeaderMap::new();
     for part in parts(total, std::array::from_fn(|_| fastrand::f64())) {
-        let extra: [(HeaderName, HeaderValue); 1] = [(RANGE, header(part))];
-        let answer = origin.fetch(&request.fetch, &extra).await?.response;
-        let sent = match answer.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                text(answer.headers(), &CONTENT_RANGE).and_then(ContentRange::parse)
-            }
-            StatusCode::OK if part.len() == total => Some(ContentRange { range: part, total: Some(total) }),
-            _ => None,
-        };
-        if sent.is_none_or(|sent| sent.range != part || sent.total.is_some_and(|sent| sent != total)) {
+        let Some((described, theirs)) = fetch_part(origin, &request.fetch, part, total).await? else {
             return Ok(None);
-        }
-        headers = representation(answer.headers());
-        let theirs = collect(answer.into_body(), part.len(), origin.timeouts().stall).await;
-        let Some(theirs) = theirs else { return Ok(None) };
+        };
+        headers = described;
         let entry = Arc::clone(entry);
         let ours = tokio::task::spawn_blocking(move || read_range(&entry, part))
             .await
@@ -62,6 +51,32 @@ pub(crate) async fn prove(
         }
     }
     Ok(Some(headers))
+}
+
+/// A part of a content of `total` bytes as the origin has it, and the headers by which it describes the
+/// content. `None` if it does not show that part of such a content.
+///
+/// # Errors
+/// Those of the request: nobody knows what it has.
+pub(crate) async fn fetch_part(
+    origin: &OriginClient,
+    request: &FetchRequest,
+    part: ByteRange,
+    total: u64,
+) -> Result<Option<(HeaderMap, Vec<u8>)>, OriginError> {
+    let extra: [(HeaderName, HeaderValue); 1] = [(RANGE, header(part))];
+    let answer = origin.fetch(request, &extra).await?.response;
+    let sent = match answer.status() {
+        StatusCode::PARTIAL_CONTENT => text(answer.headers(), &CONTENT_RANGE).and_then(ContentRange::parse),
+        StatusCode::OK if part.len() == total => Some(ContentRange { range: part, total: Some(total) }),
+        _ => None,
+    };
+    if sent.is_none_or(|sent| sent.range != part || sent.total.is_some_and(|sent| sent != total)) {
+        return Ok(None);
+    }
+    let headers = representation(answer.headers());
+    let bytes = collect(answer.into_body(), part.len(), origin.timeouts().stall).await;
+    Ok(bytes.map(|bytes| (headers, bytes)))
 }
 
 /// The parts of a content of `total` bytes that are to be shown; `random` are uniform in 0..1.

@@ -72,8 +72,14 @@ pub(crate) struct State {
     pub(crate) meta: Arc<TaskMeta>,
     /// The entry is not evicted while it is written.
     pub(crate) pin: Option<Pin>,
-    /// 0 at first; 1 after a mismatch made everything be fetched anew.
+    /// 0 at first; one more after each mismatch that made wrong bytes be fetched anew.
     pub(crate) generation: u32,
+    /// Some of it came from peers before the daemon began: nobody knows which, and whose.
+    pub(crate) inherited: bool,
+    /// Everything was fetched anew from the origin alone.
+    pub(crate) anew: bool,
+    /// Cancelled when nothing more of this generation is handed to peers.
+    pub(crate) shared: CancellationToken,
     /// What present readers want, by reader.
     pub(crate) wanted: HashMap<u64, Range<u64>>,
     /// Requests that hold the task while they find out whether they may read it.
@@ -88,8 +94,8 @@ pub(crate) struct State {
     pub(crate) whole_only: bool,
     /// Its part in the cluster.
     pub(crate) swarm: Option<Swarm>,
-    /// A content that turned out to be wrong, until it is known whose pieces were.
-    pub(crate) suspects: Option<Suspects>,
+    /// Contents that turned out to be wrong, until it is known whose pieces were.
+    pub(crate) suspects: Vec<Suspects>,
     /// The last check of the whole content is under way.
     pub(crate) settling: bool,
     pub(crate) outcome: Option<Outcome>,
@@ -209,12 +215,16 @@ impl Task {
         entry: Arc<Entry>,
         meta: TaskMeta,
     ) -> Arc<Self> {
+        let cancel = tasks.inner.closing.child_token();
         let had = entry.allocated_bytes();
         let state = State {
             pin: Some(entry.pin()),
             entry,
+            inherited: meta.unproven,
             meta: Arc::new(meta),
             generation: 0,
+            anew: false,
+            shared: cancel.child_token(),
             wanted: HashMap::new(),
             seats: 0,
             kept: Vec::new(),
@@ -223,12 +233,11 @@ impl Task {
             sources: Vec::new(),
             whole_only: false,
             swarm: None,
-            suspects: None,
+            suspects: Vec::new(),
             settling: false,
             outcome: None,
         };
         let prefix = request.digest.as_ref().map(PrefixHasher::like);
-        let cancel = tasks.inner.closing.child_token();
         let flow = tasks.origin().flow();
         let book = tasks.metrics().ledger().registry(&key.authority.host_port());
         Arc::new(Self {

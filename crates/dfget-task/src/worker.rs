@@ -21,6 +21,7 @@ use crate::error::{ContentError, Mismatch};
 use crate::meta::TaskMeta;
 use crate::prefix::PrefixHasher;
 use crate::request::final_key;
+use crate::swarm::Swarm;
 use crate::task::{Flight, Outcome, State, Task};
 
 /// Bytes that may wait for the disk; then the network waits too.
@@ -215,7 +216,7 @@ impl Task {
     fn without_origin(&self, state: &mut State, error: FetchError) -> Option<Outcome> {
         let failed = Arc::new(self.fetch_failed(error));
         match &mut state.swarm {
-            Some(swarm) if swarm.active && state.generation == 0 => {
+            Some(swarm) if swarm.active && !swarm.closed => {
                 warn!(task = %self.id, "the origin gives no more, peers may have the rest: {failed}");
                 swarm.origin_failed = Some(failed);
                 None
@@ -289,16 +290,16 @@ impl Task {
         self.end_logged(Outcome::Verified);
     }
 
-    /// The content is not what its digest says: nothing of it is kept, and it is fetched once more.
+    /// The content is not what its digest says: what is wrong of it is fetched anew, or all of it once more.
     fn mismatched(self: &Arc<Self>, expected: Digest, actual: Digest) {
         let origin = self.key.authority.to_string();
         let mismatch = ContentError::Mismatch(Box::new(Mismatch { origin, expected, actual }));
         let (old, again, peers) = {
             let state = self.state.lock();
             let swarm = state.swarm.as_ref();
-            let mended = swarm.is_some_and(|swarm| swarm.mended);
-            let peers = state.generation == 0 && swarm.is_some_and(|swarm| !swarm.senders.is_empty());
-            (Arc::clone(&state.entry), state.generation <= u32::from(mended), peers)
+            let of_peers = |swarm: &Swarm| state.inherited || !swarm.senders.is_empty();
+            let peers = swarm.is_some_and(|swarm| !swarm.closed && of_peers(swarm));
+            (Arc::clone(&state.entry), !state.anew, peers)
         };
         if peers {
             warn!(task = %self.id, "what peers sent has the digest {actual} for {expected}; finding the wrong pieces");
@@ -341,12 +342,14 @@ impl Task {
             state.pin = Some(fresh.pin());
             state.suspect(&old);
             if let Some(swarm) = &mut state.swarm {
-                (swarm.alone, swarm.origin_failed) = (true, None);
+                (swarm.alone, swarm.closed, swarm.origin_failed, swarm.from_peers) = (true, true, None, 0);
+                swarm.senders.clear();
+                swarm.expected = None;
             }
             state.entry = fresh;
             state.meta = Arc::new(meta);
-            state.generation += 1;
-            state.settling = false;
+            state.next_generation(&self.cancel);
+            state.anew = true;
             state.whole_only = false;
             state.wanted.values_mut().for_each(|wanted| *wanted = 0..u64::MAX);
             state.kept.clear();
@@ -381,7 +384,7 @@ impl Task {
                 let (peers, parents) = {
                     let state = self.state.lock();
                     let swarm = state.swarm.as_ref();
-                    swarm.map(|swarm| (swarm.from_peers, swarm.parents(total))).unwrap_or_default()
+                    swarm.map(|swarm| (swarm.from_peers, swarm.named_senders(total))).unwrap_or_default()
                 };
                 // Whence most of it came.
                 let source = if peers > total / 2 { "peers" } else { "origin" };

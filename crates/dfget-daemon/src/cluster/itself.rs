@@ -1,14 +1,20 @@
 //! What this node answers about itself.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
 use dfget_scheduler::{Caller, Member};
+use dfget_task::PieceHashes;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::holdings::Shelf;
 use super::host::OwnHost;
+
+/// Contents whose hashes are kept.
+const MOST_HASHED: usize = 4;
 
 /// Answers for the daemon.
 pub(super) struct Itself {
@@ -17,6 +23,9 @@ pub(super) struct Itself {
     started_at: u64,
     /// For one content at a time: each costs all of its bytes.
     hashing: Arc<Semaphore>,
+    /// The last that were reckoned, by task: where one asks, others do, and a content that has been verified does
+    /// not change.
+    hashed: Arc<Mutex<VecDeque<(String, PieceHashes)>>>,
 }
 
 // === impl Itself ===
@@ -29,6 +38,7 @@ impl Itself {
             host,
             started_at: now.map_or(0, |now| now.as_secs()),
             hashing: Arc::new(Semaphore::new(1)),
+            hashed: Arc::default(),
         }
     }
 }
@@ -55,11 +65,19 @@ impl Member for Itself {
     async fn piece_hashes(&self, task: &str, caller: &Caller) -> Option<PieceHashesReply> {
         self.shelf.of(task, caller.keyed)?;
         let turn = Arc::clone(&self.hashing).acquire_owned().await.ok()?;
-        let (tasks, task) = (self.shelf.tasks.clone(), task.to_owned());
+        let (tasks, task, hashed) = (self.shelf.tasks.clone(), task.to_owned(), Arc::clone(&self.hashed));
         let hashes = tokio::task::spawn_blocking(move || {
             // Whoever asked may have gone; this goes on.
             let _turn = turn;
-            tasks.piece_hashes(&task)
+            let known =
+                hashed.lock().iter().find(|(other, _)| *other == task).map(|(_, known)| known.clone());
+            known.or_else(|| {
+                let hashes = tasks.piece_hashes(&task)?;
+                let mut hashed = hashed.lock();
+                hashed.truncate(MOST_HASHED - 1);
+                hashed.push_front((task, hashes.clone()));
+                Some(hashes)
+            })
         });
         let hashes = hashes.await.ok()??;
         Some(PieceHashesReply { total: hashes.total, sha256: hashes.sha256.concat() })

@@ -23,6 +23,10 @@ use super::host::OwnHost;
 /// For how long a host that sent wrong bytes is not asked: somebody may mend it meanwhile.
 const BAN: Duration = Duration::from_hours(1);
 
+/// Of so many contents in that time a host has passed on wrong bytes until it is taken for a liar: who is fed by
+/// one passes on what it gets until it finds out, and leaves it then.
+const MOST_PASSED: usize = 3;
+
 /// The schedulers and peers of this node's cluster.
 pub(super) struct Swarms {
     schedulers: Schedulers,
@@ -32,7 +36,12 @@ pub(super) struct Swarms {
     host: OwnHost,
     share: SharePrivate,
     banned: Mutex<HashMap<Arc<str>, Instant>>,
+    /// Tasks of which a host passed on wrong bytes.
+    passed: Mutex<HashMap<Arc<str>, Passed>>,
 }
+
+/// Tasks, and since when each.
+type Passed = Vec<(TaskId, Instant)>;
 
 /// A place at a scheduler.
 struct Place(dfget_scheduler::Membership);
@@ -48,7 +57,8 @@ struct Listener {
 
 impl Swarms {
     pub(super) fn new(schedulers: Schedulers, peers: PeerClient, host: OwnHost, share: SharePrivate) -> Self {
-        Self { schedulers, peers, strangers: None, host, share, banned: Mutex::default() }
+        let (banned, passed) = (Mutex::default(), Mutex::default());
+        Self { schedulers, peers, strangers: None, host, share, banned, passed }
     }
 
     /// Lets peers without the cluster's key be parents, too.
@@ -158,6 +168,23 @@ impl Network for Swarms {
         banned.insert(host.into(), Instant::now());
     }
 
+    fn passed_on(&self, host: &str, task: &TaskId) -> bool {
+        let mut passed = self.passed.lock();
+        passed.retain(|_, tasks| {
+            tasks.retain(|(_, since)| since.elapsed() < BAN);
+            !tasks.is_empty()
+        });
+        let tasks = passed.entry(host.into()).or_default();
+        if !tasks.iter().any(|(other, _)| other == task) {
+            tasks.push((task.clone(), Instant::now()));
+        }
+        let often = tasks.len() >= MOST_PASSED;
+        if often {
+            passed.remove(host);
+        }
+        often
+    }
+
     fn hold(&self, held: Held) {
         if !(held.private && self.share == SharePrivate::Never) {
             self.schedulers.hold(held.task.as_str(), held.total, held.origins, held.private);
@@ -219,7 +246,7 @@ impl Heard for Listener {
 
 fn offer(item: SyncItem) -> Offer {
     match item {
-        SyncItem::All { have, total, pieces } => Offer::All { have, total, from: pieces },
+        SyncItem::All { have, total, pieces, again } => Offer::All { have, total, from: pieces, again },
         SyncItem::One { number, pieces, .. } => Offer::One { number, from: pieces },
     }
 }

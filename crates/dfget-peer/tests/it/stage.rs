@@ -120,7 +120,12 @@ impl Stage {
         let entry = self.store.create(key.clone(), vec![], Some(total), SystemTime::now()).unwrap();
         entry.append(0, bytes).unwrap();
         self.store.publish(&entry, key, vec![]).unwrap();
-        let holding = Holding { entry: Arc::clone(&entry), progress: None, ended: CancellationToken::new() };
+        let holding = Holding {
+            entry: Arc::clone(&entry),
+            progress: None,
+            ended: CancellationToken::new(),
+            again: false,
+        };
         self.shelf.holdings.lock().insert(task(letter), holding);
         entry
     }
@@ -135,7 +140,12 @@ impl Stage {
         let entry = self.store.create(key, vec![], total, SystemTime::now()).unwrap();
         let (progress, watched) = watch::channel(());
         let ended = CancellationToken::new();
-        let holding = Holding { entry: Arc::clone(&entry), progress: Some(watched), ended: ended.clone() };
+        let holding = Holding {
+            entry: Arc::clone(&entry),
+            progress: Some(watched),
+            ended: ended.clone(),
+            again: false,
+        };
         self.shelf.holdings.lock().insert(task(letter), holding);
         (entry, progress, ended)
     }

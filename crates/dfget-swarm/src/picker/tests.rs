@@ -97,6 +97,41 @@ fn a_parent_that_is_a_hundred_times_slower_gets_one_ask_and_is_left() {
 }
 
 #[test]
+fn parents_that_are_silent_take_no_place_from_others_and_are_left_within_seconds() {
+    // Seven of eight say that they have all, and never answer.
+    let mut picker = picker(200, 8);
+    let mut flights: Vec<(Duration, Ask)> = Vec::new();
+    let (mut done, mut lost) = (None, Vec::new());
+    for now in (0..60_000).step_by(50).map(at) {
+        for (_, ask) in flights.extract_if(.., |(end, _)| *end <= now).collect::<Vec<_>>() {
+            give(&mut picker, &ask, now);
+        }
+        let asks = all(&mut picker, now);
+        flights.extend(asks.into_iter().filter(|ask| &*ask.host == "host0").map(|ask| (now + at(100), ask)));
+        lost.extend(picker.reports().1.into_iter().map(|host| (now, host)));
+        if picker.have().is_full() {
+            done.get_or_insert(now);
+        }
+    }
+    assert_eq!(lost.len(), 7);
+    assert!(lost.iter().all(|(when, host)| *when <= at(3_000) && &**host != "host0"), "{lost:?}");
+    assert!(done.is_some_and(|done| done <= at(25_000)), "{done:?}");
+}
+
+#[test]
+fn where_all_are_slow_no_more_than_twice_as_much_is_asked_for() {
+    let mut picker = picker(1_000, 8);
+    let ask = picker.next(0, at(0)).expect("a parent");
+    give(&mut picker, &ask, at(100));
+    let mut asks = Vec::new();
+    for now in (100..60_000).step_by(100).map(at) {
+        asks.extend(all(&mut picker, now));
+        assert!(picker.asked() <= 16, "{}", picker.asked());
+        assert!(asks.iter().filter(|ask| picker.hopes_for(ask, now)).count() <= 8);
+    }
+}
+
+#[test]
 fn who_sent_what_was_wrong_is_never_asked_again() {
     let mut picker = picker(8, 1);
     let ask = picker.next(0, at(0)).expect("one parent");
@@ -250,6 +285,35 @@ fn a_whole_piece_may_take_eight_times_as_long_as_a_unit() {
     assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
     picker.came(&slow, 4 << 20, at(20_000), at(20_000));
     assert_eq!(picker.reports().1, [] as [Arc<str>; 0]);
+}
+
+#[test]
+fn whole_pieces_that_do_not_come_are_asked_for_elsewhere_in_units() {
+    // One gives units; seven have whole pieces and never answer.
+    let mut picker = Picker::new(PickerOptions::default(), Pieces::none(200), 7);
+    let hosts = hosts(8);
+    picker.set_parents(&hosts, at(0));
+    picker.offers("host0", &Pieces::all(200), at(0));
+    hosts[1..].iter().for_each(|host| picker.offer_whole(host, 0..200, at(0)));
+    let mut flights: Vec<(Duration, Ask)> = Vec::new();
+    let (mut done, mut lost, mut ended) = (None, Vec::new(), Vec::new());
+    for now in (0..60_000).step_by(50).map(at) {
+        for (_, ask) in flights.extract_if(.., |(end, _)| *end <= now).collect::<Vec<_>>() {
+            picker.came(&ask, 1, at(100), now);
+            ended.extend(picker.arrived(ask.piece, now));
+        }
+        let asks = all(&mut picker, now);
+        assert!(picker.asked() <= 16, "{}", picker.asked());
+        flights.extend(asks.into_iter().filter(|ask| &*ask.host == "host0").map(|ask| (now + at(100), ask)));
+        lost.extend(picker.reports().1.into_iter().map(|host| (now, host)));
+        if picker.have().is_full() {
+            done.get_or_insert(now);
+        }
+    }
+    assert!(done.is_some_and(|done| done <= at(25_000)), "{done:?}");
+    assert_eq!((lost.len(), ended.len(), picker.asked()), (7, 7, 0));
+    assert!(lost.iter().all(|(when, host)| *when >= at(3_000) && &**host != "host0"), "{lost:?}");
+    assert!(ended.iter().all(|ask| &*ask.host != "host0"), "{ended:?}");
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! One download's side of its swarm: joins it, asks parents for pieces, tells what is here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,19 +9,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
-use dfget_swarm::{Ask, Failure, HostInfo, Parent, Picker, PickerOptions, Pieces};
+use dfget_swarm::{Ask, Failure, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::mend::Verdict;
 use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
-use super::state::Layout;
+use super::state::{Layout, Sender};
 use crate::meta::TaskMeta;
 use crate::task::{Outcome, Task};
 
-/// Bytes of pieces that are on their way and not written yet, for one download.
+/// Bytes of pieces that are on their way and not written yet, for one download; with those that are late,
+/// twice as many.
 const BUFFER: u64 = 32 << 20;
 
 /// How long nothing may come from anywhere before everything is fetched from the origin.
@@ -78,8 +80,6 @@ pub(super) struct Conductor {
     picker: Option<Picker>,
     orders: Orders,
     parents: HashMap<Arc<str>, Listened>,
-    /// By which peer each host was named last.
-    named: HashMap<Arc<str>, Arc<str>>,
     heard: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     asks: JoinSet<Answer>,
     asked: Vec<Asked>,
@@ -104,12 +104,23 @@ pub(super) struct Conductor {
     news: bool,
     /// The origin has failed.
     no_origin: bool,
-    /// The content that is being fetched; once it turned out to be wrong, peers are asked no more.
+    /// The peers that were to be asked in the generations before, by host: what they have may be as wrong as what
+    /// they had then, unless they have verified it, or have begun anew as well.
+    shunned: HashMap<Arc<str>, Arc<str>>,
+    /// Those of them, and those like them, that the scheduler was told of.
+    left: HashSet<Arc<str>>,
+    /// Which peer of each host was to be asked last.
+    met: HashMap<Arc<str>, Arc<str>>,
+    /// The generation of the content that is being fetched; `u32::MAX` once peers are asked no more.
     generation: u32,
 }
 
 /// A parent whose announcements are heard.
 struct Listened {
+    /// Its id there: another attempt of the same host is another parent.
+    peer: Arc<str>,
+    /// It says that it has verified the whole.
+    complete: bool,
     place: Option<std::net::SocketAddr>,
     /// It is a peer of another kind, which knows pieces and no units.
     stock: bool,
@@ -131,7 +142,17 @@ struct Asked {
 /// What was heard of a parent.
 struct Word {
     host: Arc<str>,
+    /// Its id.
+    peer: Arc<str>,
     what: Result<Option<Offer>, Failure>,
+}
+
+/// Of whom a piece was asked, and for which generation of the content.
+#[derive(Clone)]
+struct AskedOf {
+    host: Arc<str>,
+    complete: bool,
+    generation: u32,
 }
 
 /// How an ask ended.
@@ -145,6 +166,8 @@ struct Answer {
 
 enum Trouble {
     Peer(Failure),
+    /// It is not what it should be; the origin may have sent it instead.
+    Doubtful,
     /// It came after another had brought it.
     Late,
     Store(WriteError),
@@ -274,7 +297,6 @@ impl Conductor {
             picker: None,
             orders: orders.unwrap_or_default(),
             parents: HashMap::new(),
-            named: HashMap::new(),
             heard: mpsc::channel(HEARD),
             asks: JoinSet::new(),
             asked: Vec::new(),
@@ -289,6 +311,9 @@ impl Conductor {
             written: true,
             news: false,
             no_origin: false,
+            shunned: HashMap::new(),
+            left: HashSet::new(),
+            met: HashMap::new(),
             generation: 0,
         }
     }
@@ -365,9 +390,7 @@ impl Conductor {
 
     /// Notes what has changed in the task, and tells of it.
     fn look(&mut self) {
-        if self.generation == 0 && self.task.state.lock().generation > 0 {
-            self.stand_back();
-        }
+        self.follow_generation();
         self.learn_layout();
         if std::mem::take(&mut self.written) {
             let came = self.find_fetched();
@@ -389,18 +412,46 @@ impl Conductor {
         }
     }
 
-    /// What peers sent was wrong: what is fetched now is fetched without them.
-    fn stand_back(&mut self) {
-        self.generation = u32::MAX;
-        self.asks.abort_all();
+    /// What was here turned out to be wrong: begins anew with what is left of it, or, when peers are asked no more,
+    /// stands back.
+    fn follow_generation(&mut self) {
+        let (generation, closed) = {
+            let state = self.task.state.lock();
+            (state.generation, state.swarm.as_ref().is_none_or(|swarm| swarm.closed))
+        };
+        if self.generation == u32::MAX || (self.generation == generation && !closed) {
+            return;
+        }
+        // What was asked for is forgotten with its answers.
+        self.asks = JoinSet::new();
         self.asked.clear();
         self.moved = (Instant::now(), 0);
+        // Before it goes, the scheduler is told whose bytes were wrong; and of the next attempt again.
+        self.wrong.extend(self.task.take_wrong());
+        let wrong = self.wrong.clone();
+        self.report();
         (self.layout, self.picker) = (None, None);
+        self.generation = if closed { u32::MAX } else { generation };
+        if closed {
+            return;
+        }
+        // Another attempt, by another peer: nobody takes what it had before for what it has now.
+        if let Some(membership) = self.membership.take() {
+            membership.fail("it had wrong bytes, and begins anew without them");
+        }
+        (self.joining, self.rejoin, self.join_at) = (None, REJOIN, Some(Instant::now()));
+        self.orders = Orders::default();
+        self.parents.clear();
+        self.shunned.extend(self.met.drain());
+        self.wrong = wrong;
+        self.left.clear();
+        self.alone_until = None;
+        self.written = true;
     }
 
     /// Once the length is known, pieces can be counted.
     fn learn_layout(&mut self) {
-        if self.layout.is_some() || self.generation > 0 {
+        if self.layout.is_some() || self.generation == u32::MAX {
             return;
         }
         let entry = Arc::clone(&self.task.state.lock().entry);
@@ -422,6 +473,14 @@ impl Conductor {
             }
         }
         have
+    }
+
+    /// Those of some pieces that are in the store.
+    fn which_are_here(&self, pieces: Range<u32>) -> Vec<u32> {
+        let Some(layout) = self.layout else { return Vec::new() };
+        let entry = Arc::clone(&self.task.state.lock().entry);
+        let is_here = |range: Range<u64>| entry.contiguous_from(range.start) >= range.end;
+        pieces.filter(|number| is_here(layout.range(*number))).collect()
     }
 
     /// Pieces that the origin has brought since.
@@ -514,10 +573,7 @@ impl Conductor {
         let granted = self.orders.origin.iter().map(|pieces| layout.bytes(pieces)).collect();
         let (changed, failed) = {
             let mut state = self.task.state.lock();
-            if state.generation > 0 {
-                return;
-            }
-            let Some(swarm) = &mut state.swarm else { return };
+            let Some(swarm) = state.swarm.as_mut().filter(|swarm| !swarm.closed) else { return };
             let failed = swarm.origin_failed.is_some();
             let changed = swarm.alone || swarm.granted != granted;
             swarm.granted = granted;
@@ -537,46 +593,77 @@ impl Conductor {
 
     fn take_parents(&mut self) {
         let private = self.task.state.lock().meta.private;
+        let shunned: Vec<Parent> =
+            self.orders.parents.iter().filter(|parent| self.shuns(parent)).cloned().collect();
+        for parent in shunned {
+            Self::leave(&mut self.left, &mut self.lost, &parent.peer, &parent.host.id);
+        }
         let wanted: HashMap<Arc<str>, Parent> = self
             .orders
             .parents
             .iter()
-            .filter(|parent| !self.network.is_banned(&parent.host.id) && (parent.host.keyed || !private))
+            .filter(|parent| !self.network.is_banned(&parent.host.id) && !self.shuns(parent))
+            .filter(|parent| parent.host.keyed || !private)
             .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
             .collect();
-        self.parents.retain(|id, _| wanted.contains_key(id));
+        let now = self.now();
+        let same = |known: &Listened, parent: &Parent| {
+            // Of one that has verified it meanwhile everything is taken, of another not.
+            known.peer == parent.peer && (self.generation == 0 || known.complete == parent.complete)
+        };
+        self.parents.retain(|id, known| wanted.get(id).is_some_and(|parent| same(known, parent)));
+        for parent in wanted.values() {
+            let met = self.met.insert(Arc::clone(&parent.host.id), Arc::clone(&parent.peer));
+            if met.is_some_and(|peer| peer != parent.peer)
+                && let Some(picker) = &mut self.picker
+            {
+                picker.renew(&parent.host.id);
+            }
+            if let Some(known) = self.parents.get_mut(&parent.host.id) {
+                known.complete = parent.complete;
+            }
+        }
         // Each parent is listened to from the first orders that name it, and again from the next after
         // it could no longer be heard.
         for parent in wanted.values() {
             if !self.parents.contains_key(&parent.host.id) {
-                self.listen(&parent.host);
+                self.listen(parent);
             }
         }
         if let Some(swarm) = &mut self.task.state.lock().swarm {
-            // What a stranger says of others counts for nothing.
-            let verified = wanted.values().filter(|parent| parent.complete && parent.host.keyed);
-            swarm.verified = verified.map(|parent| Arc::clone(&parent.host)).collect();
+            // Those first that are known to have all; of others it may not have been told yet. What a stranger
+            // says of others counts for nothing.
+            let mut parents: Vec<&Parent> = wanted.values().filter(|parent| parent.host.keyed).collect();
+            parents.sort_unstable_by_key(|parent| !parent.complete);
+            swarm.parents = parents.into_iter().map(|parent| Arc::clone(&parent.host)).collect();
         }
-        let hosts: Vec<Arc<str>> = wanted.keys().cloned().collect();
-        let now = self.now();
+        let hosts: Vec<Arc<str>> = wanted.into_keys().collect();
         if let Some(picker) = &mut self.picker {
             picker.set_parents(&hosts, now);
-            for (host, parent) in wanted {
-                let before = self.named.insert(Arc::clone(&host), Arc::clone(&parent.peer));
-                if before.is_some_and(|before| before != parent.peer) {
-                    picker.renew(&host);
-                }
-            }
         }
     }
 
-    fn listen(&mut self, host: &Arc<HostInfo>) {
+    /// Tells the scheduler, once, that nothing is taken from a peer, so that it does not count on it.
+    fn leave(left: &mut HashSet<Arc<str>>, lost: &mut Vec<Arc<str>>, peer: &str, host: &Arc<str>) {
+        if left.insert(peer.into()) {
+            lost.push(Arc::clone(host));
+        }
+    }
+
+    /// Whether a parent may have what was wrong here before.
+    fn shuns(&self, parent: &Parent) -> bool {
+        !parent.complete && self.shunned.get(&parent.host.id) == Some(&parent.peer)
+    }
+
+    fn listen(&mut self, parent: &Parent) {
+        let (host, peer, complete) = (&parent.host, Arc::clone(&parent.peer), parent.complete);
         let (words, id) = (self.heard.0.clone(), Arc::clone(&host.id));
         let pieces = self.layout.map_or(0, |layout| layout.count.div_ceil(UNITS_OF_PIECE));
         let count = self.layout.map_or(MOST_WORDS / 2, |layout| layout.count as usize);
         let (network, parent, task) = (Arc::clone(&self.network), Arc::clone(host), self.task.id.clone());
+        let of = Arc::clone(&peer);
         let listening = self.task.tasks.inner.tracker.spawn(async move {
-            let told = |what| Word { host: Arc::clone(&id), what };
+            let told = |what| Word { host: Arc::clone(&id), peer: Arc::clone(&of), what };
             let mut pause = LISTEN_AGAIN;
             let mut heard = loop {
                 match network.listen(Arc::clone(&parent), task.clone(), pieces).await {
@@ -603,15 +690,24 @@ impl Conductor {
             }
         });
         let listening = listening.abort_handle();
-        let known = Listened { place: None, stock: false, keyed: host.keyed, listening };
+        let known = Listened { peer, complete, place: None, stock: false, keyed: host.keyed, listening };
         self.parents.insert(Arc::clone(&host.id), known);
     }
 
     fn hear(&mut self, word: Word) {
         let now = self.now();
-        let Some(parent) = self.parents.get_mut(&word.host) else { return };
+        // It may be another attempt by now.
+        let parent = self.parents.get_mut(&word.host).filter(|parent| parent.peer == word.peer);
+        let Some(parent) = parent else { return };
         match word.what {
-            Ok(Some(Offer::All { have, total, from })) => {
+            // After something was wrong, those are asked who know better than this node did.
+            Ok(Some(Offer::All { again: false, .. } | Offer::One { .. }))
+                if self.generation > 0 && !parent.complete =>
+            {
+                let peer = Arc::clone(&parent.peer);
+                Self::leave(&mut self.left, &mut self.lost, &peer, &word.host);
+            }
+            Ok(Some(Offer::All { have, total, from, .. })) => {
                 parent.place = Some(from);
                 if self.orders.total.is_none() && self.layout.is_none() {
                     // The first to know: the parent's word counts until the content is checked.
@@ -668,8 +764,13 @@ impl Conductor {
         loop {
             let now = self.now();
             let Some(picker) = &mut self.picker else { return };
-            let coming: u64 = self.asked.iter().map(|asked| asked.len).sum();
-            if !self.asked.is_empty() && coming + layout.piece > BUFFER {
+            let len = |late: bool| -> u64 {
+                let counts = |asked: &&Asked| late || picker.hopes_for(&asked.ask, now);
+                self.asked.iter().filter(counts).map(|asked| asked.len).sum()
+            };
+            // What is late takes no place from others; within limits, for it may come all the same.
+            let full = len(false) + layout.piece > BUFFER || len(true) + layout.piece > BUFFER * 2;
+            if !self.asked.is_empty() && full {
                 return;
             }
             let Some(ask) = picker.next(first, now) else { return };
@@ -703,6 +804,8 @@ impl Conductor {
             keyed,
             range: ByteRange { start: range.start, end: range.end },
         };
+        let complete = self.parents.get(&ask.host).is_some_and(|parent| parent.complete);
+        let from = AskedOf { host: Arc::clone(&ask.host), complete, generation: self.generation };
         let (layout, len) = (*layout, range.end - range.start);
         let fetching = self.network.fetch(place, wanted);
         let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
@@ -711,7 +814,7 @@ impl Conductor {
             let took = began.elapsed();
             let outcome = match fetched {
                 Err(failure) => Err(Trouble::Peer(failure)),
-                Ok(chunks) => task.store_units(&asked, units.clone(), &layout, chunks).await,
+                Ok(chunks) => task.store_units(&from, units.clone(), &layout, chunks).await,
             };
             Answer { ask: asked, units, took, outcome }
         });
@@ -741,6 +844,13 @@ impl Conductor {
                 } else {
                     info!(task = %self.task.id, "piece {} did not come from {}: {failure:?}", ask.piece, ask.host);
                 }
+            }
+            Err(Trouble::Doubtful) => {
+                info!(task = %self.task.id, "piece {} of {} is not what it should be", ask.piece, ask.host);
+                picker.failed(&ask, Failure::Broken, now);
+                // Of a whole piece, some units may have been what they should be.
+                let here = self.which_are_here(units);
+                self.stop_superfluous(here);
             }
             // Whoever was first is named as the sender; this one did what it was asked.
             Err(Trouble::Late) => picker.came(&ask, 0, took, now),
@@ -829,6 +939,7 @@ impl Conductor {
             }
         }
         self.told = u32::MAX;
+        self.left.clear();
         self.membership = membership;
     }
 
@@ -896,13 +1007,13 @@ impl Task {
     /// Writes what came of these units, each for itself.
     async fn store_units(
         self: &Arc<Self>,
-        ask: &Ask,
+        from: &AskedOf,
         units: Range<u32>,
         layout: &Layout,
         mut chunks: Vec<Bytes>,
     ) -> Result<u64, Trouble> {
         if units.len() == 1 {
-            return self.store_piece(ask, layout.range(ask.piece).start, chunks).await;
+            return self.store_piece(from, units.start, layout, chunks).await;
         }
         let mut stored = 0;
         for unit in units {
@@ -916,8 +1027,7 @@ impl Task {
             });
             let rest = chunks.split_off(of_unit.count());
             let this = std::mem::replace(&mut chunks, rest);
-            let ask = Ask { piece: unit, ..ask.clone() };
-            match self.store_piece(&ask, range.start, this).await {
+            match self.store_piece(from, unit, layout, this).await {
                 Ok(len) => stored += len,
                 Err(Trouble::Late) => {}
                 Err(trouble) => return Err(trouble),
@@ -929,21 +1039,31 @@ impl Task {
     /// Writes a piece away from the conductor.
     async fn store_piece(
         self: &Arc<Self>,
-        ask: &Ask,
-        start: u64,
+        from: &AskedOf,
+        piece: u32,
+        layout: &Layout,
         chunks: Vec<Bytes>,
     ) -> Result<u64, Trouble> {
+        let sender = Sender { host: Arc::clone(&from.host), complete: from.complete };
+        match self.examine(piece, &sender, layout, &chunks).await {
+            Verdict::Taken => {}
+            Verdict::Refused => return Err(Trouble::Doubtful),
+            Verdict::Replaced(bytes) => return Err(self.store_right(from, piece, layout, bytes).await),
+        }
         let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let Some(entry) = self.take_from(ask, len) else { return Err(Trouble::Late) };
-        let (task, asked) = (Arc::clone(self), ask.clone());
+        let start = layout.range(piece).start;
+        let (task, from) = (Arc::clone(self), from.clone());
         let write = move || {
-            let written = task.write_piece(&entry, start, &chunks);
+            let Some(entry) = task.take_from(piece, sender, from.generation, len) else {
+                return Err(Trouble::Late);
+            };
+            let written = task.write_piece(&entry, start, &chunks).map_err(Trouble::Store);
             if let Ok(0) = written {
-                task.took_nothing(&asked, len);
+                task.took_nothing(piece, from.generation, len);
             }
             // Here, for the last piece may end the task before anybody waits for this.
             if written.is_ok() {
-                task.count_from_peer(&asked.host, len);
+                task.count_from_peer(&from.host, len);
             }
             // Whether or not the conductor waits for this ask still.
             if entry.is_whole() {
@@ -953,8 +1073,37 @@ impl Task {
         };
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(_)) => Ok(len),
-            Ok(Err(error)) => Err(Trouble::Store(error)),
+            Ok(Err(trouble)) => Err(trouble),
             Err(lost) => Err(Trouble::Store(WriteError::Io(std::io::Error::other(lost)))),
+        }
+    }
+
+    /// Writes what the origin sent for a piece that came wrong.
+    async fn store_right(
+        self: &Arc<Self>,
+        from: &AskedOf,
+        piece: u32,
+        layout: &Layout,
+        bytes: Vec<u8>,
+    ) -> Trouble {
+        let entry = {
+            let state = self.state.lock();
+            let same = state.generation == from.generation && state.outcome.is_none();
+            same.then(|| Arc::clone(&state.entry))
+        };
+        let Some(entry) = entry else { return Trouble::Late };
+        let (task, start) = (Arc::clone(self), layout.range(piece).start);
+        let write = move || {
+            let written = task.write_piece(&entry, start, &[Bytes::from(bytes)]);
+            if entry.is_whole() {
+                task.advance();
+            }
+            written
+        };
+        match tokio::task::spawn_blocking(write).await {
+            Ok(Ok(_)) => Trouble::Doubtful,
+            Ok(Err(error)) => Trouble::Store(error),
+            Err(lost) => Trouble::Store(WriteError::Io(std::io::Error::other(lost))),
         }
     }
 
@@ -966,18 +1115,18 @@ impl Task {
     }
 
     /// Notes, before it can be read, that a piece comes from a peer; where it is to be written. `None`
-    /// if another has sent it before, or the content is being fetched anew, from the origin alone.
-    fn take_from(&self, ask: &Ask, len: u64) -> Option<Arc<Entry>> {
+    /// if another has sent it before, or the content has been begun anew since it was asked for.
+    fn take_from(&self, piece: u32, sender: Sender, generation: u32, len: u64) -> Option<Arc<Entry>> {
         let mut state = self.state.lock();
-        if state.generation > 0 || state.outcome.is_some() {
+        if state.generation != generation || state.outcome.is_some() {
             return None;
         }
-        let swarm = state.swarm.as_mut()?;
+        let swarm = state.swarm.as_mut().filter(|swarm| !swarm.closed)?;
         // One sender for each piece: whoever is blamed for it later sent all of it that was missing.
-        if swarm.senders.contains_key(&ask.piece) {
+        if swarm.senders.contains_key(&piece) {
             return None;
         }
-        swarm.senders.insert(ask.piece, Arc::clone(&ask.host));
+        swarm.senders.insert(piece, sender);
         swarm.from_peers += len;
         self.from_peers.fetch_add(len, Ordering::Relaxed);
         let entry = Arc::clone(&state.entry);
@@ -990,10 +1139,12 @@ impl Task {
     }
 
     /// Nothing of a piece was missing when it came.
-    fn took_nothing(&self, ask: &Ask, len: u64) {
-        if let Some(swarm) = &mut self.state.lock().swarm {
-            swarm.senders.remove(&ask.piece);
-            swarm.from_peers -= len;
+    fn took_nothing(&self, piece: u32, generation: u32, len: u64) {
+        let mut state = self.state.lock();
+        let same = state.generation == generation;
+        if let Some(swarm) = state.swarm.as_mut().filter(|_| same) {
+            swarm.senders.remove(&piece);
+            swarm.from_peers = swarm.from_peers.saturating_sub(len);
             self.from_peers.fetch_sub(len, Ordering::Relaxed);
         }
     }

@@ -7,11 +7,12 @@
 
 mod conductor;
 mod hashes;
+mod mend;
 mod network;
 mod share;
 mod state;
 
-pub(crate) use hashes::Suspects;
+pub(crate) use mend::Suspects;
 pub use network::{
     Boxed, Heard, Held, Holding, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
 };

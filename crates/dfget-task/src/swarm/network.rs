@@ -43,6 +43,10 @@ pub trait Network: Send + Sync + 'static {
     /// Notes that the host sent wrong bytes: it is not asked any more, for whatever task.
     fn ban(&self, host: &str);
 
+    /// Notes that the host, which had not verified the content itself, sent wrong bytes of this task: it may have
+    /// had them from others. `true` if that has happened too often.
+    fn passed_on(&self, host: &str, task: &TaskId) -> bool;
+
     /// Tells the cluster that this node has the whole content, verified.
     fn hold(&self, held: Held);
 
@@ -131,6 +135,8 @@ pub enum Offer {
         total: u64,
         /// Where they are to be fetched.
         from: SocketAddr,
+        /// The parent had wrong bytes from others, and has begun anew without them.
+        again: bool,
     },
     /// This piece, too, of a peer that knows no units.
     One {
@@ -187,4 +193,6 @@ pub struct Holding {
     pub progress: Option<watch::Receiver<()>>,
     /// Cancelled when no more will come.
     pub ended: CancellationToken,
+    /// Bytes of peers turned out to be wrong; these were fetched since, or are known to be right.
+    pub again: bool,
 }

@@ -6,7 +6,7 @@ use dfget_core::{ContentKey, Digest, ReferenceKind, TaskId};
 use dfget_storage::Entry;
 use tokio_util::sync::CancellationToken;
 
-use super::hashes::hash_piece;
+use super::hashes::hash_all;
 use super::network::{Held, Holding, PieceHashes};
 use super::state::Layout;
 use crate::meta::TaskMeta;
@@ -35,7 +35,7 @@ impl Tasks {
         let entry = self.store()?.get(&final_key(key)).filter(|entry| entry.is_complete())?;
         // Each request of a peer comes by here.
         let private = TaskMeta::of(&entry)?.private;
-        Some((Holding { entry, progress: None, ended: CancellationToken::new() }, private))
+        Some((Holding { entry, progress: None, ended: CancellationToken::new(), again: false }, private))
     }
 
     /// Everything whole in the store that peers can have.
@@ -52,21 +52,22 @@ impl Tasks {
         let digest = named(task)?;
         let (holding, _) = KINDS.iter().find_map(|&kind| self.whole(&ContentKey::named(kind, &digest)))?;
         let layout = Layout::of(holding.entry.total()?)?;
-        let hashes = (0..layout.count).map(|number| hash_piece(&holding.entry, &layout, number));
-        Some(PieceHashes { total: layout.total, sha256: hashes.collect::<Result<_, _>>().ok()? })
+        let sha256 = hash_all(&holding.entry, &layout).ok()?;
+        Some(PieceHashes { total: layout.total, sha256 })
     }
 }
 
 impl Task {
     fn as_holding(self: &Arc<Self>) -> Option<Found> {
         let state = self.state.lock();
-        // After a mismatch nothing of it is vouched for by anybody.
-        if state.outcome.is_some() || state.generation > 0 {
+        // What is fetched from the origin alone in the end may be as wrong as it was before.
+        if state.outcome.is_some() || state.anew {
             return None;
         }
         let (entry, private) = (Arc::clone(&state.entry), state.meta.private);
+        let (ended, again) = (state.shared.clone(), state.generation > 0);
         drop(state);
-        Some((Holding { entry, progress: Some(self.progress()), ended: self.cancel.clone() }, private))
+        Some((Holding { entry, progress: Some(self.progress()), ended, again }, private))
     }
 
     /// Tells the cluster that the content is here.

@@ -8,10 +8,14 @@ use dfget_core::{UNITS, piece_count, piece_range, unit_length};
 
 use dfget_swarm::HostInfo;
 
+use super::network::PieceHashes;
 use crate::error::ContentError;
 
 /// Parents that are named at the end of a download.
 const SHOWN_PARENTS: usize = 5;
+
+/// Pieces that were not what was expected and are looked at again in the end.
+const MOST_REJECTED: usize = 64;
 
 /// A task's part in its swarm.
 #[derive(Debug, Default)]
@@ -24,16 +28,43 @@ pub(crate) struct Swarm {
     pub(crate) alone: bool,
     /// The origin gave nothing more.
     pub(crate) origin_failed: Option<Arc<ContentError>>,
-    /// Which host sent a piece.
-    pub(crate) senders: HashMap<u32, Arc<str>>,
+    /// Who sent a piece.
+    pub(crate) senders: HashMap<u32, Sender>,
     /// Bytes that came from peers.
     pub(crate) from_peers: u64,
-    /// Parents that have verified the content.
-    pub(crate) verified: Vec<Arc<HostInfo>>,
+    /// Parents; those first that have verified the content.
+    pub(crate) parents: Vec<Arc<HostInfo>>,
     /// Hosts that were found to have sent wrong bytes, still to be told of.
     pub(crate) wrong: Vec<Arc<str>>,
-    /// Wrong pieces were replaced once by the word of a peer; the next time nobody is believed.
-    pub(crate) mended: bool,
+    /// Peers are asked no more: what they sent was wrong too often.
+    pub(crate) closed: bool,
+    /// What the pieces are, as far as somebody is believed.
+    pub(crate) expected: Option<Expected>,
+    /// What came and was not that.
+    pub(crate) rejected: Vec<Rejected>,
+}
+
+/// Who sent a piece, as it was known then.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Sender {
+    pub(crate) host: Arc<str>,
+    /// It had said that it has verified the whole: what it sends is its own word.
+    pub(crate) complete: bool,
+}
+
+/// The hashes that the pieces have by the word of a host that has verified the content.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    pub(crate) hashes: Arc<PieceHashes>,
+    pub(crate) by: Arc<str>,
+}
+
+/// A piece that was not what was expected, and the SHA-256 that it had.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) number: u32,
+    pub(crate) sender: Sender,
+    pub(crate) hash: [u8; 32],
 }
 
 /// How a content of known length is cut: into units, which are what is called its pieces here.
@@ -65,7 +96,7 @@ impl Swarm {
 
     /// Who sent most, for the log: a few hosts with their bytes of a content of `total` bytes, and how
     /// many more there are. Empty if nobody sent anything.
-    pub(crate) fn parents(&self, total: u64) -> String {
+    pub(crate) fn named_senders(&self, total: u64) -> String {
         let parents = self.senders(total);
         let more = parents.len().saturating_sub(SHOWN_PARENTS);
         let shown = parents.iter().take(SHOWN_PARENTS).map(|(host, bytes)| format!("{host} {bytes}"));
@@ -77,13 +108,19 @@ impl Swarm {
     pub(crate) fn senders(&self, total: u64) -> Vec<(&str, u64)> {
         let Some(layout) = Layout::of(total) else { return Vec::new() };
         let mut bytes: HashMap<&str, u64> = HashMap::new();
-        for (number, host) in &self.senders {
-            let range = layout.range(*number);
-            *bytes.entry(host).or_default() += range.end - range.start;
+        for (number, sender) in &self.senders {
+            *bytes.entry(&sender.host).or_default() += layout.length(*number);
         }
         let mut parents: Vec<_> = bytes.into_iter().collect();
         parents.sort_unstable_by_key(|&(host, bytes)| (std::cmp::Reverse(bytes), host));
         parents
+    }
+
+    /// Notes a piece that was not what was expected; the first ones are enough.
+    pub(crate) fn reject(&mut self, rejected: Rejected) {
+        if self.rejected.len() < MOST_REJECTED {
+            self.rejected.push(rejected);
+        }
     }
 
     /// Where a fetch that has come to `position` is to end.
@@ -109,6 +146,12 @@ impl Layout {
     /// The bytes of a piece.
     pub(crate) fn range(&self, number: u32) -> Range<u64> {
         piece_range(u64::from(number), self.total, self.piece).map_or(0..0, |range| range.start..range.end)
+    }
+
+    /// How many bytes a piece has.
+    pub(crate) fn length(&self, number: u32) -> u64 {
+        let range = self.range(number);
+        range.end - range.start
     }
 
     /// The bytes of several; the end `u32::MAX` = to the last.
@@ -147,15 +190,16 @@ mod tests {
     fn those_are_named_who_sent_most() {
         const UNIT: u64 = 512 << 10;
         let mut swarm = Swarm::default();
-        assert_eq!(swarm.parents(8 * UNIT), "");
+        assert_eq!(swarm.named_senders(8 * UNIT), "");
         for (number, host) in ["a", "b", "b", "c", "d", "e", "f", "b"].into_iter().enumerate() {
-            swarm.senders.insert(u32::try_from(number).unwrap(), host.into());
+            let sender = Sender { host: host.into(), complete: true };
+            swarm.senders.insert(u32::try_from(number).unwrap(), sender);
         }
         // The last unit has one byte.
-        let told = swarm.parents(7 * UNIT + 1);
+        let told = swarm.named_senders(7 * UNIT + 1);
         assert_eq!(told, "b 1048577, a 524288, c 524288, d 524288, e 524288, 1 more");
         swarm.senders.retain(|number, _| *number == 7);
-        assert_eq!(swarm.parents(7 * UNIT + 1), "b 1");
+        assert_eq!(swarm.named_senders(7 * UNIT + 1), "b 1");
     }
 
     #[test]

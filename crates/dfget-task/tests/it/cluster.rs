@@ -52,6 +52,8 @@ pub(crate) struct Peer {
     pub(crate) offers: Option<Vec<u32>>,
     pub(crate) total: u64,
     pub(crate) hashes: Hashes,
+    /// It has begun anew so often.
+    pub(crate) attempt: u32,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +64,8 @@ pub(crate) struct Seen {
     pub(crate) failed: usize,
     pub(crate) banned: HashSet<Arc<str>>,
     pub(crate) held: Vec<Held>,
+    /// Hosts that passed on wrong bytes.
+    pub(crate) passed: Vec<String>,
     /// Pieces that were asked for, of whom.
     pub(crate) asked: Vec<(String, u32)>,
     pub(crate) listened: Vec<String>,
@@ -103,6 +107,7 @@ pub(crate) fn good(blob: &Blob) -> Peer {
         offers: None,
         total: blob.len() as u64,
         hashes: Hashes::Right,
+        attempt: 0,
     }
 }
 
@@ -162,7 +167,8 @@ impl Cluster {
                 keyed: true,
                 disable_shared: false,
             };
-            Parent { peer: Arc::from(*name), host: Arc::new(host), complete: peers[*name].complete }
+            let peer = format!("{name}-{}", peers[*name].attempt);
+            Parent { peer: peer.into(), host: Arc::new(host), complete: peers[*name].complete }
         };
         Orders {
             parents: parents.iter().map(parent).collect(),
@@ -258,7 +264,7 @@ impl Network for Face {
             for piece in peer.offers.unwrap_or_else(|| (0..count).collect()) {
                 have.insert(piece);
             }
-            let all = Offer::All { have: have.to_bytes(), total: peer.total, from };
+            let all = Offer::All { have: have.to_bytes(), total: peer.total, from, again: peer.attempt > 0 };
             Ok(Box::new(Words(VecDeque::from([all]))) as Box<dyn Heard>)
         })
     }
@@ -319,6 +325,11 @@ impl Network for Face {
 
     fn ban(&self, host: &str) {
         self.0.seen().banned.insert(Arc::from(host));
+    }
+
+    fn passed_on(&self, host: &str, _: &TaskId) -> bool {
+        self.0.seen().passed.push(host.to_owned());
+        false
     }
 
     fn hold(&self, held: Held) {

@@ -2,22 +2,30 @@
 //! lied is named, and nobody else.
 
 use dfget_core::ByteRange;
+use dfget_testkit::{Cut, Reply};
 
-use crate::cluster::{Hashes, Way, good};
+use crate::cluster::{Hashes, Line, Way, good};
 use crate::stage::{Got, Stage, read};
 
-/// A swarm of five pieces in which `bad` alone offers pieces 1 and 2, sent in some wrong way, and what
-/// holders say of the hashes.
+/// A swarm of five pieces in which `bad` alone offers pieces 1 and 2, sent in some wrong way though it says that it
+/// has verified all, and what holders say of the hashes.
 fn stage(way: Way, holder: Hashes) -> Stage {
     let stage = Stage::new(5);
     let mut bad = good(&stage.cluster.blob);
-    (bad.way, bad.offers, bad.complete, bad.hashes) = (way, Some(vec![1, 2]), false, Hashes::None);
+    (bad.way, bad.offers, bad.hashes) = (way, Some(vec![1, 2]), Hashes::None);
     stage.cluster.put("bad", bad);
     let mut fair = good(&stage.cluster.blob);
     (fair.offers, fair.hashes) = (Some(vec![0, 3, 4]), holder);
     stage.cluster.put("fair", fair);
     stage.order(&["bad", "fair"], &[]);
     stage
+}
+
+/// What the scheduler says when the node begins anew.
+fn then(stage: &Stage, parents: &[&str], origin: &[std::ops::Range<u32>]) -> Line {
+    let line = stage.cluster.scheduler();
+    line.try_send(stage.cluster.orders(parents, origin)).unwrap();
+    line
 }
 
 /// Right, or not ended well.
@@ -28,48 +36,167 @@ fn right_or_broken(stage: &Stage, got: &Got) {
     eprintln!("{} bytes, {:?}", got.bytes.len(), got.broken);
 }
 
-async fn found_out(stage: &Stage, most_sent: f64) {
+/// Pulls until it is right; these are banned then, and the scheduler knows why; the registry has sent no more than
+/// so many times the content.
+async fn found_out(stage: &Stage, liars: &[&str], most_sent: f64) {
+    right_or_broken(stage, &stage.pull().await);
     stage.until("the end", |stage| stage.tasks.running() == 0).await;
-    assert!(stage.cluster.is_banned_now("bad"));
-    assert_eq!(stage.cluster.seen().banned.len(), 1, "{:?}", stage.cluster.seen().banned);
-    stage.until("the scheduler is told who", |stage| stage.cluster.was_told_of("bad")).await;
+    let mut banned: Vec<String> = stage.cluster.seen().banned.iter().map(ToString::to_string).collect();
+    banned.sort_unstable();
+    assert_eq!(banned, liars);
+    for liar in liars {
+        stage.until("the scheduler is told who", |stage| stage.cluster.was_told_of(liar)).await;
+    }
     stage.right(&stage.pull().await);
     assert!(stage.sent() <= most_sent);
 }
 
+/// One piece of five, the last of which is short.
+const PIECE: f64 = 0.25;
+
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_bytes_are_found_by_a_holders_hashes_and_replaced() {
-    let stage = stage(Way::WrongBytes, Hashes::Right);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 0.55).await;
+async fn wrong_bytes_are_found_by_a_holders_hashes_and_come_from_another_holder() {
+    for way in [Way::WrongBytes, Way::AnotherPiece] {
+        let stage = stage(way, Hashes::Right);
+        let _then = then(&stage, &["bad", "fair", "good"], &[]);
+        // One piece is settled at the origin, the other one comes from a peer.
+        found_out(&stage, &["bad"], PIECE).await;
+        let seen = stage.cluster.seen();
+        assert_eq!(seen.asked.iter().filter(|(host, _)| host == "good").count(), 1);
+        assert_eq!(seen.asked.iter().filter(|(host, _)| host == "bad").count(), 2);
+        assert_eq!(seen.joins.len(), 2);
+        assert_eq!(seen.joins[1].have.present(), 4);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_piece_in_the_place_of_one_is_found_out() {
-    let stage = stage(Way::AnotherPiece, Hashes::Right);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 0.55).await;
+async fn what_no_other_peer_has_comes_from_the_origin_and_no_more() {
+    let stage = stage(Way::WrongBytes, Hashes::Right);
+    let _then = then(&stage, &["bad", "fair"], &[1..3]);
+    found_out(&stage, &["bad"], 2.0 * PIECE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_origin_wrong_pieces_are_mended_by_peers() {
+    let stage = stage(Way::WrongBytes, Hashes::Right);
+    stage.registry.every_blob(|_| Reply::Cut(Cut::Reset));
+    let _then = then(&stage, &["bad", "fair", "good"], &[]);
+    found_out(&stage, &["bad"], 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_shunned_until_it_has_begun_anew_and_is_not_blamed() {
+    let stage = Stage::new(5);
+    let mut relay = good(&stage.cluster.blob);
+    (relay.way, relay.complete, relay.hashes) = (Way::WrongBytes, false, Hashes::None);
+    stage.cluster.put("relay", relay.clone());
+    stage.order(&["relay"], &[0..1]);
+    let line = then(&stage, &["relay"], &[]);
+    let reader = stage.reader().await;
+    let script = async {
+        stage.until("it begins anew", |stage| stage.cluster.seen().joins.len() == 2).await;
+        // What came from the origin is kept, and handed on.
+        stage
+            .until("it is told", |stage| {
+                stage.cluster.seen().told.last().is_some_and(|told| told.have.contains(0))
+            })
+            .await;
+        let before = stage.cluster.asked_of("relay");
+        let listened = stage.cluster.seen().listened.len();
+        let (holding, _) = stage.tasks.holding(stage.request.id.as_str()).unwrap();
+        assert!(holding.again);
+        // It has found out, too.
+        (relay.way, relay.attempt) = (Way::Right, 1);
+        stage.cluster.put("relay", relay);
+        line.try_send(stage.cluster.orders(&["relay"], &[])).unwrap();
+        (before, listened)
+    };
+    let (got, (before, listened)) = tokio::join!(read(reader), script);
+    right_or_broken(&stage, &got);
+    stage.until("the end", |stage| stage.tasks.running() == 0).await;
+    stage.right(&stage.pull().await);
+    assert_eq!((before, listened), (4, 1), "a relay that had not begun anew was asked");
+    assert!(stage.cluster.asked_of("relay") > before);
+    assert!(stage.cluster.seen().banned.is_empty());
+    assert!(stage.cluster.seen().passed.iter().all(|host| host == "relay"));
+    assert!(!stage.cluster.seen().passed.is_empty());
+    // Of the first piece, and one of those that were wrong.
+    assert!(stage.sent() <= 2.0 * PIECE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_has_verified_the_content_meanwhile_is_asked_again() {
+    let stage = Stage::new(5);
+    let mut relay = good(&stage.cluster.blob);
+    (relay.way, relay.complete, relay.hashes) = (Way::WrongBytes, false, Hashes::None);
+    stage.cluster.put("relay", relay.clone());
+    stage.order(&["relay"], &[]);
+    let line = then(&stage, &["relay"], &[]);
+    let reader = stage.reader().await;
+    let script = async {
+        stage.until("it begins anew", |stage| stage.cluster.seen().joins.len() == 2).await;
+        (relay.way, relay.complete) = (Way::Right, true);
+        stage.cluster.put("relay", relay);
+        line.try_send(stage.cluster.orders(&["relay"], &[])).unwrap();
+    };
+    let (got, ()) = tokio::join!(read(reader), script);
+    right_or_broken(&stage, &got);
+    stage.until("the end", |stage| stage.tasks.running() == 0).await;
+    stage.right(&stage.pull().await);
+    assert!(stage.cluster.seen().banned.is_empty());
+    assert!(stage.sent() <= PIECE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_has_not_begun_anew_is_not_asked_by_one_that_has() {
+    let stage = stage(Way::WrongBytes, Hashes::None);
+    let mut late = good(&stage.cluster.blob);
+    (late.way, late.complete) = (Way::WrongBytes, false);
+    stage.cluster.put("late", late);
+    let _then = then(&stage, &["late", "fair"], &[1..3]);
+    found_out(&stage, &["bad"], 4.0 * PIECE).await;
+    assert_eq!(stage.cluster.asked_of("late"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_blames_the_innocent_is_not_believed() {
     let stage = stage(Way::WrongBytes, Hashes::BlamesPieceZero);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 0.8).await;
+    let _then = then(&stage, &["bad", "fair", "good"], &[]);
+    found_out(&stage, &["bad", "fair"], 2.0 * PIECE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_holder_that_covers_up_costs_one_more_download() {
+async fn a_holder_that_covers_up_is_found_out() {
     let stage = stage(Way::WrongBytes, Hashes::CoversUp);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 1.55).await;
+    let _then = then(&stage, &["bad", "fair", "good"], &[]);
+    found_out(&stage, &["bad", "fair"], 2.0 * PIECE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nobody_knows_the_hashes_everything_comes_anew() {
+async fn where_nobody_knows_the_hashes_the_senders_are_tested_at_the_origin() {
     let stage = stage(Way::WrongBytes, Hashes::None);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 1.01).await;
+    let _then = then(&stage, &["bad", "fair"], &[1..3]);
+    found_out(&stage, &["bad"], 3.0 * PIECE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn liars_that_never_say_they_have_verified_anything_cost_one_more_download_and_no_other_is_blamed() {
+    let stage = Stage::new(5);
+    let mut liar = good(&stage.cluster.blob);
+    (liar.way, liar.complete, liar.attempt) = (Way::WrongBytes, false, 1);
+    liar.hashes = Hashes::None;
+    let mut lines = Vec::new();
+    for (round, name) in ["first", "second", "third"].into_iter().enumerate() {
+        stage.cluster.put(name, liar.clone());
+        match round {
+            0 => stage.order(&[name], &[]),
+            _ => lines.push(then(&stage, &[name], &[])),
+        }
+    }
+    found_out(&stage, &[], 1.0 + 3.0 * PIECE).await;
+    assert_eq!(stage.cluster.seen().joins.len(), 3);
+    let passed = stage.cluster.seen().passed.clone();
+    assert!(["first", "second", "third"].iter().all(|name| passed.iter().any(|host| host == name)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,8 +206,8 @@ async fn a_holder_that_keeps_silent_holds_up_nobody_while_another_tells() {
     knows.offers = Some(vec![]);
     stage.cluster.put("knows", knows);
     stage.order(&["bad", "fair", "knows"], &[]);
-    right_or_broken(&stage, &stage.pull().await);
-    found_out(&stage, 0.55).await;
+    let _then = then(&stage, &["bad", "fair", "knows"], &[1..3]);
+    found_out(&stage, &["bad"], 2.0 * PIECE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +215,7 @@ async fn what_is_seen_to_be_wrong_at_once_costs_nothing() {
     let stage = stage(Way::SeenWrong, Hashes::Right);
     stage.order(&["bad", "fair", "good"], &[]);
     stage.right(&stage.pull().await);
-    found_out(&stage, 0.55).await;
+    found_out(&stage, &["bad"], 0.0).await;
     assert_eq!(stage.cluster.asked_of("bad"), 1);
 }
 

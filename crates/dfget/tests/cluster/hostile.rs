@@ -141,6 +141,45 @@ fn another_piece_for_the_one_that_is_asked_for_is_found_out() {
     });
 }
 
+/// Three nodes pull at once what only a liar says that it holds: they feed each other its bytes before anybody can
+/// know that they are wrong.
+#[test]
+fn forged_bytes_that_spread_cost_one_more_download_of_all_and_are_blamed_on_the_liar_alone() {
+    in_namespace(|| {
+        let mut cluster = setup(4).start();
+        let (blob, url) = put(&cluster, 48);
+        cluster.node_mut(4).daemon.kill();
+        let evil = Evil::start(&cluster, 4, &blob, Lie::WrongBytes);
+        for answer in cluster.get_at_once(1..=3, &url) {
+            let well = answer.status == 200 && answer.is_complete();
+            assert!(!well || sha256(&answer.body) == blob.digest, "wrong bytes ended well");
+            eprintln!("status {}, {} bytes, {:?}", answer.status, answer.body.len(), answer.end);
+        }
+        until("the pulls to end right", || {
+            let answers = cluster.get_at_once(1..=3, &url);
+            let right =
+                answers.iter().all(|answer| answer.is_complete() && sha256(&answer.body) == blob.digest);
+            right.then_some(())
+        });
+        let asked = evil.asked();
+        assert!(asked > 0, "nobody asked the liar: {}", cluster.logs());
+        let sent = share_sent(&cluster, &blob);
+        let logs: String = (1..=3).map(|number| cluster.node(number).daemon.everything_said()).collect();
+        let blamed: Vec<&str> = logs.lines().filter(|line| line.contains("is not asked any more")).collect();
+        eprintln!("{asked} units asked of the liar, {} lines blame", blamed.len());
+        assert!(!blamed.is_empty() && blamed.iter().all(|line| line.contains(&evil.id())), "{blamed:#?}");
+        assert!(sent <= 1.2, "the registry sent {sent} x: {logs}");
+        // It is left: a second content is not asked of it by those that found it out.
+        drop(evil);
+        let other = Blob::random(8 << 20, 99);
+        let url = cluster.registry.put("public/blob", &other);
+        let evil = Evil::start(&cluster, 4, &other, Lie::WrongBytes);
+        pull(&cluster, 1..=3, &other, &url);
+        let asked = evil.asked();
+        assert!(asked == 0 || blamed.len() < 3, "a liar is asked again: {asked}");
+    });
+}
+
 /// The lies that a child sees before it takes a byte: the liar is asked once by each.
 fn seen_at_once(lie: Lie) {
     let told = beside(lie, true);

@@ -80,6 +80,8 @@ pub(crate) enum Manner {
     Silent,
     /// Says that it has all, and sends what is not it with a checksum that fits.
     Forged,
+    /// The same, and says that it has verified it.
+    Perjured,
 }
 
 #[derive(Debug)]
@@ -97,6 +99,16 @@ pub(crate) struct Node {
     picker: Option<Picker>,
     /// Pieces that are not what they should be.
     tainted: Vec<u32>,
+    /// Pieces that came from the origin.
+    own: Vec<u32>,
+    /// How often it has begun anew, because something was wrong.
+    generation: u32,
+    /// It takes everything from the origin.
+    alone: bool,
+    /// Hosts that are proved to have lied; the peers that it had as parents before it began anew.
+    pub(crate) banned: Vec<usize>,
+    shunned: Vec<(usize, Arc<str>)>,
+    met: Vec<(usize, Arc<str>)>,
     parents: Vec<usize>,
     /// Who hears of its new pieces.
     children: Vec<usize>,
@@ -240,6 +252,12 @@ impl World {
             down,
             picker: None,
             tainted: Vec::new(),
+            own: Vec::new(),
+            generation: 0,
+            alone: false,
+            banned: Vec::new(),
+            shunned: Vec::new(),
+            met: Vec::new(),
             parents: Vec::new(),
             children: Vec::new(),
             origin: Vec::new(),
@@ -304,7 +322,10 @@ impl World {
         self.announce(node);
         let life = self.nodes[node].lives;
         let delay = self.message();
-        self.after(delay, Event::Register(node, life));
+        match self.nodes[node].manner {
+            Manner::Perjured => self.after(delay, Event::Hold(node, life)),
+            _ => self.after(delay, Event::Register(node, life)),
+        }
     }
 
     /// A node that has all, and has said so.
@@ -521,7 +542,8 @@ impl World {
             }
             Event::Tell(node, life) if self.lives(node, life) => self.tell_now(node),
             Event::Wake(node) => {
-                if self.nodes[node].wake <= nanos(self.now) {
+                // Seconds as floating point may have lost the last digit.
+                if self.nodes[node].wake <= nanos(self.now) + 1_000 {
                     self.nodes[node].wake = u64::MAX;
                 }
                 self.pump(node);
@@ -603,7 +625,8 @@ impl World {
         if self.nodes[node].manner != Manner::Honest || self.nodes[node].done.is_some() {
             return;
         }
-        self.nodes[node].origin = origin;
+        self.nodes[node].origin =
+            if self.nodes[node].alone { std::iter::once(0..u32::MAX).collect() } else { origin };
         if total.is_some() {
             self.learn_total(node);
         } else if !self.nodes[node].knows_total {
@@ -620,6 +643,7 @@ impl World {
 
     fn set_parents(&mut self, node: usize, parents: &[Parent]) {
         let now = self.clock();
+        let parents: Vec<Parent> = parents.iter().filter(|it| self.may_ask(node, it)).cloned().collect();
         let numbers: Vec<usize> = parents.iter().map(|parent| parent.host.id[1..].parse().unwrap()).collect();
         let hosts: Vec<Arc<str>> = parents.iter().map(|parent| parent.host.id.clone()).collect();
         let origin = self.nodes[node].origin.clone();
@@ -649,6 +673,28 @@ impl World {
                 picker.lost(&host, now);
             }
         }
+    }
+
+    /// Whether a node takes anything from a parent; of one that it does not the scheduler is told.
+    fn may_ask(&mut self, node: usize, parent: &Parent) -> bool {
+        let number: usize = parent.host.id[1..].parse().unwrap();
+        let other = &self.nodes[number];
+        let anew = other.generation > 0 || other.manner == Manner::Perjured || other.done.is_some();
+        let n = &mut self.nodes[node];
+        if n.alone || n.banned.contains(&number) {
+            return false;
+        }
+        let shuns = n.shunned.iter().any(|(host, peer)| *host == number && *peer == parent.peer);
+        let takes = n.generation == 0 || parent.complete || (anew && !shuns);
+        let met = (number, parent.peer.clone());
+        if !takes && !n.met.contains(&met) {
+            n.lost.push(parent.host.id.clone());
+            n.met.push(met);
+            self.tell(node);
+        } else if takes && !n.met.contains(&met) {
+            n.met.push(met);
+        }
+        takes
     }
 
     fn part(&mut self, node: usize, parent: usize) {
@@ -819,6 +865,10 @@ impl World {
                 self.origin_sent += self.length(piece) as f64;
                 self.origin_end_at = self.now;
                 self.nodes[node].from_origin.retain(|(other, _)| *other != piece);
+                let picker = self.nodes[node].picker.as_ref();
+                if picker.is_some_and(|picker| !picker.have().contains(piece)) {
+                    self.nodes[node].own.push(piece);
+                }
                 self.arrived(node, piece);
             }
             Load::Peer { parent, child, ask, asked } => {
@@ -839,8 +889,8 @@ impl World {
             self.failed(child, ask, Failure::Wrong);
             return;
         }
-        let tainted =
-            self.nodes[parent].manner == Manner::Forged || self.nodes[parent].tainted.contains(&ask.piece);
+        let forges = matches!(self.nodes[parent].manner, Manner::Forged | Manner::Perjured);
+        let tainted = forges || self.nodes[parent].tainted.contains(&ask.piece);
         let length = self.length(ask.piece);
         let picker = self.nodes[child].picker.as_mut().expect("it has one");
         let fresh = !picker.have().contains(ask.piece);
@@ -911,14 +961,88 @@ impl World {
             self.after(delay, Event::Hold(node, life));
             return;
         }
-        let picker = self.nodes[node].picker.as_mut().expect("it has one");
-        for piece in tainted {
-            if let Some(giver) = picker.discard(piece) {
-                picker.convict(&giver);
+        self.begin_anew(node, &tainted);
+    }
+
+    /// As a daemon does that finds its content wrong: it keeps what a holder's hashes prove, or what it had from the
+    /// origin itself; it tests those that gave their word; and it comes back as another peer.
+    fn begin_anew(&mut self, node: usize, tainted: &[u32]) {
+        let n = &self.nodes[node];
+        let picker = n.picker.as_ref().expect("it has one");
+        let is_holder = |&parent: &usize| {
+            let other = &self.nodes[parent];
+            !n.banned.contains(&parent) && (other.done.is_some() || other.manner == Manner::Perjured)
+        };
+        let holders: Vec<usize> = n.parents.iter().copied().filter(is_holder).collect();
+        let honest = holders.iter().any(|&holder| self.nodes[holder].manner == Manner::Honest);
+        // Each liar that is asked for hashes, or tested, costs a piece, and each holder that is believed.
+        let gave = |&parent: &usize| {
+            let host = &self.nodes[parent].host;
+            tainted.iter().any(|&piece| picker.giver(piece) == Some(host))
+        };
+        let liars = holders.iter().copied().filter(|&holder| self.nodes[holder].manner == Manner::Perjured);
+        let caught: Vec<usize> = liars.filter(gave).take(4).collect();
+        let settled = caught.len() + usize::from(honest);
+        let mut kept = Pieces::none(self.count);
+        if honest {
+            picker.have().iter().filter(|piece| !tainted.contains(piece)).for_each(|piece| {
+                kept.insert(piece);
+            });
+        } else {
+            n.own.iter().for_each(|&piece| {
+                kept.insert(piece);
+            });
+        }
+        for &piece in tainted.iter().take(settled) {
+            kept.insert(piece);
+        }
+        let settled_bytes: u64 = tainted.iter().take(settled).map(|&piece| self.length(piece)).sum();
+        self.origin_sent += settled_bytes as f64;
+        let wrong: Vec<Arc<str>> = caught.iter().map(|&parent| self.nodes[parent].host.clone()).collect();
+        self.leave_and_return(node, kept, wrong, &caught);
+    }
+
+    fn leave_and_return(&mut self, node: usize, kept: Pieces, wrong: Vec<Arc<str>>, caught: &[usize]) {
+        let total = self.setup.total;
+        let n = &mut self.nodes[node];
+        let (peer, scheduler) = (n.peer.clone(), n.scheduler);
+        n.banned.extend(caught);
+        n.generation += 1;
+        n.alone = n.generation > 2;
+        n.lives += 1;
+        n.peer = format!("p{node}.{}", n.lives).into();
+        n.origin.clear();
+        n.own.retain(|&piece| kept.contains(piece));
+        let met = std::mem::take(&mut n.met);
+        n.shunned.extend(met);
+        (n.telling, n.wake) = (false, u64::MAX);
+        let (host, life) = (n.host.clone(), n.lives);
+        n.wrong.clone_from(&wrong);
+        self.cut(|load| matches!(load, Load::Peer { child, .. } if *child == node));
+        for parent in std::mem::take(&mut self.nodes[node].parents) {
+            self.nodes[parent].children.retain(|&other| other != node);
+            self.nodes[parent].queue.retain(|(child, ..)| *child != node);
+        }
+        for child in std::mem::take(&mut self.nodes[node].children) {
+            self.nodes[child].parents.retain(|&other| other != node);
+            if let Some(picker) = self.nodes[child].picker.as_mut() {
+                picker.renew(&host);
             }
         }
+        self.make_picker(node, kept);
+        let report = Report::Progress {
+            have: Pieces::all(self.count),
+            total: Some(total),
+            whole_only: false,
+            no_origin: false,
+            wrong_hosts: wrong,
+            lost_hosts: Vec::new(),
+        };
+        self.ask(scheduler, |core, now, orders| core.report(&peer, report, now, orders));
+        self.ask(scheduler, |core, now, orders| core.report(&peer, Report::Failed, now, orders));
+        let delay = self.message();
+        self.after(delay, Event::Register(node, life));
         self.tell(node);
-        self.pump(node);
     }
 
     /// Tells the scheduler soon: at most five times a second.
