@@ -313,8 +313,7 @@ impl Listeners {
         };
         let (namespace, key) = (config.proxy.namespace.as_deref(), "proxy.tcpListen.port");
         let hijack = config.proxy.hijack.as_ref();
-        let given =
-            handed.leases().map(|(listener, path)| LeaseSocket { listener, path, own: false });
+        let given = handed.leases().map(|(listener, path)| LeaseSocket { listener, path, own: false });
         let path = given.as_ref().map(|given| given.path.clone()).or_else(socket_path);
         let own = || path.as_deref().filter(|_| hijack.is_some()).and_then(lease_socket);
         Ok(Self {
