@@ -21,6 +21,7 @@ mod range_set;
 mod registry_url;
 mod rules;
 mod shaper;
+mod size;
 mod task_id;
 mod url_filter;
 
@@ -43,5 +44,6 @@ pub use range_set::{MOST_RANGES, Parts, RangeSet};
 pub use registry_url::{PathError, RegistryUrl, RegistryUrlError, check_path};
 pub use rules::{Decision, Redirect, RewriteError, Rule, decide};
 pub use shaper::{READ, RateLimits, Shaper, Share, Turn};
+pub use size::{binary_size, decimal_size};
 pub use task_id::{TaskId, TaskParts};
 pub use url_filter::{DEFAULT_FILTER, UrlFilter};

@@ -1,5 +1,6 @@
 //! The one line at the end: what the daemon did for the command.
 
+use dfget_core::decimal_size as size;
 use dfget_lease::Spared;
 
 /// What was spared, in words; `None` where no image was pulled.
@@ -19,44 +20,9 @@ pub(crate) fn line(spared: Spared) -> Option<String> {
     })
 }
 
-/// Bytes with three digits that count, in decimal units.
-fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for larger in ["kB", "MB", "GB", "TB"] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = larger;
-    }
-    match value {
-        _ if unit == "B" => format!("{bytes} B"),
-        _ if value < 9.995 => format!("{value:.2} {unit}"),
-        _ if value < 99.95 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.0} {unit}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_three_digits() {
-        let cases = [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.00 kB"),
-            (66_100_000, "66.1 MB"),
-            (999_600, "1.00 MB"),
-            (1_570_000_000, "1.57 GB"),
-        ];
-        for (bytes, text) in cases {
-            assert_eq!(size(bytes), text);
-        }
-    }
 
     #[test]
     fn a_line_tells_where_the_bytes_came_from() {

@@ -9,10 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     arguments::{DoctorArguments, Output},
     message,
+    words::push_words,
 };
 
-/// Columns of a terminal.
-const WIDTH: usize = 80;
 /// Where the words of a finding begin.
 const INDENT: usize = 23;
 /// A wrong command line.
@@ -53,9 +52,9 @@ fn count(findings: &[Finding], verdict: Verdict) -> usize {
 fn to_text(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { area, verdict, text: what, remedy } in findings {
-        push_lines(&format!("{verdict:<8}{:<15}", area.as_str()), what, &mut text);
+        push_words(&format!("{verdict:<8}{:<15}", area.as_str()), INDENT, what, &mut text);
         if let Some(remedy) = remedy {
-            push_lines(&" ".repeat(INDENT), &format!("→ {remedy}"), &mut text);
+            push_words(&" ".repeat(INDENT), INDENT, &format!("→ {remedy}"), &mut text);
         }
     }
     let (bad, warnings) = (count(findings, Verdict::Bad), count(findings, Verdict::Warning));
@@ -65,27 +64,6 @@ fn to_text(findings: &[Finding]) -> String {
         _ => format!("\n{bad} bad, {warnings} to look at."),
     });
     text
-}
-
-/// Words in as many lines as they need, the first behind `head`, all from the same column on.
-fn push_lines(head: &str, words: &str, text: &mut String) {
-    let (mut line, mut used) = (head.to_owned(), INDENT);
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if used > INDENT && used + 1 + length > WIDTH {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            (line, used) = (" ".repeat(INDENT), INDENT);
-        }
-        if used > INDENT {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(word);
-        used += length;
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
 }
 
 /// `version` grows when a field changes its meaning or goes.

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use crate::{
     arguments::{ExplainArguments, Output},
     message,
+    words::push_words,
 };
 
-/// Columns of a terminal.
-const WIDTH: usize = 80;
 /// Where the words of a step begin.
 const INDENT: usize = 14;
 /// A wrong command line.
@@ -106,27 +105,9 @@ fn to_text(explanation: &Explanation, file: &Path) -> String {
     text
 }
 
-/// A name and words after it, in as many lines as they need.
+/// A name and words after it.
 fn push_line(name: &str, words: &str, text: &mut String) {
-    let mut line = format!("  {name:<width$}", width = INDENT - 2);
-    let mut used = INDENT;
-    for word in words.split(' ') {
-        let length = word.chars().count();
-        if used > INDENT && used + 1 + length > WIDTH {
-            text.push_str(line.trim_end());
-            text.push('\n');
-            line = " ".repeat(INDENT);
-            used = INDENT;
-        }
-        if used > INDENT {
-            line.push(' ');
-            used += 1;
-        }
-        line.push_str(word);
-        used += length;
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
+    push_words(&format!("  {name:<width$}", width = INDENT - 2), INDENT, words, text);
 }
 
 /// `version` grows when a field changes its meaning or goes.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub(crate) use dfget_core::binary_size as size;
 use dfget_daemon::{ClusterSeen, MemberSeen, NodeTold};
 use serde_json::{Value, json};
+
+use crate::words::span;
 
 /// The columns; those from the fifth on are numbers.
 const HEADS: [&str; COLUMNS] = [
@@ -168,32 +171,7 @@ fn ahead(seen: &ClusterSeen, now: u64) -> Option<&str> {
 /// For how long, by the largest unit that fits twice.
 pub(crate) fn age(since: u64, now: u64) -> String {
     let seconds = now.saturating_sub(since);
-    match seconds {
-        _ if since == 0 => "-".to_owned(),
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
-/// Bytes, in three digits and a unit.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "three digits of it are shown")]
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1023.95 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
+    if since == 0 { "-".to_owned() } else { span(seconds) }
 }
 
 /// `version` grows when a field changes its meaning or goes.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dfget_core::decimal_size as size;
 use dfget_get::{GetError, Report};
 use dfget_run::Sources;
 use serde_json::{Value, json};
@@ -75,26 +76,6 @@ pub(crate) fn object(outcome: &Result<Report, GetError>, took: Duration) -> Valu
 /// The object of a failure.
 pub(crate) fn failure(error: &str, code: u8) -> Value {
     json!({ "version": 1, "ok": false, "error": error, "exitCode": code })
-}
-
-/// Bytes with three digits that count, in decimal units.
-fn size(bytes: u64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-    let mut value = bytes as f64;
-    let mut unit = "B";
-    for larger in ["kB", "MB", "GB", "TB"] {
-        if value < 999.5 {
-            break;
-        }
-        value /= 1000.0;
-        unit = larger;
-    }
-    match value {
-        _ if unit == "B" => format!("{bytes} B"),
-        _ if value < 9.995 => format!("{value:.2} {unit}"),
-        _ if value < 99.95 => format!("{value:.1} {unit}"),
-        _ => format!("{value:.0} {unit}"),
-    }
 }
 
 fn rate(bytes: u64, took: Duration) -> Option<String> {

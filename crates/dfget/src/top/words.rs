@@ -1,31 +1,11 @@
 //! Numbers and names as people read them, and how much room they take on a terminal.
 
-/// Bytes with a binary unit: `1.5 GiB`.
-pub(crate) fn size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        (tenths, unit) = (tenths / 1024, unit + 1);
-    }
-    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
-}
+pub(crate) use crate::words::span;
+pub(crate) use dfget_core::binary_size as size;
 
 /// Bytes a second.
 pub(crate) fn rate(bytes: u64) -> String {
     format!("{}/s", size(bytes))
-}
-
-/// A stretch of time, in one unit.
-pub(crate) fn span(seconds: u64) -> String {
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
 }
 
 /// A number with its noun.
