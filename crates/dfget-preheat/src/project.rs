@@ -297,7 +297,7 @@ process FASTQC {
         assert_eq!(found.images, ["docker://continuumio/miniconda3:4.12", "oras://r.example/a:1"]);
         assert_eq!(
             found.unclear,
-            [Unclear { file: "workflow/Snakefile".into(), line: 8, text: "docker://{IMAGE}".to_owned() }]
+            [Unclear { file: "workflow/Snakefile".into(), line: 9, text: "docker://{IMAGE}".to_owned() }]
         );
     }
 
