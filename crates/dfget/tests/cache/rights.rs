@@ -92,19 +92,32 @@ fn bytes_of_private_contents_leave_by_the_socket_alone() {
     let (_, rest) = log.split_once("serve health and metrics at tcp://").expect("it says where");
     let port: String = rest.chars().take_while(|c| *c != '"' && !c.is_whitespace()).collect();
     let port = port.trim();
-    for path in ["/api/v1/contents", "/api/v1/bytes?key=x", "/api/v1/node", "/api/v1/gc", "/api/v1"] {
+    let ask = |path: &str, token: &str| {
         let mut stream = std::net::TcpStream::connect(port).expect("it listens");
-        std::io::Write::write_all(
-            &mut stream,
-            format!("GET {path} HTTP/1.1\r\nHost: {port}\r\nConnection: close\r\n\r\n").as_bytes(),
-        )
-        .expect("sent");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {port}\r\n{token}Connection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, head.as_bytes()).expect("sent");
         let mut answer = String::new();
         std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
-        // What is only looked at asks for the token of the web page, the rest is not there.
-        let expected = if path.ends_with("contents") || path.ends_with("node") { "401" } else { "404" };
-        assert!(answer.starts_with(&format!("HTTP/1.1 {expected} ")), "{path}: {answer}");
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let paths = ["/api/v1/contents", "/api/v1/node", "/api/v1/bytes?key=x", "/api/v1/gc", "/api/v1/flush"];
+    for path in paths {
+        assert_eq!(ask(path, ""), "401", "{path}");
     }
+    // Who has the token of the web page looks, and gets no byte.
+    let page = page_of(&stage.daemon);
+    let (_, token) = page.trim().split_once("#token=").expect("an address");
+    let token = format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(paths.map(|path| ask(path, &token)), ["200", "200", "404", "404", "404"]);
     let mut to_pipe = command(&stage.daemon, &["export", "-"]);
     assert!(to_pipe.output().expect("it runs").stdout.len() > MIB);
+}
+
+/// What `dfget top --web` prints.
+fn page_of(daemon: &dfget_testkit::Daemon) -> String {
+    let mut asking = std::process::Command::new(DFGET);
+    let asked = asking
+        .args(["top", "--web"])
+        .envs(command(daemon, &[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+    String::from_utf8(asked.output().expect("it runs").stdout).expect("text")
 }
