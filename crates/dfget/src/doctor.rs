@@ -20,9 +20,7 @@ const USAGE: u8 = 2;
 /// Says what would make a first pull fail, and what to do.
 pub(crate) fn run(arguments: DoctorArguments, environment: &Environment) -> ExitCode {
     let DoctorArguments { registries, config, offline, output } = arguments;
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let variables = crate::variables::variables();
     let examination = Examination { config, registries, offline, variables, now: SystemTime::now() };
     let findings = match examination.run(environment) {
         Ok(findings) => findings,

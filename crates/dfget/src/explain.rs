@@ -34,9 +34,7 @@ pub(crate) fn run(arguments: ExplainArguments, environment: &Environment) -> Exi
             return ExitCode::from(ConfigErrors::EXIT_CODE);
         }
     };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let variables = crate::variables::variables();
     let question = Question { reference, method, headers, variables };
     let explanation = match explain(&question, &loaded) {
         Ok(explanation) => explanation,

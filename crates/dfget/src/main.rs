@@ -25,6 +25,7 @@ mod run;
 mod setup;
 mod show;
 mod top;
+mod variables;
 mod words;
 
 use std::{process::ExitCode, sync::Arc};

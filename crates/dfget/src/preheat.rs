@@ -1,7 +1,7 @@
 //! `dfget preheat`.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use dfget_get::{Event, Platform, Reference, Report};
 use dfget_preheat::{Audience, PreheatError, Project, Wanted, exit_code, images_of_list, preheat};
 use dfget_run::Variables;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{Output, duration};
+use crate::get::bar::can_draw;
 use crate::get::report;
 use crate::message;
 
@@ -201,9 +203,7 @@ fn get_all(
     references: Vec<Reference>,
     screen: &Arc<Screen>,
 ) -> Result<Vec<Result<Report, PreheatError>>, (String, u8)> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<Variables>();
+    let variables = crate::variables::variables::<Variables>();
     let wanted = Wanted {
         references,
         at_once: usize::from(arguments.at_once),
@@ -240,7 +240,7 @@ fn get_all(
 /// The terminal.
 struct Screen {
     names: Vec<String>,
-    began: Vec<std::sync::Mutex<Option<Instant>>>,
+    began: Vec<Mutex<Option<Instant>>>,
     bar: ProgressBar,
     quiet: bool,
     verbose: bool,
@@ -250,8 +250,7 @@ struct Screen {
 
 impl Screen {
     fn new(names: Vec<String>, arguments: &PreheatArguments) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let draws = !arguments.quiet && !dumb && std::io::stderr().is_terminal();
+        let draws = !arguments.quiet && can_draw();
         let target = if draws { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(names.len() as u64), target);
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
@@ -260,13 +259,12 @@ impl Screen {
         if draws {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        let began = names.iter().map(|_| std::sync::Mutex::new(None)).collect();
+        let began = names.iter().map(|_| Mutex::new(None)).collect();
         Self { names, began, bar, quiet: arguments.quiet, verbose: arguments.verbose }
     }
 
     fn took(&self, number: usize) -> Duration {
-        let began =
-            self.began.get(number).and_then(|began| *began.lock().unwrap_or_else(|held| held.into_inner()));
+        let began = self.began.get(number).and_then(|began| *began.lock());
         began.map(|began| began.elapsed()).unwrap_or_default()
     }
 }
@@ -283,7 +281,7 @@ impl Audience for Screen {
             }
             Event::Begun { .. } => {
                 if let Some(began) = self.began.get(number) {
-                    began.lock().unwrap_or_else(|held| held.into_inner()).get_or_insert_with(Instant::now);
+                    began.lock().get_or_insert_with(Instant::now);
                 }
                 self.bar.set_message(name.to_owned());
             }

@@ -24,9 +24,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
         }
     }
     let options = Options { hosts, all_hosts, cluster, verbose, quiet, command: words };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<Variables>();
+    let variables = crate::variables::variables::<Variables>();
     let ended = if dry_run {
         dfget_run::plan(options, variables).map(|plan| print(&plan, output))
     } else {

@@ -91,8 +91,6 @@ fn store(place: &PlaceArguments, environment: &Environment) -> Result<(Option<Co
 }
 
 fn left_by_run() -> Option<PathBuf> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<Variables>();
+    let variables = crate::variables::variables::<Variables>();
     dfget_run::stores(&variables).into_iter().next()
 }

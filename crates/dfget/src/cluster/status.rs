@@ -80,9 +80,7 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         let (members, linger) = (members.clone(), Duration::ZERO);
         let wish = ClusterWish { members, port: *cluster_port, key_file: key, linger };
         wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect::<Variables>();
+        let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
         return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });
     }

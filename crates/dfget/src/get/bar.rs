@@ -32,13 +32,18 @@ pub(crate) struct Bar {
     bytes: AtomicU64,
 }
 
+/// Whether standard error is a terminal that a bar can be drawn on.
+pub(crate) fn can_draw() -> bool {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    !dumb && std::io::stderr().is_terminal()
+}
+
 // === impl Bar ===
 
 impl Bar {
     /// A bar where standard error is a terminal, unless it is to be quiet.
     pub(crate) fn new(quiet: bool, verbose: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let draws = !quiet && !dumb && std::io::stderr().is_terminal();
+        let draws = !quiet && can_draw();
         let target =
             if draws { ProgressDrawTarget::stderr_with_hz(HERTZ) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);

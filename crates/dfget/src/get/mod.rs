@@ -1,7 +1,7 @@
 //! `dfget URL`, which is `dfget get URL`.
 
 mod arguments;
-mod bar;
+pub(crate) mod bar;
 pub(crate) mod report;
 mod scalar;
 
@@ -40,9 +40,7 @@ pub(crate) fn run(arguments: &GetArguments) -> ExitCode {
     };
     warnings.iter().for_each(|line| message::warning(format_args!("dfget get: {line}")));
     let bar = Arc::new(Bar::new(arguments.quiet, arguments.verbose));
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect::<Variables>();
+    let variables = crate::variables::variables::<Variables>();
     let (runtime, mut signals) = match prepared() {
         Ok(prepared) => prepared,
         Err(error) => return end(form, &Err(error), Duration::ZERO, None),
