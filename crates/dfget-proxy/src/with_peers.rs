@@ -23,6 +23,9 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 /// How long the first of the cluster may take to learn how long the content is.
 const LENGTH: Duration = Duration::from_secs(2);
 
+/// How many schedulers may go while a client waits for its first byte.
+const JOINS: usize = 4;
+
 impl Proxy {
     /// Begins a download: with the cluster's help, or by the client's own request.
     pub(crate) async fn lead(
@@ -32,16 +35,17 @@ impl Proxy {
         carried: Option<Answer>,
     ) -> Response<ResponseBody> {
         let joined = match &carried {
-            None => lead.join(&request.task).await,
+            None => join(request, &lead).await,
             Some(_) => None,
         };
         let (lead, joined) = match joined {
-            Some(joined) if joined.has_parents() => {
+            Some(joined) if joined.has_parents() && joined.total().is_some() => {
                 match Box::pin(self.lead_with_peers(request, lead, joined)).await {
                     Ok(response) => return response,
                     Err(lead) => (lead, None),
                 }
             }
+            // Where nobody knows the length the client's own request brings it, and stays in the swarm.
             joined => (lead, joined),
         };
         let accepted = |identity: &Identity| self.accepted(request, identity);
@@ -54,13 +58,9 @@ impl Proxy {
         &self,
         request: &Accelerated,
         lead: Lead,
-        mut joined: Joined,
+        joined: Joined,
     ) -> Result<Response<ResponseBody>, Lead> {
-        joined.wait_for_length(LENGTH).await;
-        let Some(total) = joined.total() else {
-            joined.leave("nobody knows the length");
-            return Err(lead);
-        };
+        let Some(total) = joined.total() else { return Err(lead) };
         let identity = Identity { named: true, etag: None, last_modified: None, total: Some(total) };
         let permission = self.permission(request, &request.content(&identity));
         let access = &self.inner.access;
@@ -87,6 +87,20 @@ impl Proxy {
         let joined = self.join(request, &seat, described, true).await;
         Ok(joined.unwrap_or_else(|| failed(request, &dfget_task::ContentError::Closing)))
     }
+}
+
+/// A place in the swarm of a content; if others fetch it already, and the cluster learns its length within a
+/// moment, with that. A scheduler that goes in that moment is followed by the next: all that wait would go to the
+/// origin at once.
+async fn join(request: &Accelerated, lead: &Lead) -> Option<Joined> {
+    for _ in 0..JOINS {
+        let mut joined = lead.join(&request.task).await?;
+        if !joined.has_parents() || joined.wait_for_length(LENGTH).await {
+            return Some(joined);
+        }
+        debug!(task = %request.task.id, "the scheduler is gone before it knew the length, looking for the next");
+    }
+    None
 }
 
 /// The headers of a blob that nobody has described yet (OCI distribution, "pulling blobs").

@@ -86,17 +86,19 @@ impl Joined {
         self.orders.total
     }
 
-    /// Waits until the cluster knows how long the content is, but no longer than `most`.
-    pub async fn wait_for_length(&mut self, most: Duration) {
+    /// Waits until the cluster knows how long the content is, but no longer than `most`. `false` if the
+    /// scheduler is gone meanwhile: another one may know.
+    pub async fn wait_for_length(&mut self, most: Duration) -> bool {
         let membership = &mut self.membership;
         let orders = &mut self.orders;
         let wait = async {
             while orders.total.is_none() {
-                let Some(next) = membership.next().await else { return };
+                let Some(next) = membership.next().await else { return false };
                 *orders = next;
             }
+            true
         };
-        let _ = tokio::time::timeout(most, wait).await;
+        tokio::time::timeout(most, wait).await.unwrap_or(true)
     }
 
     /// Gives the place up.

@@ -587,8 +587,9 @@ impl Conductor {
         }
         if changed {
             debug!(task = %self.task.id, "pieces from the origin: {:?}", self.orders.origin);
-            self.task.cut_flights();
         }
+        // One may be older than the first orders.
+        self.task.cut_flights();
     }
 
     fn take_parents(&mut self) {

@@ -1,9 +1,11 @@
 //! Nodes, schedulers, links and stores that are lost: every pull ends right.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use dfget_testkit::Cluster;
 use dfget_testkit::cluster::assert_all_right;
+use dfget_testkit::{Cluster, Reply};
 
 use crate::support::{
     PIECE_PORT, PORT, dial, in_namespace, pull, put, scheduler_of, seal, setup, share_sent, until, until_sent,
@@ -64,6 +66,36 @@ fn a_scheduler_that_dies_in_the_middle_costs_no_pull() {
             kill(&cluster, scheduler);
         });
         share_sent(&cluster, &blob);
+    });
+}
+
+#[test]
+fn a_scheduler_that_dies_before_anybody_knows_the_length_does_not_send_all_to_the_registry() {
+    in_namespace(|| {
+        let cluster = setup(7).rates("100mbit", "100mbit").start();
+        let (blob, url) = put(&cluster, 12);
+        let scheduler = scheduler_of(&cluster, &blob);
+        let others = all_but(&cluster, scheduler);
+        let gate = Arc::new(AtomicBool::new(false));
+        let opened = Arc::clone(&gate);
+        cluster.registry.every_blob(move |answer| {
+            until("the gate", || opened.load(Ordering::Acquire).then_some(()));
+            Reply::Answer(answer)
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| pull(&cluster, others.clone(), &blob, &url));
+            let waiting = |number: &usize| {
+                cluster.node(*number).metric("dragonfly_dfdaemon_proxy_request_via_dragonfly_total")
+            };
+            until("all to ask", || others.iter().all(|node| waiting(node) > Some(0.0)).then_some(()));
+            until("one to lead", || {
+                (!cluster.registry.origin.asked("GET", &blob.digest).is_empty()).then_some(())
+            });
+            kill(&cluster, scheduler);
+            gate.store(true, Ordering::Release);
+        });
+        let share = share_sent(&cluster, &blob);
+        assert!(share < 3.0, "{share}\n{}", cluster.logs());
     });
 }
 
