@@ -256,6 +256,9 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// Bytes that a connection has under way, at most; the kernel takes them twice.
+const SEND_BUFFER: usize = 128 << 10;
+
 impl Shared {
     /// Accepts until the origin goes down.
     fn listen(self: Arc<Self>, listener: TcpListener) -> JoinHandle<()> {
@@ -278,6 +281,8 @@ impl Shared {
 
     fn serve(&self, connection: u64, tcp: TcpStream) -> io::Result<()> {
         lock(&self.open).insert(connection, tcp.try_clone()?);
+        // What the kernel takes counts as sent: no more than this is when the peer breaks off.
+        rustix::net::sockopt::set_socket_send_buffer_size(&tcp, SEND_BUFFER)?;
         if self.down.load(Ordering::SeqCst) {
             return Ok(());
         }
