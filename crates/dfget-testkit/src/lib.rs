@@ -25,6 +25,7 @@
 //! | [`network`] | nodes and an origin on shaped links that can be cut, as network namespaces |
 //! | [`cluster`] | a daemon on each node of a network, and a registry at its origin |
 //! | [`browser`] | a real Chromium without a window, and what it shows |
+//! | [`snapshot`] | texts kept in files, with which those of now are compared |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
 //! A failure of the kit itself (no free port, no thread) fails the test at once by a panic that names it; what a test
@@ -47,6 +48,7 @@ pub mod origin;
 pub mod registry;
 pub mod session;
 pub mod site_proxy;
+pub mod snapshot;
 pub mod stage;
 pub mod wire;
 
@@ -65,4 +67,5 @@ pub use origin::Origin;
 pub use registry::Registry;
 pub use session::{Ended, Running, Session};
 pub use site_proxy::SiteProxy;
+pub use snapshot::{Snapshots, assert_snapshot};
 pub use stage::Stage;

@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Output, duration};
+use crate::arguments::Output;
 use crate::get::bar::can_draw;
 use crate::get::report;
 use crate::message;
+use crate::values::duration;
 
 /// A wrong command line.
 const USAGE: u8 = 2;
@@ -39,7 +40,7 @@ pub(crate) struct PreheatArguments {
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
 
-    /// A list of more, one a line; `-` for standard input
+    /// Those of a list, one a line; `-` for standard input
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -51,7 +52,7 @@ pub(crate) struct PreheatArguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// So many at once
+    /// Get so many at once
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     at_once: u8,
 
@@ -71,11 +72,11 @@ pub(crate) struct PreheatArguments {
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
 
-    /// Speak to registries without TLS
+    /// Speak to the registry of oras:// and docker:// without TLS
     #[arg(long)]
     plain_http: bool,
 
-    /// How to say it
+    /// Print lines to read, or one JSON object
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 

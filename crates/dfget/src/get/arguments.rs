@@ -12,6 +12,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::scalar;
 use crate::arguments::Arguments;
+use crate::values::duration;
 
 /// Flags of `dfget get`.
 #[derive(Args, Debug)]
@@ -37,11 +38,11 @@ pub(crate) struct GetArguments {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// What it must hash to (sha256:… or sha512:…)
+    /// What it must hash to: sha256:… or sha512:…
     #[arg(long, value_name = "DIGEST")]
     pub(crate) digest: Option<String>,
 
-    /// Send this header to a URL's server; may be repeated
+    /// Send this header to the server of a URL; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
 
@@ -62,10 +63,10 @@ pub(crate) struct GetArguments {
     pub(crate) plain_http: bool,
 
     /// Give up after so long, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = scalar::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 
-    /// Bytes a second at most, such as 20MB
+    /// Bytes a second at most, such as 20MB (20 × 1024 × 1024)
     #[arg(long, visible_alias = "limit-rate", value_name = "SIZE", value_parser = scalar::size)]
     pub(crate) ratelimit: Option<u64>,
 
@@ -86,13 +87,13 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "FILE", requires = "cluster")]
     pub(crate) cluster_key: Option<PathBuf>,
 
-    /// Stay so long at most while other nodes still get it
+    /// Stay for so long at most while other nodes still pull
     #[arg(
         long,
         value_name = "DURATION",
         requires = "cluster",
         default_value = "10m",
-        value_parser = scalar::duration
+        value_parser = duration
     )]
     pub(crate) cluster_linger: Duration,
 
