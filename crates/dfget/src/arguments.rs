@@ -96,7 +96,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -131,7 +131,7 @@ pub(crate) struct StatusArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) cluster_key: Option<PathBuf>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -149,7 +149,7 @@ pub(crate) struct DaemonArguments {
     pub(crate) console: bool,
 
     /// Log at debug level
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) verbose: bool,
 
     /// Nodes that feed each other, such as 'node[001-128]'
@@ -204,7 +204,7 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// What --dry-run prints: lines to read, or one JSON object
+    /// What --dry-run prints
     #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
     pub(crate) output: Output,
 
@@ -252,7 +252,7 @@ pub(crate) struct ShowArguments {
     pub(crate) console: bool,
 
     /// As `dfget daemon --verbose` would have it
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) verbose: bool,
 
     /// As `dfget daemon --cluster HOSTLIST` would have it
@@ -263,7 +263,7 @@ pub(crate) struct ShowArguments {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
     pub(crate) cluster_port: Option<u16>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -288,7 +288,7 @@ pub(crate) struct ExplainArguments {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -301,7 +301,7 @@ pub(crate) struct TopArguments {
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// Print it once: lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -321,7 +321,7 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }

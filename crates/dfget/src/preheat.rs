@@ -76,7 +76,7 @@ pub(crate) struct PreheatArguments {
     #[arg(long)]
     plain_http: bool,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 

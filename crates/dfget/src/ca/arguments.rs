@@ -88,7 +88,7 @@ pub(crate) struct ShowArguments {
     /// The certificate [default: the one that the daemon uses]
     pub(crate) file: Option<PathBuf>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 

@@ -95,7 +95,7 @@ pub(crate) struct LsArguments {
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -122,7 +122,7 @@ pub(crate) enum Sort {
 #[derive(Args, Debug)]
 #[command(after_help = STAT_EXAMPLES)]
 pub(crate) struct StatArguments {
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -153,7 +153,7 @@ pub(crate) struct RmArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -172,7 +172,7 @@ pub(crate) struct VerifyArguments {
     #[arg(long)]
     pub(crate) keep: bool,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -192,7 +192,7 @@ pub(crate) struct GcArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -231,7 +231,7 @@ pub(crate) struct ImportArguments {
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// Print lines to read, or one JSON object
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 

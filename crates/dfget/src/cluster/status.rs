@@ -33,25 +33,32 @@ struct Meant {
 pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> ExitCode {
     let status = match meant(arguments, environment) {
         Ok(Meant { options, daemon }) => cluster_status(&options, daemon),
-        Err(NotMeant::Config(failed)) => match of_daemon(arguments) {
-            Some(status) => Ok(status),
-            None => {
-                message::diagnostics(failed.errors.iter().chain(&failed.warnings));
-                return ExitCode::from(ConfigErrors::EXIT_CODE);
+        // Root is told what is wrong with the file.
+        Err(NotMeant::Config(failed)) => {
+            match of_daemon(arguments).filter(|_| !rustix::process::geteuid().is_root()) {
+                Some(status) => Ok(status),
+                None => {
+                    message::diagnostics(failed.errors.iter().chain(&failed.warnings));
+                    return ExitCode::from(ConfigErrors::EXIT_CODE);
+                }
             }
-        },
+        }
         Err(NotMeant::List(reason)) => {
             message::error(reason);
             return ExitCode::from(USAGE);
         }
-        Err(NotMeant::Alone(file)) => {
-            message::error(format_args!(
-                "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
-                 --cluster HOSTLIST",
-                file.display()
-            ));
-            return ExitCode::from(ConfigErrors::EXIT_CODE);
-        }
+        // Its daemon may have been told by `--cluster`.
+        Err(NotMeant::Alone(file)) => match of_daemon(arguments) {
+            Some(status) => Ok(status),
+            None => {
+                message::error(format_args!(
+                    "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
+                     --cluster HOSTLIST",
+                    file.display()
+                ));
+                return ExitCode::from(ConfigErrors::EXIT_CODE);
+            }
+        },
     };
     match status {
         Ok(status) => print(&status, arguments.output),
@@ -110,11 +117,11 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     Ok(Meant { options, daemon })
 }
 
-/// Where the file is not for everybody's eyes, the daemon still answers.
+/// What the daemon answers, unless a cluster is named: the file may not be for everybody's eyes, or name none.
 fn of_daemon(arguments: &StatusArguments) -> Option<ClusterStatus> {
     let StatusArguments { config, cluster, cluster_port, cluster_key, .. } = arguments;
     let unspecific = config.is_none() && cluster.is_none() && cluster_port.is_none() && cluster_key.is_none();
-    cluster_status_by_daemon().ok().filter(|_| unspecific && !rustix::process::geteuid().is_root())
+    if unspecific { cluster_status_by_daemon().ok() } else { None }
 }
 
 fn print(status: &ClusterStatus, output: Output) -> ExitCode {

@@ -66,7 +66,7 @@ pub(crate) struct GetArguments {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 
-    /// Bytes a second at most, such as 20MB (20 × 1024 × 1024)
+    /// Bytes a second at most, such as 20MB
     #[arg(long, visible_alias = "limit-rate", value_name = "SIZE", value_parser = scalar::size)]
     pub(crate) ratelimit: Option<u64>,
 
