@@ -96,7 +96,7 @@ fn difference(kept: &str, text: &str) -> String {
     format!("line {}\n{}{}", start + 1, lines("-", &kept), lines("+", &text))
 }
 
-const HOW: &str = "\nRead what changed. If it is meant: DFGET_WRITE_DOCS=1 cargo test -p dfget snapshot";
+const HOW: &str = "\nRead what changed. If it is meant, `make texts` writes it anew.";
 
 #[cfg(test)]
 mod tests {

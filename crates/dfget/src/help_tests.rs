@@ -35,7 +35,7 @@ fn help(name: &str, flag: &str) -> String {
 }
 
 #[test]
-fn the_help_of_every_command_is_its_snapshot() {
+fn snapshot_of_the_help_of_every_command() {
     let mut snapshots = Snapshots::of(DIRECTORY);
     for (name, _) in all() {
         let (short, long) = (help(&name, "-h"), help(&name, "--help"));
@@ -72,7 +72,7 @@ fn a_flag_is_the_same_for_all_commands() {
                 continue;
             };
             let value = flag.get_value_names().filter(|_| flag.get_action().takes_values());
-            let mut note = |kinds: &mut Kinds, kind: String| {
+            let note = |kinds: &mut Kinds, kind: String| {
                 kinds.entry(long.to_owned()).or_default().entry(kind).or_default().push(name.clone());
             };
             note(&mut values, format!("{value:?}"));
