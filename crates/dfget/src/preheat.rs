@@ -161,12 +161,14 @@ fn told(text: &str) -> u8 {
 fn references(arguments: &PreheatArguments) -> Result<Vec<Reference>, (String, u8)> {
     let mut named = arguments.images.clone();
     for file in &arguments.files {
-        let text = read_list(file).map_err(|error| (format!("{}: {error}", file.display()), USAGE))?;
+        let text = read_list(file)
+            .map_err(|error| (format!("{} cannot be read: {error}", file.display()), USAGE))?;
         let images = images_of_list(&text);
         named.extend(images.map_err(|error| (format!("{}: {error}", file.display()), USAGE))?);
     }
     for dir in &arguments.project {
-        let project = Project::read(dir).map_err(|error| (format!("{}: {error}", dir.display()), USAGE))?;
+        let project = Project::read(dir)
+            .map_err(|error| (format!("{} cannot be read: {error}", dir.display()), USAGE))?;
         for unclear in &project.unclear {
             message::warning(format_args!(
                 "dfget preheat: {}:{}: only a run knows this image: {}",

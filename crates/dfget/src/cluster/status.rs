@@ -86,7 +86,11 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     if let (Some(members), None) = (cluster, config) {
         let (members, linger) = (members.clone(), Duration::ZERO);
         let wish = ClusterWish { members, port: *cluster_port, key_file: key, linger };
-        wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
+        wish.check().map_err(|error| {
+            NotMeant::List(format!(
+                "--cluster: {error}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\""
+            ))
+        })?;
         let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
         return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });

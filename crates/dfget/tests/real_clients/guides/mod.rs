@@ -33,14 +33,14 @@ impl<'a> Reader<'a> {
         if !Path::new(BIN).join("dfget").exists() {
             symlink(dfget_binary(), Path::new(BIN).join("dfget")).unwrap();
         }
-        // Only in a user namespace of their own may containers be run here.
+        // It replaces no image that an earlier block has pulled, and runs containers only in a user namespace.
         let apptainer = clients_dir().join("bin/apptainer").display().to_string();
-        stand_in(
-            "apptainer",
-            &format!(
-                "[ \"$1\" != exec ] || exec unshare --user --map-root-user {apptainer} \"$@\"\nexec {apptainer} \"$@\""
-            ),
-        );
+        let lines = [
+            "[ \"$1\" != pull ] || rm -f ./*_*.sif".to_owned(),
+            format!("[ \"$1\" != exec ] || exec unshare --user --map-root-user {apptainer} \"$@\""),
+            format!("exec {apptainer} \"$@\""),
+        ];
+        stand_in("apptainer", &lines.join("\n"));
         Self { client, words: Vec::new(), variables: Vec::new() }
     }
 
@@ -68,12 +68,6 @@ impl<'a> Reader<'a> {
 
     fn type_in(&self, block: String) -> String {
         let block = self.words.iter().fold(block, |block, (theirs, ours)| block.replace(theirs, ours));
-        for file in fs::read_dir(self.client.file("")).unwrap().flatten() {
-            // Apptainer replaces no image that an earlier block has pulled.
-            if file.path().extension().is_some_and(|extension| extension == "sif") {
-                fs::remove_file(file.path()).unwrap();
-            }
-        }
         let mut shell = self.client.command("bash");
         shell.args(["-euo", "pipefail", "-c", &block]);
         shell.env("PATH", format!("{BIN}:{}", std::env::var("PATH").unwrap()));
@@ -84,6 +78,7 @@ impl<'a> Reader<'a> {
 
 /// Puts a program of this name before all others: these lines of a shell.
 fn stand_in(name: &str, lines: &str) {
+    fs::create_dir_all(BIN).unwrap();
     let file = Path::new(BIN).join(name);
     fs::write(&file, format!("#!/bin/sh\n{lines}\n")).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();

@@ -54,7 +54,8 @@ fn the_readme(page: &str) {
     let reader = Reader::new(&client)
         .read(THEIRS, &reference)
         .read("oras://…", &format!("oras://{reference}"))
-        .read("docker://ghcr.io/project/image:1", "docker://registry.test/public/oci:4")
+        // The image has a shell, and no `true` of its own.
+        .read("docker://ghcr.io/project/image:1 true", "docker://registry.test/public/oci:4 /bin/sh -c true")
         .read("--host registry.example.com", "--host registry.test")
         // Commands that do not end, and those behind them that begin anew.
         .read("dfget daemon --cluster 'node[001-500]'", &daemon(&format!(" --cluster {THIS_NODE}"), ""))

@@ -132,7 +132,10 @@ fn workflows_and_what_is_got_before_them() {
             .unwrap();
         fs::write(client.file("images.txt"), format!("oras://{reference}\n")).unwrap();
         stand_in_for_engines(&reference);
-        let said = Reader::new(&client).read(THEIRS, &reference).follow("docs/workflows.md");
+        // The image has a shell, and no `true` of its own.
+        let reader =
+            Reader::new(&client).read(&format!("{THEIRS} true"), &format!("{reference} /bin/sh -c true"));
+        let said = reader.read(THEIRS, &reference).follow("docs/workflows.md");
         let [engines, project, list, _array] = &said[..] else { panic!("{said:#?}") };
         assert!(engines.contains("dfget run: "), "{engines}");
         assert!(project.contains(&reference) && project.contains("1 of 1 images are here"), "{project}");
