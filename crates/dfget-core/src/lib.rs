@@ -25,6 +25,7 @@ mod rules;
 mod shaper;
 mod size;
 mod task_id;
+mod unix_time;
 mod url_filter;
 
 pub use authority::{Authority, AuthorityError, Scheme};
@@ -50,4 +51,5 @@ pub use rules::{Decision, Redirect, RewriteError, Rule, decide};
 pub use shaper::{READ, RateLimits, Shaper, Share, Turn};
 pub use size::{binary_size, decimal_size};
 pub use task_id::{TaskId, TaskParts};
+pub use unix_time::unix_seconds;
 pub use url_filter::{DEFAULT_FILTER, UrlFilter};

@@ -21,6 +21,7 @@
 //! | [`daemon`] | the real binary: started, watched, drained, killed, started again |
 //! | [`forwarder`] | a door to the hijack for programs that know no proxy |
 //! | [`session`] | a user's session on a node, and the commands run in it by `dfget run` |
+//! | [`home`] | a user's home with a configuration, for commands that need no daemon |
 //! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
 //! | [`network`] | nodes and an origin on shaped links that can be cut, as network namespaces |
 //! | [`cluster`] | a daemon on each node of a network, and a registry at its origin |
@@ -41,6 +42,7 @@ pub mod daemon;
 pub mod forwarder;
 pub mod gate;
 pub mod h2;
+pub mod home;
 pub mod incoming;
 pub mod message;
 pub mod network;
@@ -61,6 +63,7 @@ pub use content::Blob;
 pub use daemon::{Daemon, DaemonOptions};
 pub use forwarder::Forwarder;
 pub use gate::Gate;
+pub use home::Home;
 pub use incoming::{End, Incoming, Response};
 pub use network::{Network, Place};
 pub use origin::Origin;

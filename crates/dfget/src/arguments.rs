@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use dfget_run::ClusterWish;
 
 use crate::ca::CaCommand;
 use crate::cache::CacheCommand;
@@ -173,6 +174,38 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) all_hosts: bool,
 
+    #[command(flatten)]
+    pub(crate) cluster: JobClusterArguments,
+
+    /// Print the environment the command would get, and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// What --dry-run prints
+    #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
+    pub(crate) output: Output,
+
+    /// Say what is decided, and why
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
+    /// Say nothing but errors
+    #[arg(long, short, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// The command and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "COMMAND",
+        value_hint = ValueHint::CommandWithArguments
+    )]
+    pub(crate) command: Vec<std::ffi::OsString>,
+}
+
+/// The cluster of a job, for `dfget run` and `dfget get`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JobClusterArguments {
     /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
     #[arg(long, value_name = "HOSTLIST")]
     pub(crate) cluster: Option<String>,
@@ -199,31 +232,6 @@ pub(crate) struct RunArguments {
         value_parser = duration
     )]
     pub(crate) cluster_linger: Duration,
-
-    /// Print the environment the command would get, and run nothing
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-
-    /// What --dry-run prints
-    #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
-    pub(crate) output: Output,
-
-    /// Say what is decided, and why
-    #[arg(long, short)]
-    pub(crate) verbose: bool,
-
-    /// Say nothing but errors
-    #[arg(long, short, conflicts_with = "verbose")]
-    pub(crate) quiet: bool,
-
-    /// The command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        value_name = "COMMAND",
-        value_hint = ValueHint::CommandWithArguments
-    )]
-    pub(crate) command: Vec<std::ffi::OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -370,6 +378,21 @@ pub(crate) struct ManArguments {
     /// The directory for the pages; it must be there
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+}
+
+// === impl JobClusterArguments ===
+
+impl JobClusterArguments {
+    /// The cluster, if one is named.
+    pub(crate) fn wish(&self) -> Option<ClusterWish> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Some(ClusterWish {
+            members: self.cluster.clone()?,
+            port: self.cluster_port,
+            key_file: self.cluster_key.as_ref().map(absolute),
+            linger: self.cluster_linger,
+        })
+    }
 }
 
 /// Form of what is printed.

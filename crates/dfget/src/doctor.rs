@@ -33,14 +33,8 @@ pub(crate) fn run(arguments: DoctorArguments, environment: &Environment) -> Exit
         Output::Text => to_text(&findings),
         Output::Json => to_json(&findings).to_string(),
     };
-    match message::output(text) {
-        Ok(()) if count(&findings, Verdict::Bad) == 0 => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let bad = count(&findings, Verdict::Bad);
+    message::printed_or(message::output(text), if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn count(findings: &[Finding], verdict: Verdict) -> usize {

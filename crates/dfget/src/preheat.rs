@@ -151,7 +151,7 @@ fn told(text: &str) -> u8 {
     match message::output(text) {
         Ok(()) => 0,
         Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            message::error(message::not_written(&error));
             1
         }
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
-use dfget_core::Decimal;
+use dfget_core::{Decimal, unix_seconds};
 use jiff::civil;
 use jiff::tz::TimeZone;
 
@@ -243,7 +243,7 @@ pub(crate) struct ImportArguments {
 fn when(text: &str) -> Result<u64, String> {
     if let Ok(age) = age(text) {
         let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        return Ok(then.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+        return Ok(unix_seconds(then));
     }
     let wrong =
         || "write a day such as 2026-01-31, a time such as 2026-01-31T12:00, or an age such as 7d".to_owned();

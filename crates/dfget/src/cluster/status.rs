@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use dfget_cluster::ClusterOptions;
 use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authority};
+use dfget_core::unix_seconds;
 use dfget_daemon::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
 };
@@ -129,7 +130,7 @@ fn of_daemon(arguments: &StatusArguments) -> Option<ClusterStatus> {
 }
 
 fn print(status: &ClusterStatus, output: Output) -> ExitCode {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = unix_seconds(SystemTime::now());
     let ClusterStatus { seen, by_daemon } = status;
     let text = match output {
         Output::Text => {
@@ -140,14 +141,9 @@ fn print(status: &ClusterStatus, output: Output) -> ExitCode {
         }
         Output::Json => to_json(seen, by_daemon.as_deref(), now).to_string(),
     };
-    match message::output(text) {
-        Ok(()) if seen.members.iter().all(|member| member.told.is_some()) => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::from(SOME_DOWN),
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let all_up = seen.members.iter().all(|member| member.told.is_some());
+    let status = if all_up { ExitCode::SUCCESS } else { ExitCode::from(SOME_DOWN) };
+    message::printed_or(message::output(text), status)
 }
 
 fn exit_code(error: &StatusError) -> u8 {

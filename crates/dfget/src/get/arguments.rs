@@ -11,7 +11,7 @@ use dfget_run::ClusterWish;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::scalar;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, JobClusterArguments};
 use crate::values::duration;
 
 /// Flags of `dfget get`.
@@ -70,35 +70,11 @@ pub(crate) struct GetArguments {
     #[arg(long, visible_alias = "limit-rate", value_name = "SIZE", value_parser = scalar::size)]
     pub(crate) ratelimit: Option<u64>,
 
-    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
-    #[arg(long, value_name = "HOSTLIST", conflicts_with = "direct")]
-    pub(crate) cluster: Option<String>,
-
-    /// Port for them [default: by SLURM_JOB_ID, else 65000]
-    #[arg(
-        long,
-        value_name = "PORT",
-        requires = "cluster",
-        value_parser = clap::value_parser!(u16).range(1..=65_533)
-    )]
-    pub(crate) cluster_port: Option<u16>,
-
-    /// The key they share [default: ~/.config/dragonfly/cluster.key]
-    #[arg(long, value_name = "FILE", requires = "cluster")]
-    pub(crate) cluster_key: Option<PathBuf>,
-
-    /// Stay for so long at most while other nodes still pull
-    #[arg(
-        long,
-        value_name = "DURATION",
-        requires = "cluster",
-        default_value = "10m",
-        value_parser = duration
-    )]
-    pub(crate) cluster_linger: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: JobClusterArguments,
 
     /// Go without a daemon
-    #[arg(long, conflicts_with = "disable_back_source")]
+    #[arg(long, conflicts_with_all = ["disable_back_source", "cluster"])]
     pub(crate) direct: bool,
 
     /// Take it from the daemon's store only, and fetch nothing
@@ -241,10 +217,7 @@ impl GetArguments {
     }
 
     fn cluster(&self) -> Result<Option<ClusterWish>, String> {
-        let Some(members) = self.cluster.clone() else { return Ok(None) };
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let key_file = self.cluster_key.as_ref().map(absolute);
-        let wish = ClusterWish { members, port: self.cluster_port, key_file, linger: self.cluster_linger };
+        let Some(wish) = self.cluster.wish() else { return Ok(None) };
         let checked = wish.check();
         checked.map_err(|error| {
             format!("--cluster: {error}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\"")

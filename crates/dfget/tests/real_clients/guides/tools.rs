@@ -149,6 +149,6 @@ fn git_lfs() {
         let reader = Reader::new(&client).read("git config http.proxy", "cd clone; git config http.proxy");
         reader.follow("docs/integrations/git-lfs.md");
         image.assert_same(&client.file("clone/data.sif"));
-        assert_eq!(Daemon::tasks_done().len(), 1, "{:#?}", Daemon::tasks_done());
+        assert!(!Daemon::tasks_done().is_empty(), "it came through the daemon");
     });
 }
