@@ -10,7 +10,7 @@ CLIENTS := $(DFGET_BUILD_DIR)/clients
 TARGET = $$(cargo metadata --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/')/$(PROFILE:dev=debug)
 
 .DEFAULT_GOAL := help
-.PHONY: help host host-test build clients h2spec demo demo-cluster bench test axe packages check-packages lint fmt-check clippy doc deny
+.PHONY: help host host-test build clients h2spec demo demo-cluster bench test texts axe packages check-packages lint fmt-check clippy doc deny
 # Packages are installed by one at a time.
 .NOTPARALLEL:
 
@@ -57,6 +57,11 @@ bench: host clients ## Measure dfget beside nginx and others; bench/README.md ha
 
 test: host host-test clients h2spec axe ## Run all tests, those with real clients included
 	cargo test --locked --workspace --no-fail-fast
+
+texts: host ## Write anew what is generated: the configuration's page, and the snapshots of all that dfget prints
+	DFGET_WRITE_DOCS=1 cargo test --locked --quiet -p dfget-config --lib -- reference
+	DFGET_WRITE_DOCS=1 cargo test --locked --quiet -p dfget --bin dfget --test said -- snapshot
+	@git status --short -- docs crates/dfget/tests/snapshots
 
 packages: PROFILE = release
 packages: host ## Build a .deb and a .rpm, of a static binary, into build/packages

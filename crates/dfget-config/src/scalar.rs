@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use dfget_core::{Decimal, DurationError, parse_go_duration};
 use regex::Regex;
 
 use crate::{Listen, PortRange};
@@ -15,14 +16,8 @@ use crate::{Listen, PortRange};
 /// Why a text is not the value that was wanted. Shown as the "what is wrong" of a message.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum ScalarError {
-    #[error("not a duration")]
-    NoDuration,
-    #[error("a number without a unit is no duration")]
-    NoUnit,
-    #[error("the unit `{0}` is not known")]
-    UnknownUnit(String),
-    #[error("a duration cannot be negative")]
-    NegativeDuration,
+    #[error(transparent)]
+    Duration(#[from] DurationError),
     #[error("not a size")]
     NoSize,
     #[error("not a whole number")]
@@ -45,48 +40,12 @@ pub(crate) enum ScalarError {
     BadRegex(String),
 }
 
-/// A duration as Go writes it: `300ms`, `1.5h`, `1m30s`, `0`; units ns, us, µs, ms, s, m, h.
+/// A duration as Go writes it.
 ///
 /// # Errors
-/// Anything else, a negative one, and what does not fit 63 bits of nanoseconds (292 years).
+/// As [`parse_go_duration`].
 pub(crate) fn duration(text: &str) -> Result<Duration, ScalarError> {
-    let unsigned = text.strip_prefix('+').unwrap_or(text);
-    if let Some(rest) = text.strip_prefix('-') {
-        return duration(rest)
-            .and_then(|value| if value.is_zero() { Ok(value) } else { Err(ScalarError::NegativeDuration) });
-    }
-    if unsigned == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if unsigned.is_empty() {
-        return Err(ScalarError::NoDuration);
-    }
-    let mut rest = unsigned;
-    let mut total: u128 = 0;
-    while !rest.is_empty() {
-        let (number, after) = Decimal::take(rest).ok_or(ScalarError::NoDuration)?;
-        let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        total += number.times(nanoseconds(unit)?).ok_or(ScalarError::TooBig)?;
-        if total > MAX_SIGNED {
-            return Err(ScalarError::TooBig);
-        }
-        rest = after;
-    }
-    u64::try_from(total).map(Duration::from_nanos).map_err(|_| ScalarError::TooBig)
-}
-
-fn nanoseconds(unit: &str) -> Result<u64, ScalarError> {
-    Ok(match unit {
-        "ns" => 1,
-        "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "" => return Err(ScalarError::NoUnit),
-        other => return Err(ScalarError::UnknownUnit(other.to_owned())),
-    })
+    Ok(parse_go_duration(text)?)
 }
 
 /// A duration, or a whole number of nanoseconds: what 2.0.9 takes for `aliveTime` and its like.
@@ -96,7 +55,7 @@ fn nanoseconds(unit: &str) -> Result<u64, ScalarError> {
 pub(crate) fn duration_or_nanoseconds(text: &str) -> Result<Duration, ScalarError> {
     match text.parse::<i64>() {
         Ok(number) => {
-            u64::try_from(number).map(Duration::from_nanos).map_err(|_| ScalarError::NegativeDuration)
+            u64::try_from(number).map(Duration::from_nanos).map_err(|_| DurationError::Negative.into())
         }
         Err(_) => duration(text),
     }
@@ -109,7 +68,7 @@ pub(crate) fn duration_or_nanoseconds(text: &str) -> Result<Duration, ScalarErro
 /// Anything else, and what does not fit 63 bits.
 pub(crate) fn rate(text: &str) -> Result<u64, ScalarError> {
     let (number, rest) = Decimal::take(text).ok_or(ScalarError::NoSize)?;
-    if !number.has_integer {
+    if !number.has_integer() {
         return Err(ScalarError::NoSize);
     }
     let rest = rest.strip_prefix(' ').unwrap_or(rest);
@@ -126,7 +85,7 @@ pub(crate) fn bytes(text: &str) -> Result<u64, ScalarError> {
         return Ok(0);
     }
     let (number, rest) = Decimal::take(text).ok_or(ScalarError::NoSize)?;
-    if !number.has_integer || number.fraction.bytes().any(|digit| digit != b'0') {
+    if !number.has_integer() || !number.is_whole() {
         return Err(ScalarError::NoSize);
     }
     scaled(&number, rest, "kmgtpe")
@@ -144,37 +103,6 @@ fn scaled(number: &Decimal<'_>, suffix: &str, prefixes: &str) -> Result<u64, Sca
         return Err(ScalarError::TooBig);
     }
     u64::try_from(total).map_err(|_| ScalarError::TooBig)
-}
-
-/// Digits with at most one point in them, kept as text so that nothing is rounded.
-struct Decimal<'a> {
-    integer: &'a str,
-    fraction: &'a str,
-    has_integer: bool,
-}
-
-impl<'a> Decimal<'a> {
-    /// The number at the start and what follows it; `None` when there is no digit.
-    fn take(text: &'a str) -> Option<(Self, &'a str)> {
-        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (integer, rest) = text.split_at(digits(text));
-        let (fraction, rest) = match rest.strip_prefix('.') {
-            Some(after) => after.split_at(digits(after)),
-            None => ("", rest),
-        };
-        let has_integer = !integer.is_empty();
-        (has_integer || !fraction.is_empty()).then_some((Self { integer, fraction, has_integer }, rest))
-    }
-
-    /// The number times `unit`, rounded down; `None` when it does not fit.
-    fn times(&self, unit: u64) -> Option<u128> {
-        let integer: u64 = if self.has_integer { self.integer.parse().ok()? } else { 0 };
-        // Digits beyond the 18th are less than one of anything here.
-        let fraction = &self.fraction[..self.fraction.len().min(18)];
-        let numerator: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-        let denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
-        Some(u128::from(integer) * u128::from(unit) + numerator * u128::from(unit) / denominator)
-    }
 }
 
 /// A whole number: decimal, `0x…` or `0o…`, with a sign or without, between the bounds.
@@ -300,54 +228,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_as_go_reads_them() {
-        let table = [
-            ("0", 0),
-            ("+0", 0),
-            ("-0s", 0),
-            ("300ms", 300_000_000),
-            ("1m30s", 90_000_000_000),
-            ("1.5h", 5_400_000_000_000),
-            (".5s", 500_000_000),
-            ("5.s", 5_000_000_000),
-            ("1us", 1_000),
-            ("1\u{b5}s", 1_000),
-            ("1\u{3bc}s", 1_000),
-            ("1h1m1s1ms1us1ns", 3_661_001_001_001),
-            ("0.100000000000000000000h", 360_000_000_000),
-            ("2562047h47m16.854775807s", i64::MAX as u64),
-        ];
-        for (text, nanos) in table {
-            assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
-        }
-    }
-
-    #[test]
-    fn texts_that_go_takes_for_no_duration_are_refused() {
-        let table = [
-            ("", ScalarError::NoDuration),
-            ("soon", ScalarError::NoDuration),
-            (".s", ScalarError::NoDuration),
-            ("+", ScalarError::NoDuration),
-            ("1m ", ScalarError::UnknownUnit("m ".into())),
-            ("60", ScalarError::NoUnit),
-            ("1m30", ScalarError::NoUnit),
-            ("7d", ScalarError::UnknownUnit("d".into())),
-            ("-1s", ScalarError::NegativeDuration),
-            ("--1s", ScalarError::NegativeDuration),
-            ("3000000h", ScalarError::TooBig),
-            ("99999999999999999999s", ScalarError::TooBig),
-        ];
-        for (text, error) in table {
-            assert_eq!(duration(text), Err(error), "{text}");
-        }
-    }
-
-    #[test]
     fn a_whole_number_is_nanoseconds_where_the_wrapper_type_is_used() {
         assert_eq!(duration_or_nanoseconds("1000000000"), Ok(Duration::from_secs(1)));
         assert_eq!(duration_or_nanoseconds("6h"), Ok(Duration::from_secs(21_600)));
-        assert_eq!(duration_or_nanoseconds("-5"), Err(ScalarError::NegativeDuration));
+        assert_eq!(duration_or_nanoseconds("-5"), Err(DurationError::Negative.into()));
+        let days = duration_or_nanoseconds("7d").map_err(|error| error.to_string());
+        assert_eq!(days, Err("the unit `d` is not known".to_owned()));
     }
 
     #[test]

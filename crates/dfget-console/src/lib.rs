@@ -9,6 +9,7 @@
 //! root ([`serve_socket`]). What is told comes from a [`View`]: this crate owns paths and JSON, and
 //! knows nothing of stores and tasks.
 
+mod accept;
 mod api;
 mod live;
 mod page;

@@ -1,6 +1,7 @@
 //! Accepting and answering connections of one admin listener.
 
 use std::future::Future;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,10 +11,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service as _;
 
+use crate::accept::accept_until;
 use crate::page::CameTo;
 use crate::routes::Console;
 
@@ -24,23 +25,9 @@ use crate::routes::Console;
 /// Dropping the future closes the listener and every connection.
 pub async fn serve(listener: TcpListener, console: Console, shutdown: impl Future<Output = ()>) {
     let router = console.router();
-    let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(answer(stream, router.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin port cannot accept a connection");
-                    sleep(AFTER_FAILED_ACCEPT).await;
-                }
-            },
-        }
-    }
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(stream, _)| stream);
+    let answer = |stream| answer(stream, router.clone());
+    let mut connections = accept_until("admin port", accept, shutdown, answer).await;
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
@@ -64,10 +51,6 @@ async fn answer(stream: TcpStream, router: Router) {
 
 /// From accepting to closing.
 const LONGEST_CONNECTION: Duration = Duration::from_secs(10);
-/// More wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 64;
-/// Out of file descriptors, most often: trying again at once would only burn the processor.
-const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -79,6 +62,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::accept::MAX_CONNECTIONS;
 
     fn metrics() -> Metrics {
         Metrics::new(BuildInfo { version: "0.1.0", commit: "" })

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::pin::pin;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::Router;
@@ -13,10 +14,10 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::geteuid;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tower_service::Service as _;
 
+use crate::accept::accept_until;
 use crate::api::{Api, Failed};
 
 /// Answers on `listener` until `shutdown` is over, then finishes the requests that are there, which
@@ -31,24 +32,12 @@ pub async fn serve_socket(listener: UnixListener, api: Api, shutdown: impl Futur
         Failed::new(403, reason).into_response()
     });
     let ending = watch::Sender::new(());
-    let mut connections = JoinSet::new();
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    let router = if is_admitted(&stream) { &router } else { &refusing };
-                    connections.spawn(answer(stream, router.clone(), ending.subscribe()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin socket cannot accept a connection");
-                    sleep(AFTER_FAILED_ACCEPT).await;
-                }
-            },
-        }
-    }
+    let accept = |context: &mut Context<'_>| listener.poll_accept(context).map_ok(|(stream, _)| stream);
+    let answer = |stream| {
+        let router = if is_admitted(&stream) { &router } else { &refusing };
+        answer(stream, router.clone(), ending.subscribe())
+    };
+    let mut connections = accept_until("admin socket", accept, shutdown, answer).await;
     drop(listener);
     ending.send_replace(());
     // What runs on is cut when `connections` goes.
@@ -90,10 +79,6 @@ fn is_admitted(stream: &impl AsFd) -> bool {
 const LONGEST_HEAD: Duration = Duration::from_secs(10);
 /// For the rest of what was begun.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// More wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 64;
-/// Out of file descriptors, most often: trying again at once would only burn the processor.
-const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {

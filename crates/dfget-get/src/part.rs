@@ -208,6 +208,9 @@ pub(crate) fn refused(path: &Path, error: &io::Error, kept: Option<&Path>) -> Ge
         Some(Errno::FBIG) => {
             "the file would be longer than this file system, or `ulimit -f`, allows".to_owned()
         }
+        Some(Errno::NOTDIR | Errno::EXIST) => {
+            "it is a file, so that nothing can be put below it; name another place by -O".to_owned()
+        }
         _ => format!("it cannot be written: {error}"),
     };
     GetError::Output { path: path.to_owned(), reason: reason.trim_end_matches('.').to_owned() }

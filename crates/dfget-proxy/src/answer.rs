@@ -294,8 +294,8 @@ fn describe(request: &Accelerated, status: StatusCode, headers: &mut HeaderMap, 
 pub(crate) fn not_stored(request: &Accelerated) -> Response<ResponseBody> {
     let (peer, task) = (&*request.task.peer, request.task.id.as_str());
     info!(peer, task, "not stored, and the client wants nothing to be fetched");
-    let message = "the content is not stored here, and X-Dragonfly-Disable-Back-To-Source: true forbids to \
-                   fetch it; ask again without that header";
+    let message = "the content is not stored here, and nothing may be fetched; ask again without \
+                   X-Dragonfly-Disable-Back-To-Source (--disable-back-source)";
     respond::text(StatusCode::GATEWAY_TIMEOUT, message)
 }
 

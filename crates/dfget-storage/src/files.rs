@@ -103,7 +103,7 @@ impl Files {
         loop {
             let id = FileId::random().map_err(StoreError::io("name a file in", &self.root))?;
             let path = self.path(id);
-            match options().create_new(true).open(&path) {
+            match private().create_new(true).open(&path) {
                 Ok(file) => return Ok((id, self.wrap(file))),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => (),
                 Err(error) => return Err(StoreError::io("create", path)(error)),
@@ -117,7 +117,7 @@ impl Files {
     /// It is gone, or the process has too many files open.
     pub(crate) fn open(&self, id: FileId) -> Result<DataFile, StoreError> {
         let path = self.path(id);
-        let file = options().open(&path).map_err(StoreError::io("open", path))?;
+        let file = private().open(&path).map_err(StoreError::io("open", path))?;
         Ok(self.wrap(file))
     }
 
@@ -318,7 +318,8 @@ impl Drop for DataFile {
     }
 }
 
-fn options() -> OpenOptions {
+/// To open a file to read and write that nobody else can read, and that is no link of somebody else.
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     let flags = OFlags::NOFOLLOW.bits() as i32;
     options.read(true).write(true).mode(0o600).custom_flags(flags);

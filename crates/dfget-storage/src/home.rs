@@ -7,21 +7,21 @@
 
 use std::{
     fmt,
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File},
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     process,
 };
 
 use rustix::{
-    fs::{FlockOperation, OFlags, flock, statfs, statvfs},
+    fs::{FlockOperation, flock, statfs, statvfs},
     io::Errno,
     process::geteuid,
     system::uname,
 };
 
-use crate::{error::StoreError, evict::Disk};
+use crate::{error::StoreError, evict::Disk, files::private};
 
 /// Something to tell the administrator when the store opens; it works all the same.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -106,15 +106,8 @@ fn check(path: &Path, meta: &fs::Metadata) -> Result<(), StoreError> {
 /// [`StoreError::Locked`] if another process has it.
 pub(crate) fn lock(dir: &Path) -> Result<(File, Option<OpenWarning>), StoreError> {
     let path = dir.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(&path)
-        .map_err(StoreError::io("open", &path))?;
+    let mut file =
+        private().create(true).truncate(false).open(&path).map_err(StoreError::io("open", &path))?;
     let warning = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => None,
         Err(Errno::WOULDBLOCK) => {

@@ -7,9 +7,7 @@
 
 use std::{
     collections::HashMap,
-    fs::OpenOptions,
     io::{self, ErrorKind},
-    os::unix::fs::OpenOptionsExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,11 +15,11 @@ use std::{
 
 use parking_lot::Mutex;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, backends::FileBackend};
-use rustix::fs::OFlags;
 
 use crate::{
     blocks::Row,
     error::StoreError,
+    files::private,
     key::{EntryKey, FileId, random_bytes},
 };
 
@@ -229,14 +227,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
 }
 
 fn open_database(path: &Path) -> Result<Database, redb::Error> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(path)?;
+    let file = private().create(true).truncate(false).open(path)?;
     let database = Database::builder()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)

@@ -6,10 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use dfget_core::{Authority, ContentKey, Digest, ReferenceKind};
+use dfget_core::{Authority, ContentKey, Digest, ReferenceKind, unix_seconds};
 use dfget_origin::headers::representation;
 use dfget_storage::{Entry, EntryKey, Store, StoreError};
 use http::HeaderMap;
@@ -122,7 +122,7 @@ impl TaskMeta {
         if let Some((repository, _)) = tagged.name.rsplit_once(':') {
             self.places.entry(authority.clone()).or_default().insert(repository.to_owned());
         }
-        let seen = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let seen = unix_seconds(now);
         let tags = self.tags.entry(authority).or_default();
         tags.insert(tagged.name.clone(), seen);
         while tags.len() > crate::meta::MOST_PLACES {

@@ -21,10 +21,12 @@
 //! | [`daemon`] | the real binary: started, watched, drained, killed, started again |
 //! | [`forwarder`] | a door to the hijack for programs that know no proxy |
 //! | [`session`] | a user's session on a node, and the commands run in it by `dfget run` |
+//! | [`home`] | a user's home with a configuration, for commands that need no daemon |
 //! | [`site_proxy`] | the proxy of a site, which leads to origins by CONNECT |
 //! | [`network`] | nodes and an origin on shaped links that can be cut, as network namespaces |
 //! | [`cluster`] | a daemon on each node of a network, and a registry at its origin |
 //! | [`browser`] | a real Chromium without a window, and what it shows |
+//! | [`snapshot`] | texts kept in files, with which those of now are compared |
 //! | [`stage`] | one registry, one daemon and one client, set up in a line |
 //!
 //! A failure of the kit itself (no free port, no thread) fails the test at once by a panic that names it; what a test
@@ -40,6 +42,7 @@ pub mod daemon;
 pub mod forwarder;
 pub mod gate;
 pub mod h2;
+pub mod home;
 pub mod incoming;
 pub mod message;
 pub mod network;
@@ -47,6 +50,7 @@ pub mod origin;
 pub mod registry;
 pub mod session;
 pub mod site_proxy;
+pub mod snapshot;
 pub mod stage;
 pub mod wire;
 
@@ -59,10 +63,12 @@ pub use content::Blob;
 pub use daemon::{Daemon, DaemonOptions};
 pub use forwarder::Forwarder;
 pub use gate::Gate;
+pub use home::Home;
 pub use incoming::{End, Incoming, Response};
 pub use network::{Network, Place};
 pub use origin::Origin;
 pub use registry::Registry;
 pub use session::{Ended, Running, Session};
 pub use site_proxy::SiteProxy;
+pub use snapshot::{Snapshots, assert_snapshot};
 pub use stage::Stage;

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use dfget_run::ClusterWish;
 
 use crate::ca::CaCommand;
 use crate::cache::CacheCommand;
 use crate::get::GetArguments;
 use crate::preheat::PreheatArguments;
+use crate::values::duration;
 
 /// Fast, safe and polite image pulls for Apptainer and Singularity
 #[derive(Debug, Parser)]
@@ -87,7 +89,7 @@ pub(crate) struct DoctorArguments {
     #[arg(value_name = "REGISTRY")]
     pub(crate) registries: Vec<String>,
 
-    /// The file to look at [default: the one the daemon would read]
+    /// The configuration file [default: see `dfget --help`]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -95,7 +97,7 @@ pub(crate) struct DoctorArguments {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -114,23 +116,23 @@ pub(crate) enum ClusterCommand {
 #[derive(Args, Debug)]
 #[command(after_help = STATUS_EXAMPLES)]
 pub(crate) struct StatusArguments {
-    /// The file of the cluster [default: the one the daemon would read]
+    /// The configuration file [default: see `dfget --help`]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The members, instead of those of the file
+    /// The members, instead of those of the file: "$SLURM_JOB_NODELIST"
     #[arg(long, value_name = "HOSTLIST")]
     pub(crate) cluster: Option<String>,
 
-    /// Their port
+    /// Their port [default: that of the file; in a job, the job's]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
     pub(crate) cluster_port: Option<u16>,
 
-    /// The key they share
+    /// The key they share [default: that of the daemon, or of the job]
     #[arg(long, value_name = "FILE")]
     pub(crate) cluster_key: Option<PathBuf>,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -148,7 +150,7 @@ pub(crate) struct DaemonArguments {
     pub(crate) console: bool,
 
     /// Log at debug level
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) verbose: bool,
 
     /// Nodes that feed each other, such as 'node[001-128]'
@@ -172,38 +174,14 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) all_hosts: bool,
 
-    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
-    #[arg(long, value_name = "HOSTLIST")]
-    pub(crate) cluster: Option<String>,
-
-    /// Port for them [default: by SLURM_JOB_ID, else 65000]
-    #[arg(
-        long,
-        value_name = "PORT",
-        requires = "cluster",
-        value_parser = clap::value_parser!(u16).range(1..=65_533)
-    )]
-    pub(crate) cluster_port: Option<u16>,
-
-    /// The key they share [default: ~/.config/dragonfly/cluster.key]
-    #[arg(long, value_name = "FILE", requires = "cluster")]
-    pub(crate) cluster_key: Option<PathBuf>,
-
-    /// Stay so long at most while other nodes still pull
-    #[arg(
-        long,
-        value_name = "DURATION",
-        requires = "cluster",
-        default_value = "10m",
-        value_parser = duration
-    )]
-    pub(crate) cluster_linger: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: JobClusterArguments,
 
     /// Print the environment the command would get, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// How --dry-run prints it
+    /// What --dry-run prints
     #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
     pub(crate) output: Output,
 
@@ -225,6 +203,37 @@ pub(crate) struct RunArguments {
     pub(crate) command: Vec<std::ffi::OsString>,
 }
 
+/// The cluster of a job, for `dfget run` and `dfget get`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JobClusterArguments {
+    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
+    #[arg(long, value_name = "HOSTLIST")]
+    pub(crate) cluster: Option<String>,
+
+    /// Port for them [default: by SLURM_JOB_ID, else 65000]
+    #[arg(
+        long,
+        value_name = "PORT",
+        requires = "cluster",
+        value_parser = clap::value_parser!(u16).range(1..=65_533)
+    )]
+    pub(crate) cluster_port: Option<u16>,
+
+    /// The key they share [default: ~/.config/dragonfly/cluster.key]
+    #[arg(long, value_name = "FILE", requires = "cluster")]
+    pub(crate) cluster_key: Option<PathBuf>,
+
+    /// Stay for so long at most while other nodes still pull
+    #[arg(
+        long,
+        value_name = "DURATION",
+        requires = "cluster",
+        default_value = "10m",
+        value_parser = duration
+    )]
+    pub(crate) cluster_linger: Duration,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Say all that is wrong or odd with a configuration, without starting
@@ -234,6 +243,7 @@ pub(crate) enum ConfigCommand {
     Show(ShowArguments),
 
     /// Print every key there is, with its meaning and default (Markdown)
+    #[command(after_help = REFERENCE_EXAMPLES)]
     Reference,
 }
 
@@ -241,7 +251,7 @@ pub(crate) enum ConfigCommand {
 #[derive(Args, Debug)]
 #[command(after_help = SHOW_EXAMPLES)]
 pub(crate) struct ShowArguments {
-    /// The file to look at [default: the one the daemon would read]
+    /// The configuration file [default: see `dfget --help`]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -250,7 +260,7 @@ pub(crate) struct ShowArguments {
     pub(crate) console: bool,
 
     /// As `dfget daemon --verbose` would have it
-    #[arg(long)]
+    #[arg(long, short)]
     pub(crate) verbose: bool,
 
     /// As `dfget daemon --cluster HOSTLIST` would have it
@@ -261,7 +271,7 @@ pub(crate) struct ShowArguments {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
     pub(crate) cluster_port: Option<u16>,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -274,11 +284,11 @@ pub(crate) struct ExplainArguments {
     #[arg(value_name = "URL|IMAGE")]
     pub(crate) reference: String,
 
-    /// The configuration file [default: the one the daemon would read]
+    /// The configuration file [default: see `dfget --help`]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How it is asked for
+    /// The method by which a URL is asked for
     #[arg(long, default_value = "GET")]
     pub(crate) method: String,
 
@@ -286,7 +296,7 @@ pub(crate) struct ExplainArguments {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -299,7 +309,7 @@ pub(crate) struct TopArguments {
     #[arg(long)]
     pub(crate) once: bool,
 
-    /// How to say it once
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -312,14 +322,14 @@ pub(crate) struct TopArguments {
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct CheckArguments {
-    /// The file to look at [default: the one the daemon would read]
+    /// The configuration file [default: see `dfget --help`]
     pub(crate) file: Option<PathBuf>,
 
-    /// The same, as other commands take it
+    /// The same, as a flag
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 }
@@ -328,7 +338,7 @@ pub(crate) struct CheckArguments {
 #[derive(Args, Debug)]
 #[command(after_help = SETUP_EXAMPLES)]
 pub(crate) struct SetupArguments {
-    /// Which file; without it they are listed
+    /// Which file; without it, all are listed
     #[arg(
         value_name = "WHAT",
         value_parser = PossibleValuesParser::new(crate::setup::names()),
@@ -336,7 +346,7 @@ pub(crate) struct SetupArguments {
     )]
     pub(crate) what: Option<String>,
 
-    /// The configuration of the daemon [default: the one it would read]
+    /// The configuration file [default: see `dfget --help`]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
@@ -370,46 +380,28 @@ pub(crate) struct ManArguments {
     pub(crate) dir: PathBuf,
 }
 
+// === impl JobClusterArguments ===
+
+impl JobClusterArguments {
+    /// The cluster, if one is named.
+    pub(crate) fn wish(&self) -> Option<ClusterWish> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        Some(ClusterWish {
+            members: self.cluster.clone()?,
+            port: self.cluster_port,
+            key_file: self.cluster_key.as_ref().map(absolute),
+            linger: self.cluster_linger,
+        })
+    }
+}
+
 /// Form of what is printed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Output {
-    /// Lines to read
+    // No help of their own, which would make `--help` twice as long as `-h`.
     Text,
-    /// One JSON object, for programs
     Json,
 }
-
-/// Numbers with their units, such as `90s` or `1h30m`; `0` is none.
-///
-/// # Errors
-/// What is wrong, for the user.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a number and s, m or h, such as 10m".to_owned();
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut rest, mut seconds) = (text, 0_u64);
-    while let Some(end) = rest.find(|c: char| !c.is_ascii_digit()) {
-        let (digits, tail) = rest.split_at(end);
-        let scale = match tail.as_bytes().first() {
-            Some(b's') => 1,
-            Some(b'm') => 60,
-            Some(b'h') => 3600,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = digits.parse().map_err(|_| wrong())?;
-        seconds = number.checked_mul(scale).and_then(|more| seconds.checked_add(more)).ok_or_else(wrong)?;
-        rest = tail.get(1..).unwrap_or_default();
-    }
-    if rest.is_empty() && !text.is_empty() && seconds <= MOST_SECONDS {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(wrong())
-    }
-}
-
-/// A month: more is not meant.
-const MOST_SECONDS: u64 = 31 * 24 * 3600;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -417,14 +409,15 @@ Examples:
                                       pull through a daemon, without any set-up
   dfget oras://registry.example.org/project/image:1 -O image.sif
                                       get it without another program
+  dfget preheat -f images.txt         get images before a job starts
   dfget daemon                        run the proxy for all users of this node
-  dfget ca show                       look at the authority clients must trust
-  dfget config check                  look at the file the daemon would read
-  dfget config check my.yaml          look at this one
-  dfget config show                   print all of it, defaults too
+  dfget doctor                        look for what would make a pull fail
   dfget explain oras://registry.example.org/project/image:1
                                       say whether it is cached, and why not
-  dfget doctor                        look for what would make a pull fail
+  dfget top                           look at the downloads that run
+  dfget cache ls                      look at what is stored
+  dfget config check                  look at the file the daemon would read
+  dfget setup                         list files for systemd, Slurm and others
 
 Configuration: --config FILE, else $DFGET_CONFIG, else
 /etc/dragonfly/dfget.yaml, else ~/.config/dragonfly/dfget.yaml.";
@@ -465,7 +458,9 @@ Examples:
                                       make it on one node, then copy it to all
 
 Only its owner may read the file (mode 0600). Who has the key belongs to the
-cluster.";
+cluster.
+
+Exit status: 0 printed, 1 it cannot be.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -497,6 +492,12 @@ are left out of it.
 
 Exit status: 0 printed, 78 the configuration cannot be used, 2 wrong command
 line.";
+
+const REFERENCE_EXAMPLES: &str = "\
+Examples:
+  dfget config reference | less
+
+The same as docs/configuration.md.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:
@@ -554,39 +555,3 @@ Examples:
   dfget completions fish > ~/.config/fish/completions/dfget.fish
 
 The packages of dfget bring them along.";
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn too_wide(command: &clap::Command, wide: &mut Vec<String>) {
-        let mut one = command.clone();
-        let short = one.render_help().to_string();
-        for line in short.lines().chain(one.render_long_help().to_string().lines()) {
-            if line.chars().count() > 80 {
-                wide.push(format!("{}: {line}", command.get_name()));
-            }
-        }
-        command.get_subcommands().for_each(|command| too_wide(command, wide));
-    }
-
-    #[test]
-    fn a_duration_has_units() {
-        let seconds = |text: &str| duration(text).ok().map(|duration| duration.as_secs());
-        assert_eq!(["0", "90s", "10m", "1h30m"].map(seconds), [Some(0), Some(90), Some(600), Some(5400)]);
-        for wrong in ["", "10", "m", "10d", "-1s", "1h30", "9999999999999999999h", "999999h", "1 s"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn every_help_fits_a_terminal() {
-        let mut command = Arguments::command();
-        command.build();
-        let mut wide = Vec::new();
-        too_wide(&command, &mut wide);
-        assert!(wide.is_empty(), "{wide:#?}");
-    }
-}

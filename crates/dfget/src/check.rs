@@ -33,14 +33,9 @@ pub(crate) fn run(arguments: &CheckArguments, environment: &Environment) -> Exit
         ..LoadOptions::default()
     };
     let findings = Findings::of(load(&options, environment));
-    match findings.print(arguments.output) {
-        Ok(()) if findings.proxy.is_some() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::from(ConfigErrors::EXIT_CODE),
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let can_be_used = findings.proxy.is_some();
+    let status = if can_be_used { ExitCode::SUCCESS } else { ExitCode::from(ConfigErrors::EXIT_CODE) };
+    message::printed_or(findings.print(arguments.output), status)
 }
 
 // === impl Findings ===

@@ -33,14 +33,8 @@ pub(crate) fn run(arguments: DoctorArguments, environment: &Environment) -> Exit
         Output::Text => to_text(&findings),
         Output::Json => to_json(&findings).to_string(),
     };
-    match message::output(text) {
-        Ok(()) if count(&findings, Verdict::Bad) == 0 => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let bad = count(&findings, Verdict::Bad);
+    message::printed_or(message::output(text), if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn count(findings: &[Finding], verdict: Verdict) -> usize {
@@ -80,4 +74,48 @@ fn to_json(findings: &[Finding]) -> Value {
         "warnings": count(findings, Verdict::Warning),
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use dfget_doctor::Area;
+
+    use super::*;
+
+    fn finding(area: Area, verdict: Verdict, text: &str, remedy: Option<&str>) -> Finding {
+        Finding { area, verdict, text: text.to_owned(), remedy: remedy.map(str::to_owned) }
+    }
+
+    /// Of each verdict one, with words for more than a line.
+    fn findings() -> Vec<Finding> {
+        vec![
+            finding(Area::Configuration, Verdict::Good, "/etc/dragonfly/dfget.yaml", None),
+            finding(
+                Area::Variables,
+                Verdict::Note,
+                "HTTPS_PROXY is not set in this shell: clients started here do not ask the daemon",
+                Some("HTTPS_PROXY=127.0.0.1:65001 apptainer pull …, or dfget run -- apptainer pull …"),
+            ),
+            finding(
+                Area::Trust,
+                Verdict::Warning,
+                "curl: /etc/ssl/certs/ca-certificates.crt does not hold the authority, so hijacked hosts are refused",
+                Some("dfget ca install, as root, or SSL_CERT_FILE=/etc/dragonfly/ca.crt"),
+            ),
+            finding(
+                Area::Port,
+                Verdict::Bad,
+                "127.0.0.1:65001 is taken by nginx (process 7), which is no daemon of dfget's",
+                Some("end it, or set proxy.tcpListen.port"),
+            ),
+        ]
+    }
+
+    #[test]
+    fn snapshot_of_findings() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/tables/doctor.txt");
+        let (all, findings) = (findings(), |most: usize| to_text(&findings()[..most]) + "\n");
+        let text = [findings(all.len()), findings(3), findings(1)].join("\n");
+        dfget_testkit::assert_snapshot(file.as_ref(), &text);
+    }
 }

@@ -1,8 +1,9 @@
 //! `dfget explain`.
 
-use std::{path::Path, process::ExitCode, time::UNIX_EPOCH};
+use std::{path::Path, process::ExitCode};
 
 use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authority};
+use dfget_core::unix_seconds;
 use dfget_daemon::{Explained, Explanation, Outcome, Question, Step, Stored, explain};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
@@ -44,14 +45,8 @@ pub(crate) fn run(arguments: ExplainArguments, environment: &Environment) -> Exi
         Output::Text => to_text(&explanation, &loaded.source),
         Output::Json => to_json(&explanation, &loaded.source).to_string(),
     };
-    match message::output(text) {
-        Ok(()) if explanation.accelerated => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let status = if explanation.accelerated { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    message::printed_or(message::output(text), status)
 }
 
 fn usage(error: &str) -> ExitCode {
@@ -135,14 +130,12 @@ fn request(request: &Explained) -> Value {
 }
 
 fn stored(stored: &Stored) -> Value {
-    let seconds =
-        |at: &std::time::SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     match stored {
         Stored::Whole { bytes, last_used } => {
-            json!({ "state": "whole", "bytes": bytes, "lastUsed": seconds(last_used) })
+            json!({ "state": "whole", "bytes": bytes, "lastUsed": unix_seconds(*last_used) })
         }
         Stored::Part { total, last_used } => {
-            json!({ "state": "part", "bytes": total, "lastUsed": seconds(last_used) })
+            json!({ "state": "part", "bytes": total, "lastUsed": unix_seconds(*last_used) })
         }
         Stored::Nothing => json!({ "state": "nothing" }),
         Stored::Unknown(reason) => json!({ "state": "unknown", "reason": reason }),

@@ -17,6 +17,8 @@ mod daemon;
 mod doctor;
 mod explain;
 mod get;
+#[cfg(test)]
+mod help_tests;
 mod leased;
 mod manual;
 mod message;
@@ -25,6 +27,7 @@ mod run;
 mod setup;
 mod show;
 mod top;
+mod values;
 mod variables;
 mod words;
 

@@ -52,11 +52,21 @@ pub(crate) fn output(text: impl Display) -> io::Result<()> {
 
 /// The exit status of a command that printed something, and nothing else.
 pub(crate) fn printed(result: io::Result<()>) -> ExitCode {
+    printed_or(result, ExitCode::SUCCESS)
+}
+
+/// The exit status of a command that printed something: `status`, if that could be written.
+pub(crate) fn printed_or(result: io::Result<()>, status: ExitCode) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => status,
         Err(error) => {
-            self::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            self::error(not_written(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Why nothing more is printed.
+pub(crate) fn not_written(error: &io::Error) -> String {
+    format!("standard output cannot be written: {error}; look for a full disk")
 }

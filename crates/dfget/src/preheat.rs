@@ -16,10 +16,11 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Output, duration};
+use crate::arguments::Output;
 use crate::get::bar::can_draw;
 use crate::get::report;
 use crate::message;
+use crate::values::duration;
 
 /// A wrong command line.
 const USAGE: u8 = 2;
@@ -39,7 +40,7 @@ pub(crate) struct PreheatArguments {
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
 
-    /// A list of more, one a line; `-` for standard input
+    /// Those of a list, one a line; `-` for standard input
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -51,7 +52,7 @@ pub(crate) struct PreheatArguments {
     #[arg(long)]
     dry_run: bool,
 
-    /// So many at once
+    /// Get so many at once
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     at_once: u8,
 
@@ -71,11 +72,11 @@ pub(crate) struct PreheatArguments {
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
 
-    /// Speak to registries without TLS
+    /// Speak to the registry of oras:// and docker:// without TLS
     #[arg(long)]
     plain_http: bool,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 
@@ -150,7 +151,7 @@ fn told(text: &str) -> u8 {
     match message::output(text) {
         Ok(()) => 0,
         Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+            message::error(message::not_written(&error));
             1
         }
     }
@@ -160,12 +161,14 @@ fn told(text: &str) -> u8 {
 fn references(arguments: &PreheatArguments) -> Result<Vec<Reference>, (String, u8)> {
     let mut named = arguments.images.clone();
     for file in &arguments.files {
-        let text = read_list(file).map_err(|error| (format!("{}: {error}", file.display()), USAGE))?;
+        let text = read_list(file)
+            .map_err(|error| (format!("{} cannot be read: {error}", file.display()), USAGE))?;
         let images = images_of_list(&text);
         named.extend(images.map_err(|error| (format!("{}: {error}", file.display()), USAGE))?);
     }
     for dir in &arguments.project {
-        let project = Project::read(dir).map_err(|error| (format!("{}: {error}", dir.display()), USAGE))?;
+        let project = Project::read(dir)
+            .map_err(|error| (format!("{} cannot be read: {error}", dir.display()), USAGE))?;
         for unclear in &project.unclear {
             message::warning(format_args!(
                 "dfget preheat: {}:{}: only a run knows this image: {}",

@@ -1,9 +1,8 @@
 //! `dfget run`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use dfget_run::{ClusterWish, Options, Plan, Variables};
+use dfget_run::{Options, Plan, Variables};
 use serde_json::json;
 
 use crate::arguments::{Output, RunArguments};
@@ -11,8 +10,7 @@ use crate::message;
 
 /// Runs the command and passes its exit status on.
 pub(crate) fn run(arguments: RunArguments) -> ExitCode {
-    let cluster = cluster(&arguments);
-    let RunArguments { hosts, all_hosts, dry_run, output, verbose, quiet, command, .. } = arguments;
+    let RunArguments { hosts, all_hosts, cluster, dry_run, output, verbose, quiet, command } = arguments;
     let mut words = Vec::new();
     for word in command {
         match word.into_string() {
@@ -23,7 +21,7 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
             }
         }
     }
-    let options = Options { hosts, all_hosts, cluster, verbose, quiet, command: words };
+    let options = Options { hosts, all_hosts, cluster: cluster.wish(), verbose, quiet, command: words };
     let variables = crate::variables::variables::<Variables>();
     let ended = if dry_run {
         dfget_run::plan(options, variables).map(|plan| print(&plan, output))
@@ -34,16 +32,6 @@ pub(crate) fn run(arguments: RunArguments) -> ExitCode {
     ended.unwrap_or_else(|error| {
         message::error(&error);
         ExitCode::from(error.exit_code())
-    })
-}
-
-fn cluster(arguments: &RunArguments) -> Option<ClusterWish> {
-    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-    Some(ClusterWish {
-        members: arguments.cluster.clone()?,
-        port: arguments.cluster_port,
-        key_file: arguments.cluster_key.as_ref().map(absolute),
-        linger: arguments.cluster_linger,
     })
 }
 
@@ -65,11 +53,5 @@ fn print(plan: &Plan, output: Output) -> ExitCode {
         })
         .to_string(),
     };
-    match message::output(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    message::printed(message::output(text))
 }

@@ -1,47 +1,22 @@
 //! `dfget config show`, by the real binary: complete, true, and itself a configuration.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
-use dfget_testkit::{Blob, Stage};
-use tempfile::TempDir;
+use dfget_testkit::{Blob, Home, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 
-struct Home {
-    dir: TempDir,
+/// `dfget config` in this home, for a user of another.
+fn run(home: &Home, arguments: &[&str]) -> Output {
+    let mut command = home.command(DFGET);
+    command.arg("config").args(arguments).env("HOME", "/home/u").output().expect("the binary is there")
 }
 
-impl Home {
-    fn new(yaml: &str) -> Self {
-        let home = Self { dir: tempfile::tempdir().expect("a directory") };
-        home.write("dfget.yaml", yaml);
-        home
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.dir.path().join(name);
-        fs::write(&path, text).expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("and closed");
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(DFGET)
-            .arg("config")
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("HOME", "/home/u")
-            .output()
-            .expect("the binary is there")
-    }
-
-    fn show(&self, arguments: &[&str]) -> String {
-        let output = self.run(&[&["show"], arguments].concat());
-        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
-    }
+fn show(home: &Home, arguments: &[&str]) -> String {
+    let output = run(home, &[&["show"], arguments].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 /// Keys and values alone.
@@ -56,8 +31,8 @@ fn every_value_stands_with_the_place_it_is_from() {
          access:\n  ttl: 5m\n",
     );
     home.write("proxy.yaml", "proxies:\n  - regx: 'blobs/sha256.*'\ntcpListen: {port: 7}\n");
-    let text = home.show(&["--config", "dfget.yaml", "--verbose"]);
-    let here = home.dir.path().display();
+    let text = show(&home, &["--config", "dfget.yaml", "--verbose"]);
+    let here = home.path().display();
     let start = "\
 # the configuration of dfget as it is in effect: dfget.yaml, by the command line
 # `***` stands for a secret: fill it in again before this file is used
@@ -112,7 +87,7 @@ fn what_is_shown_is_a_configuration_that_means_the_same() {
 #[test]
 fn programs_get_a_list_of_keys() {
     let home = Home::new("dataDir: /d\nproxies:\n  - regx: a\n    direct: true\ndefaultTag: t\n");
-    let json = home.show(&["--config", "dfget.yaml", "--output", "json", "--console"]);
+    let json = show(&home, &["--config", "dfget.yaml", "--output", "json", "--console"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((&json["version"], &json["file"]), (&1.into(), &"dfget.yaml".into()));
     let settings = json["settings"].as_array().expect("a list");
@@ -138,7 +113,7 @@ fn programs_get_a_list_of_keys() {
 #[test]
 fn a_configuration_that_cannot_be_used_is_not_shown() {
     let home = Home::new("proxies: [{regx: '('}]\ndataDir: /d\n");
-    let output = home.run(&["show", "--config", "dfget.yaml"]);
+    let output = run(&home, &["show", "--config", "dfget.yaml"]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(78), 0));
     let errors = String::from_utf8(output.stderr).expect("text");
     assert!(errors.starts_with("error: dfget.yaml:1:18: proxies[0].regx: "), "{errors}");
@@ -147,7 +122,7 @@ fn a_configuration_that_cannot_be_used_is_not_shown() {
 #[test]
 fn the_reference_is_that_of_the_documentation() {
     let home = Home::new("");
-    let output = home.run(&["reference"]);
+    let output = run(&home, &["reference"]);
     assert_eq!(output.status.code(), Some(0));
     let table = String::from_utf8(output.stdout).expect("text");
     assert!(include_str!("../../../docs/configuration.md").contains(table.trim_end()), "{table}");

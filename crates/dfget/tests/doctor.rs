@@ -2,64 +2,26 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use dfget_testkit::{Registry, TestCa};
-use tempfile::TempDir;
+use dfget_testkit::{Home, Registry, TestCa};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 
-/// A home with a configuration.
-struct Home {
-    dir: TempDir,
+/// What it says in this home, with `~` for it, and how it ends.
+fn doctor(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
+    let output = run(home, arguments, variables);
+    let text = String::from_utf8(output.stdout).expect("text");
+    let text = text.replace(&home.path().display().to_string(), "~");
+    // Its lines break where they are full, which depends on the name of the directory.
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (output.status.code().expect("an exit status"), text)
 }
 
-impl Home {
-    fn new(yaml: &str) -> Self {
-        let home = Self { dir: tempfile::tempdir().expect("a directory") };
-        let authority = TestCa::new("hijack");
-        home.write("ca.crt", &authority.certificate_pem());
-        home.write("ca.key", &authority.key_pem());
-        home.write("dfget.yaml", yaml);
-        home
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.path().join(name);
-        fs::write(&path, text).expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("and closed");
-    }
-
-    /// What it says, with `~` for this home.
-    fn doctor(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String) {
-        let output = self.run(arguments, variables);
-        let text = String::from_utf8(output.stdout).expect("text");
-        let text = text.replace(&self.path().display().to_string(), "~");
-        // Its lines break where they are full, which depends on the name of the directory.
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        (output.status.code().expect("an exit status"), text)
-    }
-
-    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        Command::new(DFGET)
-            .arg("doctor")
-            .args(arguments)
-            .current_dir(self.path())
-            .env_clear()
-            .env("HOME", self.path())
-            .env("XDG_RUNTIME_DIR", self.path())
-            .env("DFGET_SYSTEM_SOCKET", self.path().join("system.sock"))
-            .env("DFGET_CONFIG", self.path().join("dfget.yaml"))
-            .envs(variables.iter().copied())
-            .output()
-            .expect("the binary is there")
-    }
+fn run(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = home.command(DFGET);
+    command.arg("doctor").args(arguments).env("DFGET_CONFIG", home.path().join("dfget.yaml"));
+    command.envs(variables.iter().copied()).output().expect("the binary is there")
 }
 
 fn yaml(port: u16) -> String {
@@ -86,9 +48,9 @@ fn free_port() -> u16 {
 
 #[test]
 fn a_node_without_a_configuration_is_told_of_both_ways() {
-    let home = Home::new("");
+    let home = Home::with_authority("");
     fs::remove_file(home.path().join("dfget.yaml")).expect("it was there");
-    let output = home.run(&["--offline"], &[("DFGET_CONFIG", "")]);
+    let output = run(&home, &["--offline"], &[("DFGET_CONFIG", "")]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("there is no dfget.yaml; `dfget run` needs none"), "{text}");
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -97,8 +59,8 @@ fn a_node_without_a_configuration_is_told_of_both_ways() {
 #[test]
 fn traps_of_a_shell_are_told_with_their_remedies() {
     let port = free_port();
-    let home = Home::new(&yaml(port));
-    let (status, text) = home.doctor(&["--offline"], &[]);
+    let home = Home::with_authority(&yaml(port));
+    let (status, text) = doctor(&home, &["--offline"], &[]);
     assert_eq!(status, 0, "{text}");
     for expected in [
         "ok configuration ~/dfget.yaml",
@@ -115,7 +77,7 @@ fn traps_of_a_shell_are_told_with_their_remedies() {
     }
     let proxy = format!("127.0.0.1:{port}");
     let set = [("HTTPS_PROXY", proxy.as_str()), ("NO_PROXY", ".invalid"), ("SSL_CERT_FILE", "ca.crt")];
-    let (status, text) = home.doctor(&["--offline"], &set);
+    let (status, text) = doctor(&home, &["--offline"], &set);
     assert_eq!(status, 0, "{text}");
     assert!(
         text.contains(
@@ -130,8 +92,8 @@ fn traps_of_a_shell_are_told_with_their_remedies() {
 fn what_would_fail_is_bad_and_so_is_the_exit_status() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = taken.local_addr().expect("it is bound").port();
-    let home = Home::new(&yaml(port));
-    let (status, text) = home.doctor(&[], &[("SSL_CERT_FILE", "/nowhere/ca.crt")]);
+    let home = Home::with_authority(&yaml(port));
+    let (status, text) = doctor(&home, &[], &[("SSL_CERT_FILE", "/nowhere/ca.crt")]);
     assert_eq!(status, 1, "{text}");
     assert!(text.contains(&format!("BAD port 127.0.0.1:{port} is taken by ")), "{text}");
     assert!(text.contains("BAD trust curl: SSL_CERT_FILE names /nowhere/ca.crt: "), "{text}");
@@ -144,8 +106,8 @@ fn a_registry_is_tried_with_the_certificates_of_the_file() {
     let ca = TestCa::new("the registry's");
     let running = Registry::https(&ca);
     let registry = running.origin.authority();
-    let home = Home::new(&yaml(free_port()));
-    let (_, text) = home.doctor(&[&registry], &[]);
+    let home = Home::with_authority(&yaml(free_port()));
+    let (_, text) = doctor(&home, &[&registry], &[]);
     assert!(text.contains(&format!("BAD registry {registry}: ")), "its authority is unknown: {text}");
     home.write("origin.crt", &ca.certificate_pem());
     let pattern = registry.replace('.', "\\.");
@@ -156,14 +118,14 @@ fn a_registry_is_tried_with_the_certificates_of_the_file() {
             &format!("    - {{regx: '^{pattern}$', certs: [origin.crt]}}"),
         ),
     );
-    let (_, text) = home.doctor(&[&registry], &[]);
+    let (_, text) = doctor(&home, &[&registry], &[]);
     assert!(text.contains(&format!("ok registry {registry} answers")), "{text}");
 }
 
 #[test]
 fn programs_can_read_it() {
-    let home = Home::new(&yaml(free_port()));
-    let output = home.run(&["--offline", "--output", "json"], &[]);
+    let home = Home::with_authority(&yaml(free_port()));
+    let output = run(&home, &["--offline", "--output", "json"], &[]);
     let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(value["version"], 1);
     assert_eq!(value["bad"], 0);
@@ -176,8 +138,8 @@ fn programs_can_read_it() {
 
 #[test]
 fn a_wrong_command_line_is_told_so() {
-    let home = Home::new(&yaml(free_port()));
-    let output = home.run(&["bad/name"], &[]);
+    let home = Home::with_authority(&yaml(free_port()));
+    let output = run(&home, &["bad/name"], &[]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.starts_with("error: bad/name names no registry: "), "{text}");

@@ -1,18 +1,19 @@
 //! What the documents say is so: links lead somewhere, command lines are ones that dfget takes, YAML is a
-//! configuration. The guides are typed in by the tests with the real clients (`guides.rs`).
+//! configuration. What they have people type is typed in by the tests that `pages` names.
+
+#[expect(dead_code, reason = "those who type them in need more of it")]
+mod pages;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use dfget_testkit::TestCa;
 
-const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
+use crate::pages::{LEFT_OUT, TYPED, blocks, commands, root, typed_blocks};
 
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
+const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 
 /// All documents, with their text.
 fn documents() -> Vec<(PathBuf, String)> {
@@ -37,27 +38,6 @@ fn documents() -> Vec<(PathBuf, String)> {
     found.into_iter().map(read).collect()
 }
 
-/// The blocks of a language, each with the number of its first line.
-fn blocks<'t>(text: &'t str, language: &str) -> Vec<(usize, Vec<&'t str>)> {
-    let (mut blocks, mut open) = (Vec::new(), None::<(usize, usize, Vec<&str>)>);
-    for (number, line) in text.lines().enumerate() {
-        let indent = line.len() - line.trim_start().len();
-        match (&mut open, line.trim()) {
-            (None, fence) if fence.strip_prefix("```") == Some(language) => {
-                open = Some((number + 2, indent, Vec::new()));
-            }
-            (Some(_), "```") => {
-                if let Some((number, _, lines)) = open.take() {
-                    blocks.push((number, lines));
-                }
-            }
-            (Some((_, outer, lines)), _) => lines.push(line.get(*outer..).unwrap_or_default()),
-            (None, _) => {}
-        }
-    }
-    blocks
-}
-
 #[test]
 fn every_link_leads_to_a_file() {
     let (mut wrong, mut count) = (Vec::new(), 0);
@@ -74,21 +54,6 @@ fn every_link_leads_to_a_file() {
         }
     }
     assert!(wrong.is_empty() && count > 50, "{count} links; {wrong:#?}");
-}
-
-/// The command lines of a block, those in several lines put together.
-fn commands(lines: &[&str]) -> Vec<String> {
-    let mut commands: Vec<String> = Vec::new();
-    let mut goes_on = false;
-    for line in lines {
-        let part = line.strip_suffix('\\');
-        match commands.last_mut() {
-            Some(last) if goes_on => last.push_str(part.unwrap_or(line).trim_start()),
-            _ => commands.push(part.unwrap_or(line).to_owned()),
-        }
-        goes_on = part.is_some();
-    }
-    commands
 }
 
 /// Where a word of dfget's begins in a command line, and its arguments up to the end of the command.
@@ -129,6 +94,34 @@ fn every_command_line_is_one_that_dfget_takes() {
         }
     }
     assert!(wrong.is_empty() && count > 20, "{count} command lines; {wrong:#?}");
+}
+
+#[test]
+fn every_command_is_typed_in_by_a_test_or_left_out_for_a_reason() {
+    let (mut wrong, mut used, mut count) = (Vec::new(), vec![false; LEFT_OUT.len()], 0);
+    for (path, text) in documents() {
+        let page = path.strip_prefix(root()).expect("it is of this clone").to_string_lossy().into_owned();
+        let typed = TYPED.iter().any(|(typed, _)| *typed == page);
+        for command in typed_blocks(&text).concat() {
+            count += 1;
+            let left = LEFT_OUT.iter().position(|left| left.is(&page, &command));
+            left.into_iter().for_each(|index| used[index] = true);
+            if left.is_none() && !typed {
+                wrong.push(format!("{page}: nobody types in `{command}`: add the page to TYPED"));
+            }
+        }
+    }
+    for (page, file) in TYPED {
+        let test = fs::read_to_string(root().join("crates/dfget/tests").join(file)).unwrap_or_default();
+        if !test.contains(&format!("{page}\"")) {
+            wrong.push(format!("{page}: {file} does not name it"));
+        }
+    }
+    let unused = LEFT_OUT.iter().zip(used).filter(|(_, used)| !used);
+    wrong.extend(
+        unused.map(|(left, _)| format!("no command begins so any more: {} ({})", left.begin, left.why)),
+    );
+    assert!(wrong.is_empty() && count > 80, "{count} commands; {wrong:#?}");
 }
 
 #[test]

@@ -7,8 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use dfget_testkit::{Blob, Stage, TestCa};
-use tempfile::TempDir;
+use dfget_testkit::{Blob, Home, Stage};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const IMAGE: &str = "lab/image";
@@ -28,48 +27,23 @@ hijackHTTPS:
     - {regx: '\\.insecure\\.test:', insecure: true}
 ";
 
-/// A home with a configuration, and nobody who could be asked.
-struct Home {
-    dir: TempDir,
+/// `dfget explain` in this home, where nobody can be asked.
+fn run(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let variables = variables.iter().copied();
+    explain(home.path()).args(arguments).envs(variables).output().expect("the binary is there")
 }
 
-impl Home {
-    fn new(yaml: &str) -> Self {
-        let home = Self { dir: tempfile::tempdir().expect("a directory") };
-        let authority = TestCa::new("hijack");
-        home.write("ca.crt", &authority.certificate_pem());
-        home.write("ca.key", &authority.key_pem());
-        home.write("dfget.yaml", yaml);
-        home
-    }
+/// What is printed, and the exit status.
+fn say(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> (String, Option<i32>) {
+    let output = run(home, arguments, variables);
+    let errors = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(errors, "");
+    (String::from_utf8(output.stdout).expect("text"), output.status.code())
+}
 
-    fn write(&self, name: &str, text: &str) {
-        let path = self.dir.path().join(name);
-        fs::write(&path, text).expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("and closed");
-    }
-
-    fn command(&self) -> Command {
-        explain(self.dir.path())
-    }
-
-    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        let variables = variables.iter().copied();
-        self.command().args(arguments).envs(variables).output().expect("the binary is there")
-    }
-
-    /// What is printed, and the exit status.
-    fn say(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (String, Option<i32>) {
-        let output = self.run(arguments, variables);
-        let errors = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(errors, "");
-        (String::from_utf8(output.stdout).expect("text"), output.status.code())
-    }
-
-    /// The line of a step, without its name.
-    fn step(&self, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
-        step(&self.say(arguments, variables).0, name)
-    }
+/// The line of a step, without its name.
+fn said_of(home: &Home, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    step(&say(home, arguments, variables).0, name)
 }
 
 fn explain(home: &Path) -> Command {
@@ -102,8 +76,8 @@ const PROXIED: (&str, &str) = ("HTTPS_PROXY", "127.0.0.1:65001");
 
 #[test]
 fn an_image_by_its_tag() {
-    let home = Home::new(CONFIG);
-    let (text, code) = home.say(&["oras://r.test/lab/image:1"], &[PROXIED]);
+    let home = Home::with_authority(CONFIG);
+    let (text, code) = say(&home, &["oras://r.test/lab/image:1"], &[PROXIED]);
     assert_eq!(
         text,
         "by dfget.yaml
@@ -138,7 +112,7 @@ GET https://r.test/v2/lab/image/blobs/sha256:…
 
 yes: it is accelerated
 "
-        .replace("HOME", &home.dir.path().display().to_string())
+        .replace("HOME", &home.path().display().to_string())
     );
     assert_eq!(code, Some(0));
     assert!(text.lines().all(|line| line.chars().count() <= 80 || line.contains("ca.crt")), "{text}");
@@ -146,9 +120,9 @@ yes: it is accelerated
 
 #[test]
 fn a_file_at_a_url() {
-    let home = Home::new(CONFIG);
+    let home = Home::with_authority(CONFIG);
     let url = "https://x.insecure.test/files/a.sif?b=1&X-Amz-Signature=canary&a=2";
-    let (text, code) = home.say(&[url], &[PROXIED]);
+    let (text, code) = say(&home, &[url], &[PROXIED]);
     assert_eq!(
         text,
         "by dfget.yaml
@@ -172,23 +146,23 @@ GET https://x.insecure.test/files/a.sif?b=…&X-Amz-Signature=…&a=…
 
 yes: it is accelerated
 "
-        .replace("HOME", &home.dir.path().display().to_string())
+        .replace("HOME", &home.path().display().to_string())
         .replace("TASK", &step(&text, "task"))
     );
     assert_eq!(step(&text, "task").len(), 64);
     assert_eq!(code, Some(0));
-    let other = home.step("task", &[&url.replace("canary", "other")], &[PROXIED]);
+    let other = said_of(&home, "task", &[&url.replace("canary", "other")], &[PROXIED]);
     assert_eq!(other, step(&text, "task"), "the signature is no part of it");
-    let tagged = home.step("task", &[url, "-H", "X-Dragonfly-Tag: t"], &[PROXIED]);
+    let tagged = said_of(&home, "task", &[url, "-H", "X-Dragonfly-Tag: t"], &[PROXIED]);
     assert_ne!(tagged, step(&text, "task"));
-    assert!(!home.dir.path().join("data").exists(), "a look makes no store");
+    assert!(!home.path().join("data").exists(), "a look makes no store");
 }
 
 #[test]
 fn what_the_clients_variables_do() {
-    let home = Home::new(CONFIG);
+    let home = Home::with_authority(CONFIG);
     let said = |reference: &str, variables: &[(&str, &str)]| {
-        let (text, code) = home.say(&[reference], variables);
+        let (text, code) = say(&home, &[reference], variables);
         (step(&text, "client"), code)
     };
     let image = "oras://r.test/lab/image:1";
@@ -241,7 +215,7 @@ fn what_the_clients_variables_do() {
 
 #[test]
 fn a_request_that_takes_the_port_for_a_registry() {
-    let home = Home::new(
+    let home = Home::with_authority(
         "dataDir: data
 registryMirror: {url: 'https://main.test', dynamic: true}
 extraRegistryMirrors: [{url: 'https://off.test', direct: true}, {url: 'https://rules.test/hub', useProxies: true}]
@@ -252,7 +226,7 @@ whiteList: [{host: main.test}, {host: off.test}, {host: rules.test}]
     let digest = format!("sha256:{}", "ab".repeat(32));
     let blob = format!("http://127.0.0.1:65001/v2/x/blobs/{digest}");
     let said = |url: &str, name: &str, arguments: &[&str]| {
-        let (text, code) = home.say(&[&[url][..], arguments].concat(), &[]);
+        let (text, code) = say(&home, &[&[url][..], arguments].concat(), &[]);
         (step(&text, name), code)
     };
     let mirror = |url: &str, arguments: &[&str]| said(url, "mirror", arguments).0;
@@ -276,7 +250,7 @@ whiteList: [{host: main.test}, {host: off.test}, {host: rules.test}]
         bad.starts_with("answered with 400: the header `X-Dragonfly-Registry` names no registry"),
         "{bad}"
     );
-    let (text, _) = Home::new("dataDir: data\nproxies: [{regx: x}]\n").say(&[&blob], &[]);
+    let (text, _) = say(&Home::with_authority("dataDir: data\nproxies: [{regx: x}]\n"), &[&blob], &[]);
     let disabled = step(&text, "mirror");
     assert!(disabled.starts_with("answered with 404: this is a proxy"), "{disabled}");
     let tunnelled = said("oras://main.test/x:1", "connection", &[]).0;
@@ -286,9 +260,9 @@ whiteList: [{host: main.test}, {host: off.test}, {host: rules.test}]
 #[test]
 fn each_way_not_to_be_accelerated_is_named() {
     let more = "whiteList: [{host: r.test, ports: [443]}, {regx: insecure}]\nbasicAuth: {username: u, password: hunter2}\n";
-    let home = Home::new(&format!("{CONFIG}{more}"));
+    let home = Home::with_authority(&format!("{CONFIG}{more}"));
     let said = |name: &str, arguments: &[&str]| {
-        let (text, code) = home.say(arguments, &[PROXIED]);
+        let (text, code) = say(&home, arguments, &[PROXIED]);
         assert_eq!(code, Some(1), "{text}");
         assert!(!text.contains("hunter2"));
         step(&text, name)
@@ -313,7 +287,7 @@ fn each_way_not_to_be_accelerated_is_named() {
     let refused = said("headers", &["https://r.test/files/x", "-H", "X-Dragonfly-Output-Path: /x"]);
     assert!(refused.starts_with("answered with 400: "), "{refused}");
     let wished = &["https://r.test/elsewhere", "-H", "X-Dragonfly-Use-P2P: true"];
-    let (text, code) = home.say(wished, &[PROXIED]);
+    let (text, code) = say(&home, wished, &[PROXIED]);
     let rule = step(&text, "rule");
     assert_eq!((rule.as_str(), code), ("no rule matches, but a header makes it a task", Some(0)), "{text}");
     assert_eq!(
@@ -321,16 +295,16 @@ fn each_way_not_to_be_accelerated_is_named() {
         "forwarded: what `if-none-match` means is for the origin to say"
     );
     assert_eq!(
-        home.step("login", &["https://r.test/files/x"], &[PROXIED]),
+        said_of(&home, "login", &["https://r.test/files/x"], &[PROXIED]),
         "clients must send Proxy-Authorization: Basic (basicAuth), else they get 407 (dfget.yaml:15)"
     );
     assert_eq!(
-        home.step("rule", &["http://old/x"], &[]),
+        said_of(&home, "rule", &["http://old/x"], &[]),
         "proxies[4], `//old`, makes it https://new.test/x (dfget.yaml:7)"
     );
-    let unmade = Home::new("dataDir: data\nproxies: [{regx: x}]\n");
+    let unmade = Home::with_authority("dataDir: data\nproxies: [{regx: x}]\n");
     assert_eq!(
-        unmade.step("connection", &["https://r.test/x"], &[]),
+        said_of(&unmade, "connection", &["https://r.test/x"], &[]),
         "tunnelled unseen: there is no hijackHTTPS"
     );
 }
@@ -338,17 +312,20 @@ fn each_way_not_to_be_accelerated_is_named() {
 #[test]
 fn an_authority_that_is_not_for_the_host_is_noticed() {
     let yaml = "dataDir: data\nproxies: [{regx: x}]\nhijackHTTPS: {hosts: [{regx: '^r\\.test:443$'}]}\n";
-    let home = Home::new(yaml);
-    fs::remove_file(home.dir.path().join("ca.key")).expect("it can be removed");
-    fs::remove_file(home.dir.path().join("ca.crt")).expect("it can be removed");
-    assert_eq!(home.step("authority", &["https://r.test/x"], &[]), "the one to be made, which is for r.test");
+    let home = Home::with_authority(yaml);
+    fs::remove_file(home.path().join("ca.key")).expect("it can be removed");
+    fs::remove_file(home.path().join("ca.crt")).expect("it can be removed");
+    assert_eq!(
+        said_of(&home, "authority", &["https://r.test/x"], &[]),
+        "the one to be made, which is for r.test"
+    );
     let made = Command::new(DFGET)
         .args(["ca", "create", "--host", "other.test", "--dir", "."])
-        .current_dir(home.dir.path())
+        .current_dir(home.path())
         .output()
         .expect("the binary is there");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let authority = home.step("authority", &["https://r.test/x"], &[]);
+    let authority = said_of(&home, "authority", &["https://r.test/x"], &[]);
     assert!(authority.starts_with("tunnelled unseen: "), "{authority}");
     let remedy = " only; `dfget ca rotate --host other.test --host r.test` makes another";
     assert!(authority.ends_with(remedy), "{authority}");
@@ -356,10 +333,10 @@ fn an_authority_that_is_not_for_the_host_is_noticed() {
 
 #[test]
 fn programs_get_the_same_as_json() {
-    let home = Home::new(CONFIG);
+    let home = Home::with_authority(CONFIG);
     let digest = format!("sha256:{}", "ab".repeat(32));
     let reference = format!("docker://r.test/a@{digest}");
-    let (text, _) = home.say(&[&reference, "--output", "json"], &[PROXIED]);
+    let (text, _) = say(&home, &[&reference, "--output", "json"], &[PROXIED]);
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((json["version"].as_i64(), json["accelerated"].as_bool()), (Some(1), Some(true)));
     let manifest = &json["requests"][0];
@@ -373,9 +350,9 @@ fn programs_get_the_same_as_json() {
 
 #[test]
 fn what_cannot_be_explained_is_told_by_the_exit_status() {
-    let home = Home::new(CONFIG);
+    let home = Home::with_authority(CONFIG);
     let ended = |arguments: &[&str]| {
-        let output = home.run(arguments, &[]);
+        let output = run(&home, arguments, &[]);
         (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     };
     assert_eq!(

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use dfget_console::{Content, Kind, Origin};
-use dfget_core::Digest;
+use dfget_core::{Digest, unix_seconds};
 use dfget_storage::{Entry, EntryKey, Store};
 use dfget_task::TaskMeta;
 use parking_lot::Mutex;
@@ -68,8 +67,8 @@ impl Facts {
 /// Takes over what changes with each use and each write.
 fn follow(content: &mut Content, entry: &Entry) {
     content.stored_bytes = entry.allocated_bytes();
-    content.stored_at = seconds(entry.created());
-    content.last_used_at = seconds(entry.accessed());
+    content.stored_at = unix_seconds(entry.created());
+    content.last_used_at = unix_seconds(entry.accessed());
     content.uses = entry.uses();
 }
 
@@ -108,13 +107,11 @@ fn facts(key: &EntryKey, meta: &[u8]) -> Content {
     }
 }
 
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use dfget_storage::Options;
+
+    use std::time::SystemTime;
 
     use super::*;
 

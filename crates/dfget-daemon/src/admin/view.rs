@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use dfget_console::{Content, Counters, Node, NodeStore, Parent, ServedBy, TaskBytes, TaskSeen, View};
+use dfget_core::unix_seconds;
 use dfget_storage::Store;
 use dfget_task::{TaskView, Tasks};
 use dfget_telemetry::{Counts, Metrics};
 use rustix::system::uname;
 
-use super::facts::{Facts, seconds};
+use super::facts::Facts;
 
 /// Which nodes have asked for a task lately.
 pub(crate) type Children = Box<dyn Fn(&str) -> Vec<String> + Send + Sync>;
@@ -83,7 +84,7 @@ impl View for AdminView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             host: uname().nodename().to_string_lossy().into_owned(),
-            started_at: seconds(started_at),
+            started_at: unix_seconds(started_at),
             uptime_seconds: since.elapsed().as_secs(),
             store,
             no_store: self.place.clone().err(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use dfget_core::{Authority, ContentKey};
+use dfget_core::{Authority, ContentKey, unix_seconds};
 use dfget_lease::{
     Channel, FromDaemon, Look, Peer, Runtime, SYSTEM_SOCKET_VARIABLE, SeenContent, ToDaemon, system_socket,
 };
@@ -55,7 +55,7 @@ pub(super) fn look(key: &ContentKey, authority: &Authority, data_dir: &Path) -> 
                     complete: peeked.complete,
                     total: peeked.total,
                     bytes: 0,
-                    accessed: peeked.accessed.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                    accessed: unix_seconds(peeked.accessed),
                 })
             };
             of_contents(&found.into_iter().map(content).collect::<Vec<_>>())

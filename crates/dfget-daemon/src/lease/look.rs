@@ -1,7 +1,6 @@
 //! What a daemon tells its own user, and root, of what it has stored.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use dfget_core::unix_seconds;
 use dfget_lease::{FromDaemon, Look, PROTOCOL, Peer, Seen, SeenContent};
 use dfget_storage::{EntryKey, Store};
 
@@ -24,7 +23,7 @@ pub(super) fn answer(
             complete: entry.is_complete(),
             total: entry.total(),
             bytes: entry.allocated_bytes(),
-            accessed: seconds(entry.accessed()),
+            accessed: unix_seconds(entry.accessed()),
         })
     };
     FromDaemon::Seen(Seen {
@@ -33,8 +32,4 @@ pub(super) fn answer(
         store: place.clone().ok(),
         contents: look.names.iter().map(seen).collect(),
     })
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -29,7 +29,7 @@ pub(crate) enum CaCommand {
 /// For which hosts.
 #[derive(Args, Debug)]
 pub(crate) struct HostArguments {
-    /// A host it is for; may be given more than once
+    /// A host it is for; may be repeated
     #[arg(long = "host", value_name = "HOST")]
     pub(crate) hosts: Vec<String>,
 
@@ -73,7 +73,7 @@ pub(crate) struct CreateArguments {
     #[command(flatten)]
     pub(crate) pair: PairArguments,
 
-    /// Replace one that is there
+    /// Replace what is there
     #[arg(long)]
     pub(crate) force: bool,
 
@@ -88,7 +88,7 @@ pub(crate) struct ShowArguments {
     /// The certificate [default: the one that the daemon uses]
     pub(crate) file: Option<PathBuf>,
 
-    /// How to say it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -142,13 +142,13 @@ pub(crate) struct RotateArguments {
 }
 
 const CREATE_EXAMPLES: &str = "\
-Without --host it is for the hosts that hijackHTTPS.hosts spells out. It is
-bound to them by name constraints, which also cover the names below them.
-
 Examples:
   dfget ca create
   dfget ca create --host registry.example.com --host 192.0.2.7
   dfget ca create --host registry.example.com --dir ~/pki --days 90
+
+Without --host it is for the hosts that hijackHTTPS.hosts spells out. It is
+bound to them by name constraints, which also cover the names below them.
 
 Exit status: 0 made, 1 failed or there already, 2 wrong command line,
 78 the configuration cannot be used.";
@@ -162,12 +162,12 @@ Exit status: 0 shown, 1 there is none or it cannot be read,
 2 wrong command line, 78 the configuration cannot be used.";
 
 const BUNDLE_EXAMPLES: &str = "\
-The system's authorities are those of the file that SSL_CERT_FILE names, if it
-is set. The bundle is a copy: make it anew when they change.
-
 Examples:
   dfget ca bundle -O ~/bundle.pem
   SSL_CERT_FILE=~/bundle.pem apptainer pull oras://registry.example.com/a:b
+
+The system's authorities are those of the file that SSL_CERT_FILE names, if it
+is set. The bundle is a copy: make it anew when they change.
 
 Exit status: 0 written, 1 failed, 2 wrong command line,
 78 the configuration cannot be used.";
@@ -182,12 +182,12 @@ Exit status: 0 done, 1 failed or no store that is known, 2 wrong command line,
 77 not root, 78 the configuration cannot be used.";
 
 const ROTATE_EXAMPLES: &str = "\
-Without --host the new one is for the same hosts as the old one. The old
-certificate is kept as ca.crt.old, the old key is destroyed.
-
 Examples:
   dfget ca rotate
   dfget ca rotate --host registry.example.com --host mirror.example.com
+
+Without --host the new one is for the same hosts as the old one. The old
+certificate is kept as ca.crt.old, the old key is destroyed.
 
 Exit status: 0 made, 1 failed, 2 wrong command line,
 78 the configuration cannot be used.";

@@ -73,7 +73,7 @@ impl From<LeafError> for Failure {
 /// Of standard output.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Failed(format!("standard output cannot be written: {error}; look for a full disk"))
+        Self::Failed(message::not_written(&error))
     }
 }
 

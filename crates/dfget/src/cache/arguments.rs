@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
+use dfget_core::{Decimal, unix_seconds};
 use jiff::civil;
 use jiff::tz::TimeZone;
 
 use crate::arguments::Output;
+use crate::values::age;
 
 /// What is to be done with what is stored.
 #[derive(Debug, Subcommand)]
@@ -18,13 +20,13 @@ pub(crate) enum CacheCommand {
     /// Say how much is stored, and of which registries
     Stat(StatArguments),
 
-    /// Remove contents
+    /// Remove contents from the store
     Rm(RmArguments),
 
     /// Compare what is stored with its sha256, and drop what is rotten
     Verify(VerifyArguments),
 
-    /// Let leave what was used least recently
+    /// Make room: drop what was used least recently
     Gc(GcArguments),
 
     /// Pack contents into a bundle, for a site without network
@@ -45,7 +47,7 @@ pub(crate) struct PlaceArguments {
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub(crate) store: Option<PathBuf>,
 
-    /// The store of the daemon that serves its API at this socket
+    /// The store of the daemon whose admin.sock this is
     #[arg(long, value_name = "SOCKET", conflicts_with_all = ["config", "store"])]
     pub(crate) socket: Option<PathBuf>,
 }
@@ -57,7 +59,7 @@ pub(crate) struct WantedArguments {
     #[arg(value_name = "DIGEST|REFERENCE")]
     pub(crate) wanted: Vec<String>,
 
-    /// Of this registry (HOST, HOST:PORT)
+    /// Only what is of this registry (HOST or HOST:PORT)
     #[arg(long, value_name = "HOST")]
     pub(crate) registry: Option<String>,
 }
@@ -69,11 +71,11 @@ pub(crate) struct LsArguments {
     #[command(flatten)]
     pub(crate) wanted: WantedArguments,
 
-    /// Not used for so long, such as 7d or 12h
+    /// Only what was not used for so long, such as 7d or 12h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
 
-    /// Stored since: 2026-01-31, 2026-01-31T12:00, or an age such as 7d
+    /// Only what was stored since 2026-01-31, 2026-01-31T12:00, or 7d ago
     #[arg(long, value_name = "WHEN", value_parser = when)]
     pub(crate) since: Option<u64>,
 
@@ -81,19 +83,19 @@ pub(crate) struct LsArguments {
     #[arg(long)]
     pub(crate) partial: bool,
 
-    /// By used, stored, size, uses or origin
+    /// What to order by: used, stored, size, uses or origin
     #[arg(long, value_enum, default_value_t = Sort::Used, hide_possible_values = true)]
     pub(crate) sort: Sort,
 
-    /// The other way round
+    /// Order it the other way round
     #[arg(long, short)]
     pub(crate) reverse: bool,
 
-    /// So many at most
+    /// Print so many at most
     #[arg(long, short = 'n', value_name = "N")]
     pub(crate) limit: Option<usize>,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -120,7 +122,7 @@ pub(crate) enum Sort {
 #[derive(Args, Debug)]
 #[command(after_help = STAT_EXAMPLES)]
 pub(crate) struct StatArguments {
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -135,15 +137,15 @@ pub(crate) struct RmArguments {
     #[command(flatten)]
     pub(crate) wanted: WantedArguments,
 
-    /// Not used for so long, such as 7d or 12h
+    /// Only what was not used for so long, such as 7d or 12h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub(crate) older_than: Option<Duration>,
 
-    /// Everything
+    /// Remove everything
     #[arg(long, conflicts_with_all = ["wanted", "registry", "older_than"])]
     pub(crate) all: bool,
 
-    /// Do not ask
+    /// Do not ask before
     #[arg(long, short)]
     pub(crate) yes: bool,
 
@@ -151,7 +153,7 @@ pub(crate) struct RmArguments {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -170,7 +172,7 @@ pub(crate) struct VerifyArguments {
     #[arg(long)]
     pub(crate) keep: bool,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -182,15 +184,15 @@ pub(crate) struct VerifyArguments {
 #[derive(Args, Debug)]
 #[command(after_help = GC_EXAMPLES)]
 pub(crate) struct GcArguments {
-    /// Down to so much, such as 50GiB [default: as the configuration says]
+    /// Drop until so much is left, such as 50GiB [default: as configured]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) to: Option<u64>,
 
-    /// Only say what would leave
+    /// Only say what would go
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -202,18 +204,18 @@ pub(crate) struct GcArguments {
 #[derive(Args, Debug)]
 #[command(after_help = EXPORT_EXAMPLES)]
 pub(crate) struct ExportArguments {
-    /// The bundle; - is standard output
+    /// The bundle; `-` for standard output
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
     #[command(flatten)]
     pub(crate) wanted: WantedArguments,
 
-    /// Stored since: 2026-01-31, 2026-01-31T12:00, or an age such as 7d
+    /// Only what was stored since 2026-01-31, 2026-01-31T12:00, or 7d ago
     #[arg(long, value_name = "WHEN", value_parser = when)]
     pub(crate) since: Option<u64>,
 
-    /// Replace the file if it is there
+    /// Replace what is there
     #[arg(long, short)]
     pub(crate) force: bool,
 
@@ -225,11 +227,11 @@ pub(crate) struct ExportArguments {
 #[derive(Args, Debug)]
 #[command(after_help = IMPORT_EXAMPLES)]
 pub(crate) struct ImportArguments {
-    /// The bundle; - is standard input
+    /// The bundle; `-` for standard input
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// How to print it
+    /// Form of what is printed
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
 
@@ -237,27 +239,11 @@ pub(crate) struct ImportArguments {
     pub(crate) place: PlaceArguments,
 }
 
-/// A number and a unit: `90s`, `30m`, `12h`, `7d`, `2w`.
-fn age(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a number and s, m, h, d or w, such as 7d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let number: u64 = text.strip_suffix(unit).and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-    let scale = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        'w' => 604_800,
-        _ => return Err(wrong()),
-    };
-    number.checked_mul(scale).map(Duration::from_secs).ok_or_else(wrong)
-}
-
 /// A day, a time of a day in local time, or an age; in seconds since 1970.
 fn when(text: &str) -> Result<u64, String> {
     if let Ok(age) = age(text) {
         let then = SystemTime::now().checked_sub(age).unwrap_or(UNIX_EPOCH);
-        return Ok(then.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+        return Ok(unix_seconds(then));
     }
     let wrong =
         || "write a day such as 2026-01-31, a time such as 2026-01-31T12:00, or an age such as 7d".to_owned();
@@ -272,8 +258,7 @@ fn when(text: &str) -> Result<u64, String> {
 /// A number of bytes: `50GiB` or `50Gi` (powers of 1024), `50G` or `50GB` (of 1000), or a bare number.
 fn bytes(text: &str) -> Result<u64, String> {
     let wrong = || "write a number and a unit, such as 50GiB or 500MB".to_owned();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
+    let (number, unit) = Decimal::take(text).ok_or_else(wrong)?;
     let unit = unit.trim().trim_end_matches(['B', 'b']);
     let (letter, base) = match unit.strip_suffix(['i', 'I']) {
         Some(letter) => (letter, 1024_u64),
@@ -288,19 +273,7 @@ fn bytes(text: &str) -> Result<u64, String> {
         "P" => 5,
         _ => return Err(wrong()),
     };
-    let scale = base.pow(power);
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(scale).ok_or_else(wrong);
-    }
-    let value: f64 = number.parse().map_err(|_| wrong())?;
-    #[expect(clippy::cast_precision_loss, reason = "a size with a fraction is no exact one")]
-    let value = value * scale as f64;
-    if !(0.0..1e18).contains(&value) {
-        return Err(wrong());
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10^18")]
-    let whole = value as u64;
-    Ok(whole)
+    number.times(base.pow(power)).and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(wrong)
 }
 
 const LS_EXAMPLES: &str = "\
@@ -392,19 +365,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ages_and_sizes_have_units() {
-        let seconds = |text| age(text).ok().map(|age| age.as_secs());
-        assert_eq!(
-            ["90s", "2m", "3h", "7d", "1w"].map(seconds),
-            [90, 120, 10_800, 604_800, 604_800].map(Some)
-        );
-        for wrong in ["", "d", "7", "-1d", "7 d", "1.5h", "99999999999999999w", "7é"] {
-            assert!(age(wrong).is_err(), "{wrong}");
-        }
+    fn sizes_have_units() {
         let sizes = ["0", "7", "1K", "1KiB", "2Mi", "1.5GiB", "50GB", "3t"].map(|text| bytes(text).ok());
         let expected = [0, 7, 1000, 1024, 2 << 20, 3 << 29, 50_000_000_000, 3_000_000_000_000];
         assert_eq!(sizes, expected.map(Some));
-        for wrong in ["", "G", "1X", "-1G", "1..5G", "99999999999P", "i", "1iB"] {
+        for wrong in ["", "G", "1X", "-1G", "1..5G", "99999999999P", "i", "1iB", "1e9"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
     }

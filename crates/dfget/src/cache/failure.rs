@@ -54,9 +54,7 @@ impl Failure {
         match self {
             Self::Config(_) => {}
             Self::NoStore(dir) => message::error(format_args!("nothing is stored in {}", dir.display())),
-            Self::Output(error) => message::error(format_args!(
-                "standard output cannot be written: {error}; look for a full disk"
-            )),
+            Self::Output(error) => message::error(message::not_written(&error)),
             Self::Usage(text) | Self::TryAgain(text) | Self::NotAllowed(text) | Self::Failed(text) => {
                 message::error(text);
             }

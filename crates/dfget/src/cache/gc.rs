@@ -14,7 +14,7 @@ use super::shown::{size, sum, table, width};
 use crate::arguments::Output;
 use crate::message;
 
-/// Lets leave what is too much.
+/// Drops what is too much.
 pub(super) fn run(arguments: &GcArguments, environment: &Environment) -> Result<ExitCode, Failure> {
     let mut client = connect(&arguments.place, environment, Make::No)?;
     let wanted = Gc { to_bytes: arguments.to, dry_run: arguments.dry_run };
@@ -35,9 +35,9 @@ fn to_text(collected: &Collected, dry_run: bool) -> String {
             collected.evicted.iter().map(|evicted| evicted.content.clone()).collect();
         text = table(&contents, now(), width()) + "\n";
     }
-    let verb = if dry_run { "would leave" } else { "left" };
-    let left = sum(collected.evicted.len() as u64, collected.bytes);
-    text.push_str(&format!("{left} {verb}; {} stay", size(collected.left_bytes)));
+    let gone = sum(collected.evicted.len() as u64, collected.bytes);
+    let gone = if dry_run { format!("{gone} would go") } else { format!("dropped {gone}") };
+    text.push_str(&format!("{gone}; {} stay", size(collected.left_bytes)));
     if collected.over_bytes > 0 {
         text.push_str(&format!(
             "\n{} more than was asked for: running downloads, or the image used last",

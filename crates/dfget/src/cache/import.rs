@@ -139,7 +139,7 @@ fn begun(input: Box<dyn Read>) -> Result<Bundle, String> {
     let mut input = BufReader::with_capacity(BUFFER, input);
     input.by_ref().take(4).read_to_end(&mut first).map_err(|error| format!("it cannot be read: {error}"))?;
     match first.as_slice() {
-        [] => Err("it is empty".to_owned()),
+        [] => Err("it is empty: copy the bundle again".to_owned()),
         [0x1f, 0x8b, ..] => Err("it is compressed: `gunzip` it first".to_owned()),
         [0x28, 0xb5, 0x2f, 0xfd] => Err("it is compressed: `unzstd` it first".to_owned()),
         _ => Ok(Bundle { bytes: Cursor::new(first).chain(input), ended: Rc::default() }),
@@ -306,7 +306,10 @@ fn small(reader: &mut dyn Read, size: u64, most: u64) -> Result<Vec<u8>, Stop> {
 fn broken(error: &io::Error) -> Stop {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => cut_short(),
-        _ => Stop::Bundle(format!("it is damaged, or no tar: {error}")),
+        io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+            Stop::Bundle("it is damaged, or no tar".to_owned())
+        }
+        _ => Stop::Bundle(format!("it cannot be read: {error}")),
     }
 }
 

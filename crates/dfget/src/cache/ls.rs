@@ -1,10 +1,11 @@
 //! `dfget cache ls`.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use dfget_config::Environment;
 use dfget_console::{Order, Selection};
+use dfget_core::unix_seconds;
 
 use super::arguments::{LsArguments, Sort};
 use super::failure::Failure;
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: &LsArguments, environment: &Environment) -> Result<
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    unix_seconds(SystemTime::now())
 }
 
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -30,11 +30,5 @@ fn key() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match message::output(key.to_text().trim_end()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    message::printed(message::output(key.to_text().trim_end()))
 }

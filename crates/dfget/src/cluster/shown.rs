@@ -277,6 +277,13 @@ mod tests {
     }
 
     #[test]
+    fn snapshot_of_the_table() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/tables/cluster-status.txt");
+        let text = to_text(&seen(), Some(Path::new("/run/dragonfly/lease.sock")), 1000 + 7200);
+        dfget_testkit::assert_snapshot(file.as_ref(), &(text + "\n"));
+    }
+
+    #[test]
     fn the_shape_of_the_json_is_fixed() {
         let json = to_json(&seen(), None, 1060);
         let first = json!({

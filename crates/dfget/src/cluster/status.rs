@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use dfget_cluster::ClusterOptions;
 use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authority};
+use dfget_core::unix_seconds;
 use dfget_daemon::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
 };
@@ -33,25 +34,32 @@ struct Meant {
 pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> ExitCode {
     let status = match meant(arguments, environment) {
         Ok(Meant { options, daemon }) => cluster_status(&options, daemon),
-        Err(NotMeant::Config(failed)) => match of_daemon(arguments) {
-            Some(status) => Ok(status),
-            None => {
-                message::diagnostics(failed.errors.iter().chain(&failed.warnings));
-                return ExitCode::from(ConfigErrors::EXIT_CODE);
+        // Root is told what is wrong with the file.
+        Err(NotMeant::Config(failed)) => {
+            match of_daemon(arguments).filter(|_| !rustix::process::geteuid().is_root()) {
+                Some(status) => Ok(status),
+                None => {
+                    message::diagnostics(failed.errors.iter().chain(&failed.warnings));
+                    return ExitCode::from(ConfigErrors::EXIT_CODE);
+                }
             }
-        },
+        }
         Err(NotMeant::List(reason)) => {
             message::error(reason);
             return ExitCode::from(USAGE);
         }
-        Err(NotMeant::Alone(file)) => {
-            message::error(format_args!(
-                "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
-                 --cluster HOSTLIST",
-                file.display()
-            ));
-            return ExitCode::from(ConfigErrors::EXIT_CODE);
-        }
+        // Its daemon may have been told by `--cluster`.
+        Err(NotMeant::Alone(file)) => match of_daemon(arguments) {
+            Some(status) => Ok(status),
+            None => {
+                message::error(format_args!(
+                    "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
+                     --cluster HOSTLIST",
+                    file.display()
+                ));
+                return ExitCode::from(ConfigErrors::EXIT_CODE);
+            }
+        },
     };
     match status {
         Ok(status) => print(&status, arguments.output),
@@ -79,7 +87,11 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     if let (Some(members), None) = (cluster, config) {
         let (members, linger) = (members.clone(), Duration::ZERO);
         let wish = ClusterWish { members, port: *cluster_port, key_file: key, linger };
-        wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
+        wish.check().map_err(|error| {
+            NotMeant::List(format!(
+                "--cluster: {error}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\""
+            ))
+        })?;
         let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
         return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });
@@ -110,15 +122,15 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     Ok(Meant { options, daemon })
 }
 
-/// Where the file is not for everybody's eyes, the daemon still answers.
+/// What the daemon answers, unless a cluster is named: the file may not be for everybody's eyes, or name none.
 fn of_daemon(arguments: &StatusArguments) -> Option<ClusterStatus> {
     let StatusArguments { config, cluster, cluster_port, cluster_key, .. } = arguments;
     let unspecific = config.is_none() && cluster.is_none() && cluster_port.is_none() && cluster_key.is_none();
-    cluster_status_by_daemon().ok().filter(|_| unspecific && !rustix::process::geteuid().is_root())
+    if unspecific { cluster_status_by_daemon().ok() } else { None }
 }
 
 fn print(status: &ClusterStatus, output: Output) -> ExitCode {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let now = unix_seconds(SystemTime::now());
     let ClusterStatus { seen, by_daemon } = status;
     let text = match output {
         Output::Text => {
@@ -129,14 +141,9 @@ fn print(status: &ClusterStatus, output: Output) -> ExitCode {
         }
         Output::Json => to_json(seen, by_daemon.as_deref(), now).to_string(),
     };
-    match message::output(text) {
-        Ok(()) if seen.members.iter().all(|member| member.told.is_some()) => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::from(SOME_DOWN),
-        Err(error) => {
-            message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
-            ExitCode::FAILURE
-        }
-    }
+    let all_up = seen.members.iter().all(|member| member.told.is_some());
+    let status = if all_up { ExitCode::SUCCESS } else { ExitCode::from(SOME_DOWN) };
+    message::printed_or(message::output(text), status)
 }
 
 fn exit_code(error: &StatusError) -> u8 {

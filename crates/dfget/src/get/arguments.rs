@@ -11,7 +11,8 @@ use dfget_run::ClusterWish;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::scalar;
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, JobClusterArguments};
+use crate::values::duration;
 
 /// Flags of `dfget get`.
 #[derive(Args, Debug)]
@@ -37,11 +38,11 @@ pub(crate) struct GetArguments {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// What it must hash to (sha256:… or sha512:…)
+    /// What it must hash to: sha256:… or sha512:…
     #[arg(long, value_name = "DIGEST")]
     pub(crate) digest: Option<String>,
 
-    /// Send this header to a URL's server; may be repeated
+    /// Send this header to the server of a URL; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub(crate) headers: Vec<String>,
 
@@ -62,42 +63,18 @@ pub(crate) struct GetArguments {
     pub(crate) plain_http: bool,
 
     /// Give up after so long, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = scalar::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 
     /// Bytes a second at most, such as 20MB
     #[arg(long, visible_alias = "limit-rate", value_name = "SIZE", value_parser = scalar::size)]
     pub(crate) ratelimit: Option<u64>,
 
-    /// Nodes that feed each other, such as "$SLURM_JOB_NODELIST"
-    #[arg(long, value_name = "HOSTLIST", conflicts_with = "direct")]
-    pub(crate) cluster: Option<String>,
-
-    /// Port for them [default: by SLURM_JOB_ID, else 65000]
-    #[arg(
-        long,
-        value_name = "PORT",
-        requires = "cluster",
-        value_parser = clap::value_parser!(u16).range(1..=65_533)
-    )]
-    pub(crate) cluster_port: Option<u16>,
-
-    /// The key they share [default: ~/.config/dragonfly/cluster.key]
-    #[arg(long, value_name = "FILE", requires = "cluster")]
-    pub(crate) cluster_key: Option<PathBuf>,
-
-    /// Stay so long at most while other nodes still get it
-    #[arg(
-        long,
-        value_name = "DURATION",
-        requires = "cluster",
-        default_value = "10m",
-        value_parser = scalar::duration
-    )]
-    pub(crate) cluster_linger: Duration,
+    #[command(flatten)]
+    pub(crate) cluster: JobClusterArguments,
 
     /// Go without a daemon
-    #[arg(long, conflicts_with = "disable_back_source")]
+    #[arg(long, conflicts_with_all = ["disable_back_source", "cluster"])]
     pub(crate) direct: bool,
 
     /// Take it from the daemon's store only, and fetch nothing
@@ -240,10 +217,7 @@ impl GetArguments {
     }
 
     fn cluster(&self) -> Result<Option<ClusterWish>, String> {
-        let Some(members) = self.cluster.clone() else { return Ok(None) };
-        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let key_file = self.cluster_key.as_ref().map(absolute);
-        let wish = ClusterWish { members, port: self.cluster_port, key_file, linger: self.cluster_linger };
+        let Some(wish) = self.cluster.wish() else { return Ok(None) };
         let checked = wish.check();
         checked.map_err(|error| {
             format!("--cluster: {error}; write it as 'node[001-128]' or \"$SLURM_JOB_NODELIST\"")

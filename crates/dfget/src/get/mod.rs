@@ -81,7 +81,7 @@ fn end(form: Form, outcome: &Result<Report, GetError>, took: Duration, line: Opt
     if form == Form::Json
         && let Err(error) = message::output(report::object(outcome, took))
     {
-        message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));
+        message::error(message::not_written(&error));
         return ExitCode::FAILURE;
     }
     outcome.as_ref().map_or_else(|error| ExitCode::from(error.exit_code()), |_| ExitCode::SUCCESS)

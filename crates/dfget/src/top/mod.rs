@@ -39,7 +39,7 @@ enum Failure {
     Call(#[from] CallError),
     #[error("the terminal cannot be used: {0}; `dfget top --once` needs none")]
     Terminal(#[source] io::Error),
-    #[error("standard output cannot be written: {0}; look for a full disk")]
+    #[error("{}", message::not_written(.0))]
     Output(#[source] io::Error),
 }
 

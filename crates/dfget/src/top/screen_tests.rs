@@ -117,10 +117,9 @@ fn text(live: &Live, columns: usize) -> String {
 }
 
 #[test]
-fn a_node_fits_into_eighty_columns() {
-    let expected = include_str!("screen_80.txt");
-    let shown = text(&live(), 80);
-    assert_eq!(shown, expected, "shown:\n{shown}");
+fn snapshot_of_a_node_in_eighty_columns() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/tables/top.txt");
+    dfget_testkit::assert_snapshot(file.as_ref(), &text(&live(), 80));
 }
 
 #[test]

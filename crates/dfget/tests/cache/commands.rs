@@ -178,12 +178,12 @@ fn the_store_is_emptied_down_to_a_size_by_its_own_rules() {
     assert_eq!(told["evicted"][0]["reason"], "space");
     assert_eq!(digests(&stage.daemon, &[]).len(), 3);
     let ended = cache(&stage.daemon, &["gc", "--to", "4MiB"]).ok();
-    assert!(ended.stdout.ends_with("\n1 content, 2.0 MiB left; 4.0 MiB stay\n"), "{}", ended.stdout);
+    assert!(ended.stdout.ends_with("\ndropped 1 content, 2.0 MiB; 4.0 MiB stay\n"), "{}", ended.stdout);
     assert_eq!(digests(&stage.daemon, &[]).len(), 2);
-    assert_eq!(cache(&stage.daemon, &["gc"]).ok().stdout, "0 contents, 0 B left; 4.0 MiB stay\n");
+    assert_eq!(cache(&stage.daemon, &["gc"]).ok().stdout, "dropped 0 contents, 0 B; 4.0 MiB stay\n");
     let ended = cache(&stage.daemon, &["gc", "--to", "0"]);
     assert_eq!(ended.code, 1, "{}", ended.stdout);
-    let rest = "1 content, 2.0 MiB left; 2.0 MiB stay\n2.0 MiB more than was asked for: running downloads, or the image used last\n";
+    let rest = "dropped 1 content, 2.0 MiB; 2.0 MiB stay\n2.0 MiB more than was asked for: running downloads, or the image used last\n";
     assert!(ended.stdout.ends_with(rest), "{}", ended.stdout);
 }
 

@@ -248,6 +248,6 @@ fn an_unbounded_authority_is_installed_with_a_warning_where_update_ca_trust_is()
 }
 
 /// An empty `/usr/local/share` for this run alone.
-fn private_local_share() {
+pub(crate) fn private_local_share() {
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/usr/local/share"])).ok();
 }

@@ -8,7 +8,7 @@ use super::support::{Client, Daemon, Finished, Registries, User, in_namespace, r
 
 /// Docker's own daemon, with nothing of its own yet; ended when dropped.
 #[derive(Debug)]
-struct Docker {
+pub(crate) struct Docker {
     client: Client,
     child: Child,
     socket: String,
@@ -16,7 +16,7 @@ struct Docker {
 
 impl Docker {
     /// Starts it with these keys in `daemon.json`.
-    fn start(user: User, keys: &str) -> Self {
+    pub(crate) fn start(user: User, keys: &str) -> Self {
         let client = Client::direct(user);
         let home = client.file("docker");
         fs::create_dir_all(&home).expect("/tmp is ours");
@@ -43,6 +43,16 @@ impl Docker {
         docker
     }
 
+    /// Whose it is.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where it is asked.
+    pub(crate) fn socket(&self) -> &str {
+        &self.socket
+    }
+
     fn run(&self, arguments: &[&str]) -> Finished {
         run(self.client.command("docker").args(["--host", &self.socket]).args(arguments))
     }
@@ -56,7 +66,7 @@ impl Drop for Docker {
     }
 }
 
-const PROXIES: &str = r#""proxies": {"http-proxy": "http://127.0.0.1:65001", "https-proxy": "http://127.0.0.1:65001",
+pub(crate) const PROXIES: &str = r#""proxies": {"http-proxy": "http://127.0.0.1:65001", "https-proxy": "http://127.0.0.1:65001",
     "no-proxy": "localhost,127.0.0.0/8"}"#;
 
 /// Lets Docker trust what the daemon shows for the registry.

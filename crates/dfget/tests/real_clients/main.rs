@@ -35,6 +35,10 @@ mod nginx;
 #[cfg(test)]
 mod page;
 #[cfg(test)]
+#[path = "../pages/mod.rs"]
+#[expect(dead_code, reason = "documents.rs needs more of it")]
+mod pages;
+#[cfg(test)]
 mod pull;
 #[cfg(test)]
 mod push;

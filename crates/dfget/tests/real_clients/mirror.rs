@@ -24,7 +24,7 @@ enum Tool {
 
 /// A running containerd; killed when dropped.
 #[derive(Debug)]
-struct Containerd {
+pub(crate) struct Containerd {
     child: Child,
     socket: PathBuf,
 }
@@ -82,7 +82,7 @@ impl Tool {
 // === impl Containerd ===
 
 impl Containerd {
-    fn start(client: &Client) -> Self {
+    pub(crate) fn start(client: &Client) -> Self {
         let home = client.file("containerd");
         fs::create_dir_all(&home).expect("/tmp is ours");
         let socket = home.join("socket");
@@ -110,6 +110,11 @@ impl Containerd {
         });
         containerd
     }
+
+    /// Where it is asked.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
 }
 
 impl Drop for Containerd {
@@ -136,7 +141,7 @@ fn configure_tools(host: &str) {
     );
 }
 
-fn configure_containers(registries: &str) {
+pub(crate) fn configure_containers(registries: &str) {
     let directory = Path::new("/etc/containers");
     fs::create_dir_all(directory).expect("/etc is ours");
     let root = clients_dir().join("root");
@@ -152,7 +157,7 @@ fn configure_containers(registries: &str) {
     fs::write(directory.join("registries.conf"), registries).expect("/etc is ours");
 }
 
-fn configure_containerd(host: &str, hosts_toml: &str) {
+pub(crate) fn configure_containerd(host: &str, hosts_toml: &str) {
     let directory = Path::new("/etc/containerd/certs.d").join(host);
     fs::create_dir_all(&directory).expect("/etc is ours");
     fs::write(directory.join("hosts.toml"), hosts_toml).expect("/etc is ours");

@@ -111,6 +111,28 @@ fn clients_of_a_slow_library_share_one_task() {
     });
 }
 
+/// A repository `clone` in the client's home, whose file `data.sif` is to come by Git LFS.
+pub(crate) fn lfs_clone(client: &Client, image: &Image) {
+    let git = |arguments: &[&str]| run(client.command("git").args(["-C", "clone"]).args(arguments)).ok();
+    run(client.command("git").args(["init", "--quiet", "clone"])).ok();
+    for (key, value) in [
+        ("lfs.url", "https://library.registry.test/lfs"),
+        ("user.name", "dev"),
+        ("user.email", "dev@registry.test"),
+    ] {
+        git(&["config", key, value]);
+    }
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
+        image.digest, image.len_bytes
+    );
+    fs::write(client.file("clone/data.sif"), pointer).expect("/tmp is ours");
+    fs::write(client.file("clone/.gitattributes"), "*.sif filter=lfs -text\n").expect("/tmp is ours");
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "data"]);
+    git(&["lfs", "install", "--local"]);
+}
+
 #[test]
 fn git_lfs_fetches_a_file_once_whatever_its_signature() {
     in_namespace(|| {
@@ -125,24 +147,8 @@ fn git_lfs_fetches_a_file_once_whatever_its_signature() {
                 command.env("GIT_SSL_CAINFO", Daemon::ca());
                 run(command.args(["-C", "clone"]).args(arguments)).ok()
             };
-            run(client.command("git").args(["init", "--quiet", "clone"])).ok();
-            for (key, value) in [
-                ("http.proxy", "http://127.0.0.1:65001"),
-                ("lfs.url", "https://library.registry.test/lfs"),
-                ("user.name", "dev"),
-                ("user.email", "dev@registry.test"),
-            ] {
-                git(&["config", key, value]);
-            }
-            let pointer = format!(
-                "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
-                image.digest, image.len_bytes
-            );
-            fs::write(client.file("clone/data.sif"), pointer).expect("/tmp is ours");
-            fs::write(client.file("clone/.gitattributes"), "*.sif filter=lfs -text\n").expect("/tmp is ours");
-            git(&["add", "."]);
-            git(&["commit", "--quiet", "-m", "data"]);
-            git(&["lfs", "install", "--local"]);
+            lfs_clone(&client, &image);
+            git(&["config", "http.proxy", "http://127.0.0.1:65001"]);
             git(&["lfs", "pull"]);
             image.assert_same(&client.file("clone/data.sif"));
             let asked = asked(&registries, "/signed/16.sif");
