@@ -10,7 +10,7 @@ use super::support::{
 };
 
 /// The blocks of commands of a page.
-fn blocks(page: &str) -> Vec<String> {
+pub(super) fn blocks(page: &str) -> Vec<String> {
     let text = fs::read_to_string(root_dir().join(page)).unwrap();
     let (mut blocks, mut open) = (Vec::new(), None::<Vec<&str>>);
     for line in text.lines() {
@@ -52,10 +52,11 @@ fn a_first_pull_in_a_minute() {
         let image = Image::of_mib(4);
         let client = Client::direct(User::Nobody);
         let reference = format!("registry.test/public/sif:{}", image.tag);
+        symlink(dfget_binary(), client.file("dfget")).unwrap();
         let said =
             follow("docs/first-pull.md", &client, &[("registry.example.com/project/image:tag", &reference)]);
         registries.assert_downloaded_once("open", &image);
-        let [first, second, would, doctor] = &said[..] else { panic!("{said:#?}") };
+        let [_copied, first, second, would, doctor] = &said[..] else { panic!("{said:#?}") };
         assert!(first.contains("dfget run: ") && second.contains("dfget run: "), "{said:#?}");
         assert!(would.contains("HTTPS_PROXY="), "{would}");
         assert!(doctor.contains("limits"), "{doctor}");
