@@ -22,7 +22,7 @@ pub(super) fn first(bench: &mut Bench) -> io::Result<()> {
     let what = format!("bare home, {} commands, s", commands.len());
     let goal = Goal::AtMost(MOST_SECONDS);
     bench.table.add(Row::new(all, what).against("direct").goal(goal));
-    bench.table.add(Row::new(cold, format!("  of that, the first pull, {size} MiB, s")).against("direct"));
+    bench.table.add(Row::new(cold, format!("  the first pull, {size} MiB, s")).against("direct"));
     bench.table.add(Row::new(warm, "  and the next one, s").against("direct"));
     if commands.len() > MOST_COMMANDS {
         bench.table.note(format!("docs/first-pull.md takes more than {MOST_COMMANDS} commands"));

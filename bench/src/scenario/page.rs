@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::objects::OBJECT;
 use super::start::filled;
-use crate::client::{Connection, Target};
+use crate::client::Target;
 use crate::contender::{Contender, Kind, Running};
 use crate::course::{Bench, Plan};
 use crate::table::{Goal, Row, quantile};
@@ -46,6 +46,8 @@ pub(super) fn page(bench: &mut Bench) -> io::Result<()> {
     for contender in contenders.iter().filter(|contender| contender.is_dfget()) {
         let running = filled(bench, contender, &blobs)?;
         let page = Page::of(contender, bench)?;
+        // What is left to do of the pulls, such as bringing the index to the disk.
+        thread::sleep(SETTLE);
         for round in 0..bench.plan.rounds {
             let values = answers(&page, &bench.plan);
             bench.record(round, &contender.name, &times, values);
@@ -86,14 +88,13 @@ fn rows(bench: &mut Bench, count: usize) -> (Vec<String>, Vec<String>) {
 /// Milliseconds of half and of nearly all answers to each call.
 fn answers(page: &Page, plan: &Plan) -> io::Result<Vec<f64>> {
     let asked = if plan.small { 10 } else { 200 };
-    let mut connection = page.connect()?;
     let mut values = Vec::new();
     for call in CALLS {
         let mut times = Vec::new();
         for _ in 0..asked {
             let began = Instant::now();
             for path in call.paths {
-                page.ask(&mut connection, path)?;
+                page.ask(path)?;
             }
             times.push(began.elapsed().as_secs_f64() * 1e3);
         }
@@ -122,16 +123,13 @@ fn cost(running: &Running, page: &Page, pages: usize, plan: &Plan) -> io::Result
 
 /// Does what a browser does: it fetches all parts, then asks once a second.
 fn look(page: &Page, start: &Barrier, time: Duration) -> io::Result<()> {
-    let mut opened = page.connect();
-    let asked = opened.as_mut().map_or(Ok(()), |connection| {
-        FILES.iter().chain([&LIVE]).try_for_each(|path| page.ask(connection, path))
-    });
+    let opened = FILES.iter().chain([&LIVE]).try_for_each(|path| page.ask(path));
     // Also where it failed: others wait here.
     start.wait();
-    asked?;
-    let (mut connection, end) = (opened?, Instant::now() + time);
+    opened?;
+    let end = Instant::now() + time;
     while Instant::now() < end {
-        page.ask(&mut connection, LIVE)?;
+        page.ask(LIVE)?;
         thread::sleep(EVERY);
     }
     Ok(())
@@ -156,11 +154,9 @@ impl Page {
         Ok(Self { target, authorization: format!("Authorization: Bearer {token}\r\n") })
     }
 
-    fn connect(&self) -> io::Result<Connection> {
-        self.target.open(Trust::Accept)
-    }
-
-    fn ask(&self, connection: &mut Connection, path: &str) -> io::Result<()> {
+    /// Asks over a connection of its own: the port answers one request on each, as it does for browsers.
+    fn ask(&self, path: &str) -> io::Result<()> {
+        let mut connection = self.target.open(Trust::Accept)?;
         let answer = connection.get_with(path, &self.authorization, |_| ControlFlow::Continue(()))?;
         if answer.length > 0 { Ok(()) } else { Err(io::Error::other(format!("{path} is empty"))) }
     }
@@ -179,12 +175,12 @@ fn address(binary: &Path) -> io::Result<(SocketAddr, String)> {
 }
 
 const CALLS: [Call; 7] = [
-    Call { id: "files", what: "page, all its files", paths: &FILES, waited_for: true },
+    Call { id: "files", what: "page's files", paths: &FILES, waited_for: true },
     Call { id: "live", what: "/api/v1/live", paths: &[LIVE], waited_for: true },
     Call { id: "node", what: "/api/v1/node", paths: &["/api/v1/node"], waited_for: true },
     Call { id: "tasks", what: "/api/v1/tasks", paths: &["/api/v1/tasks"], waited_for: true },
     Call { id: "stat", what: "/api/v1/stat", paths: &["/api/v1/stat"], waited_for: true },
-    Call { id: "some", what: "contents?limit=100", paths: &["/api/v1/contents?limit=100"], waited_for: true },
+    Call { id: "some", what: "100 contents", paths: &["/api/v1/contents?limit=100"], waited_for: true },
     Call { id: "all", what: "all contents", paths: &["/api/v1/contents"], waited_for: false },
 ];
 const FILES: [&str; 6] = ["/", "/page.css", "/main.js", "/draw.js", "/words.js", "/icon.svg"];
@@ -193,6 +189,7 @@ const LIVE: &str = "/api/v1/live";
 const EVERY: Duration = Duration::from_secs(1);
 /// So many are open at once.
 const PAGES: [usize; 2] = [1, 5];
+const SETTLE: Duration = Duration::from_secs(5);
 /// The daemon while nobody looks.
 const IDLE: &str = "idle";
 const MOST_MILLIS: f64 = 50.0;
