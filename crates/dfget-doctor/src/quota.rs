@@ -109,6 +109,8 @@ fn ask(dir: &Path, mount: &Mount) -> Quota {
             Ok(told) => quota.bounds.extend(Bound::of(whose, &told)),
             // The kernel or this file system keeps none, or none of this kind.
             Err(Errno::ESRCH | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EINVAL) => {}
+            // A group is asked by its members only, and a namespace may hide that one is.
+            Err(_) if of == QuotaType::GRPQUOTA => {}
             // A device that is not to be seen here, as in a container.
             Err(_) => quota.unasked = Some("quota -s"),
         }

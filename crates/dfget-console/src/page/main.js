@@ -373,6 +373,9 @@ at("pause").addEventListener("click", () => {
   if (!paused) ask();
 });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+new IntersectionObserver((seen) => {
+  at("feeds").classList.toggle("away", !seen[seen.length - 1].isIntersecting);
+}).observe(at("feeds"));
 addEventListener("resize", () => { if (last) { drawFeeds(at("feeds"), last); drawRates(at("rates"), last.history); } });
 addEventListener("hashchange", () => { token = takeToken(); ask(); });
 token = takeToken();
