@@ -184,7 +184,8 @@ const CALLS: [Call; 7] = [
     Call { id: "all", what: "all contents", paths: &["/api/v1/contents"], waited_for: false },
 ];
 const FILES: [&str; 6] = ["/", "/page.css", "/main.js", "/draw.js", "/words.js", "/icon.svg"];
-const LIVE: &str = "/api/v1/live";
+/// As the page asks.
+const LIVE: &str = "/api/v1/live?most=13";
 /// How often a page asks.
 const EVERY: Duration = Duration::from_secs(1);
 /// So many are open at once.

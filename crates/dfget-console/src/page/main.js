@@ -7,8 +7,12 @@ const EVERY = 1000;
 const AFTER_TROUBLE = 3000;
 // What has happened is told to those who listen, and not more often than this.
 const TELL_EVERY = 10000;
+// What is seen for the first time is new, if it is not older than this; else it was only not asked for.
+const NEW_MILLIS = 5000;
 // So much of what can be long is shown until somebody asks for all of it.
 const MOST = { tasks: 8, ended: 5, saved: 12, members: 12, remarks: 5 };
+// And so much of each is asked for meanwhile: the lists of a large cluster would be a megabit a second.
+const ASKED = 13;
 // Names of nodes in the words of one download.
 const MOST_NODES = 3;
 
@@ -42,19 +46,20 @@ let last = null;
 
 function later(pause) {
   clearTimeout(timer);
-  timer = setTimeout(ask, pause);
+  timer = setTimeout(() => ask(), pause);
 }
 
-async function ask() {
-  if (paused || document.hidden || asking) return;
+// `once`: also while it is paused.
+async function ask(once = false) {
+  if ((paused && !once) || document.hidden || asking) return;
   asking = true;
   try {
     const headers = { authorization: `Bearer ${token}` };
-    const answer = await fetch("api/v1/live", { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
+    const answer = await fetch(whole.size > 0 ? "api/v1/live" : `api/v1/live?most=${ASKED}`, { headers, cache: "no-store", signal: AbortSignal.timeout(8000) });
     if (answer.status === 401 || answer.status === 403) return locked();
     if (!answer.ok) throw new Error(`it answers ${answer.status}`);
     const live = await answer.json();
-    if (paused) return;
+    if (paused && !once) return;
     show(live);
     state("");
     later(EVERY);
@@ -129,7 +134,8 @@ function showTasks(live) {
     const card = cards.get(task.id) ?? newCard(task);
     fill(card, task);
   }
-  const left = live.running - live.tasks.length;
+  // Of those that cannot be shown.
+  const left = whole.has("tasks") ? live.running - live.tasks.length : 0;
   at("left").hidden = left <= 0;
   at("left").textContent = `${count(left, "newer one is", "newer ones are")} not shown.`;
   at("downloads-h").textContent = live.running > 0 ? `Downloads (${live.running})` : "Downloads";
@@ -181,7 +187,7 @@ function shortened(name, rows) {
   const button = at(`${name}-more`);
   button.hidden = rows.length <= most;
   const open = whole.has(name);
-  const words = open ? "Show fewer" : `Show all ${rows.length}`;
+  const words = open ? "Show fewer" : "Show all";
   if (button.textContent !== words) button.textContent = words;
   button.setAttribute("aria-expanded", String(open));
   return open ? rows : rows.slice(0, most);
@@ -191,6 +197,7 @@ for (const name of Object.keys(MOST)) {
   at(`${name}-more`).addEventListener("click", () => {
     if (!whole.delete(name)) whole.add(name);
     if (last) show(last);
+    ask(true);
   });
 }
 
@@ -310,7 +317,7 @@ function showMembers(live) {
     at("members-words").textContent = "This node belongs to no cluster.";
     return;
   }
-  const left = cluster.count - cluster.members.length;
+  const left = whole.has("members") ? cluster.count - cluster.members.length : 0;
   at("members-words").textContent = cluster.askedAt === 0
     ? "They are being asked …"
     : `${cluster.up} of ${cluster.count} are up${left > 0 ? `; ${left} more are not shown` : ""}.`;
@@ -347,9 +354,11 @@ let toTell = [];
 function tell(live) {
   if (last) {
     const known = new Set(last.tasks.map((task) => task.id));
-    const begun = live.tasks.filter((task) => !known.has(task.id)).map((task) => task.name);
+    const isNew = (task) => !known.has(task.id) && task.ageMillis < NEW_MILLIS;
+    const begun = live.tasks.filter(isNew).map((task) => task.name);
     const before = new Set(last.ended.map((ended) => `${ended.id} ${ended.at}`));
-    const ended = live.ended.filter((one) => !before.has(`${one.id} ${one.at}`));
+    const isLate = (one) => !before.has(`${one.id} ${one.at}`) && one.at * 1000 > last.atMillis - NEW_MILLIS;
+    const ended = live.ended.filter(isLate);
     const newest = last.remarks[0]?.number ?? 0;
     const errors = live.remarks.filter((one) => one.error && one.number > newest);
     if (begun.length) toTell.push(begun.length > 2 ? `${begun.length} downloads began.` : `Began: ${begun.join(", ")}.`);

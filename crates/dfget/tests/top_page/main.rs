@@ -169,18 +169,19 @@ fn with_pulls(number: u64) -> Stage {
 
 #[test]
 fn what_is_long_shows_its_beginning_until_all_is_asked_for() {
-    let stage = with_pulls(7);
+    // More than the page asks for before.
+    let stage = with_pulls(15);
     let mut tab = Browser::start().tab(PHONE.0, PHONE.1, true);
     tab.open(&address(&stage));
     tab.wait_for("document.querySelectorAll('#ended li').length === 5");
     let button = |tab: &mut Tab| {
         tab.value("(() => { const one = document.getElementById('ended-more'); return [one.textContent, one.ariaExpanded]; })()")
     };
-    assert_eq!(button(&mut tab), json!(["Show all 7", "false"]));
+    assert_eq!(button(&mut tab), json!(["Show all", "false"]));
     assert_eq!(tab.value("document.getElementById('saved-more').hidden"), true, "there is one registry");
     tab.value("document.getElementById('ended-more').focus()");
     tab.press("Enter", 13);
-    tab.wait_for("document.querySelectorAll('#ended li').length === 7");
+    tab.wait_for("document.querySelectorAll('#ended li').length === 15");
     assert_for_everybody(&mut tab);
     // The next answers of the daemon change nothing of that, and take the focus from nobody.
     let asked = tab.asked().len();
