@@ -1,6 +1,6 @@
 //! Whether a daemon runs on this node, for whom, and whether it is of this command's version.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dfget_lease::{Channel, FromDaemon, Look, Peer, ToDaemon};
@@ -29,23 +29,40 @@ struct Daemon {
     replaced: bool,
 }
 
+/// A socket for leases.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Place {
+    path: PathBuf,
+    /// `dfget run` starts the daemon there, which leaves by itself.
+    of_run: bool,
+}
+
 /// A daemon answers at once.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) fn findings() -> Vec<Finding> {
-    let places = dfget_daemon::daemon_sockets();
-    let seen: Vec<_> = places.iter().map(|place| (place.as_path(), look(place))).collect();
+    let places = places(dfget_daemon::daemon_sockets(), dfget_daemon::admin_sockets());
+    let seen: Vec<_> = places.into_iter().map(|place| (look(&place.path), place)).collect();
     judge(&seen)
 }
 
-fn judge(seen: &[(&Path, At)]) -> Vec<Finding> {
-    let finding = |(place, at): &(&Path, At)| match at {
+/// Those of daemons that stay, then those of daemons of `dfget run`, each of which is beside its API's.
+fn places(daemons: Vec<PathBuf>, apis: Vec<PathBuf>) -> Vec<Place> {
+    let beside = apis.into_iter().filter(|path| path.extension().is_some_and(|end| end == "admin"));
+    let of_run: Vec<_> =
+        beside.map(|path| path.with_extension("sock")).filter(|path| !daemons.contains(path)).collect();
+    let place = |of_run| move |path| Place { path, of_run };
+    daemons.into_iter().map(place(false)).chain(of_run.into_iter().map(place(true))).collect()
+}
+
+fn judge(seen: &[(At, Place)]) -> Vec<Finding> {
+    let finding = |(at, place): &(At, Place)| match at {
         At::Nobody => None,
         At::Daemon(daemon) => Some(judge_daemon(place, daemon)),
         At::Other(reason) => Some(Finding::new(
             Area::Daemon,
             Verdict::Warning,
-            format!("{}: {reason}", place.display()),
+            format!("{}: {reason}", place.path.display()),
             "commands do not use it; stop it, or remove the socket",
         )),
     };
@@ -61,12 +78,16 @@ fn judge(seen: &[(&Path, At)]) -> Vec<Finding> {
     )]
 }
 
-fn judge_daemon(place: &Path, daemon: &Daemon) -> Finding {
+fn judge_daemon(place: &Place, daemon: &Daemon) -> Finding {
     let Daemon { pid, version, replaced } = daemon;
-    let answers = format!("process {pid} answers at {}", place.display());
+    let answers = format!("process {pid} answers at {}", place.path.display());
     let warn = |text: String, remedy: String| Finding::new(Area::Daemon, Verdict::Warning, text, remedy);
-    let restart =
-        format!("start it again: `systemctl restart dfget`, or end process {pid} and start `dfget daemon`");
+    let restart = if place.of_run {
+        "it leaves when the last command of `dfget run` has ended, and the next one starts a new one"
+            .to_owned()
+    } else {
+        format!("start it again: `systemctl restart dfget`, or end process {pid} and start `dfget daemon`")
+    };
     let Some(version) = version else {
         let text = format!(
             "{answers}, and does not tell its version: it is none of dfget {OWN}, as this command is"
@@ -132,23 +153,42 @@ fn is_replaced(pid: u32) -> bool {
 mod tests {
     use super::*;
 
+    fn place(path: &str) -> Place {
+        Place { path: path.into(), of_run: false }
+    }
+
+    #[test]
+    fn daemons_of_dfget_run_are_found_beside_their_api() {
+        let paths = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let daemons = paths(&["/run/dragonfly/lease.sock", "/tmp/d/daemon.sock"]);
+        let apis = paths(&["/run/dragonfly/admin.sock", "/tmp/d/daemon.admin", "/tmp/d/run-1.admin"]);
+        let found = places(daemons, apis);
+        let found: Vec<_> = found.iter().map(|place| (place.path.to_str().unwrap(), place.of_run)).collect();
+        let expected = [
+            ("/run/dragonfly/lease.sock", false),
+            ("/tmp/d/daemon.sock", false),
+            ("/tmp/d/run-1.sock", true),
+        ];
+        assert_eq!(found, expected);
+    }
+
     fn daemon(version: Option<&str>, replaced: bool) -> At {
         At::Daemon(Daemon { pid: 7, version: version.map(str::to_owned), replaced })
     }
 
     #[test]
     fn one_daemon_is_enough_and_a_stranger_at_a_socket_is_told() {
-        let (one, other) = (Path::new("/run/a.sock"), Path::new("/tmp/b.sock"));
-        let of = |seen: &[(&Path, At)]| judge(seen).iter().map(|one| one.verdict).collect::<Vec<_>>();
-        assert_eq!(of(&[(one, At::Nobody), (other, daemon(Some(OWN), false))]), [Verdict::Good]);
-        assert_eq!(of(&[(one, At::Nobody), (other, At::Nobody)]), [Verdict::Note]);
-        assert_eq!(of(&[(one, At::Other("it is user 5".to_owned()))]), [Verdict::Warning]);
+        let (one, other) = (|| place("/run/a.sock"), || place("/tmp/b.sock"));
+        let of = |seen: &[(At, Place)]| judge(seen).iter().map(|one| one.verdict).collect::<Vec<_>>();
+        assert_eq!(of(&[(At::Nobody, one()), (daemon(Some(OWN), false), other())]), [Verdict::Good]);
+        assert_eq!(of(&[(At::Nobody, one()), (At::Nobody, other())]), [Verdict::Note]);
+        assert_eq!(of(&[(At::Other("it is user 5".to_owned()), one())]), [Verdict::Warning]);
     }
 
     #[test]
     fn a_daemon_of_another_version_is_told_with_which_of_the_two_is_older() {
         let told = |at| {
-            let found = judge(&[(Path::new("/run/a.sock"), at)]).remove(0);
+            let found = judge(&[(at, place("/run/a.sock"))]).remove(0);
             (found.verdict, found.text, found.remedy.unwrap_or_default())
         };
         for (version, words, remedy) in [

@@ -190,9 +190,9 @@ fn programs_can_read_it() {
     assert!(value["warnings"].as_u64().expect("a number") >= 1);
 }
 
-/// Something at the system's socket that answers each question by this line.
-fn daemon_that_says(home: &Home, line: &'static str) {
-    let listener = UnixListener::bind(home.path().join("system.sock")).expect("a new socket");
+/// Something at this socket that answers each question by this line.
+fn daemon_that_says(socket: &Path, line: &'static str) {
+    let listener = UnixListener::bind(socket).expect("a new socket");
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut question = String::new();
@@ -223,12 +223,29 @@ fn a_daemon_of_another_version_is_told_with_which_is_older_and_how_to_restart_it
         ("\n", "warning", "does not tell its version".to_owned(), "systemctl restart dfget"),
     ] {
         let home = Home::new(&yaml(free_port()));
-        daemon_that_says(&home, line);
+        daemon_that_says(&home.path().join("system.sock"), line);
         let found = home.found("daemon", &[]);
         let [[verdict_told, text, remedy_told]] = &found[..] else { panic!("{found:#?}") };
         assert_eq!(verdict_told, verdict, "{text}");
         assert!(text.contains(&words) && remedy_told.contains(remedy), "{text}: {remedy_told}");
     }
+}
+
+#[test]
+fn an_old_daemon_of_dfget_run_is_told_and_leaves_by_itself() {
+    let home = Home::new(&yaml(free_port()));
+    let runtime = home.path().join("dragonfly");
+    fs::create_dir(&runtime).expect("a new directory");
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("it is closed");
+    let old = "{\"type\":\"seen\",\"version\":\"0.0.1\",\"pid\":1,\"store\":null,\"contents\":[]}\n";
+    daemon_that_says(&runtime.join("run.sock"), old);
+    // Its API stands beside it.
+    let _api = UnixListener::bind(runtime.join("run.admin")).expect("a new socket");
+    let found = home.found("daemon", &[]);
+    let [[verdict, text, remedy]] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(verdict, "warning", "{text}");
+    assert!(text.contains("/dragonfly/run.sock, of dfget 0.0.1, older"), "{text}");
+    assert!(remedy.contains("it leaves when the last command of `dfget run` has ended"), "{remedy}");
 }
 
 #[test]
