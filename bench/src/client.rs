@@ -139,9 +139,22 @@ impl Connection {
     ///
     /// # Errors
     /// The connection breaks, or the answer is another than 200.
-    pub fn get(&mut self, path: &str, mut sink: impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<Answer> {
+    pub fn get(&mut self, path: &str, sink: impl FnMut(&[u8]) -> ControlFlow<()>) -> io::Result<Answer> {
+        self.get_with(path, "", sink)
+    }
+
+    /// The same with more lines in the head of the request, each with its line break.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_with(
+        &mut self,
+        path: &str,
+        lines: &str,
+        mut sink: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> io::Result<Answer> {
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: dfget-bench\r\nAccept: */*\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: dfget-bench\r\nAccept: */*\r\n{lines}\r\n",
             self.host
         );
         self.stream.send(request.as_bytes())?;

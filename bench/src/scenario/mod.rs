@@ -2,10 +2,12 @@
 
 mod blobs;
 mod cluster;
+mod first;
 mod loopback;
 mod many;
 mod memory;
 mod objects;
+mod page;
 mod pull;
 mod start;
 
@@ -17,7 +19,7 @@ use crate::course::Bench;
 pub type Scenario = (&'static str, fn(&mut Bench) -> io::Result<()>);
 
 /// All of them, in their order.
-pub const ALL: [Scenario; 16] = [
+pub const ALL: [Scenario; 18] = [
     ("cached", blobs::cached),
     ("mirror", blobs::mirror),
     ("cold", blobs::cold),
@@ -31,6 +33,8 @@ pub const ALL: [Scenario; 16] = [
     ("crowd", many::crowd),
     ("idle", many::idle),
     ("start", start::start),
+    ("page", page::page),
+    ("first", first::first),
     ("capped", blobs::capped),
     ("cluster", cluster::cluster),
     ("loopback", loopback::loopback),

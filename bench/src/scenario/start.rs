@@ -44,7 +44,11 @@ pub(super) fn start(bench: &mut Bench) -> io::Result<()> {
     bench.clear(Vec::new(), &blobs)
 }
 
-fn filled(bench: &Bench, contender: &Contender, blobs: &[Blob]) -> io::Result<Running> {
+/// Starts a dfget and pulls all these blobs through it, so that it has them.
+///
+/// # Errors
+/// It does not start, or a pull fails.
+pub(super) fn filled(bench: &Bench, contender: &Contender, blobs: &[Blob]) -> io::Result<Running> {
     let running = contender.start(&bench.places)?;
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// Who tells it.
 pub trait LiveView: Send + Sync + 'static {
-    /// How the node is now. Called on a thread that may wait, once a second for each who looks, so it had better not.
-    fn live(&self) -> Live;
+    /// How the node is now, with at most `most` of each list that can be long: [`Live::tasks`], [`Live::ended`],
+    /// [`LiveCluster::members`], [`Live::remarks`]. Called on a thread that may wait, once a second for each who looks,
+    /// so it had better not.
+    fn live(&self, most: usize) -> Live;
 }
 
 /// A node at one moment.

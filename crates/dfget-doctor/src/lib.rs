@@ -11,9 +11,11 @@ mod disk;
 mod finding;
 mod limits;
 mod port;
+mod quota;
 mod registry;
 mod trust;
 mod variables;
+mod version;
 
 pub use finding::{Area, Finding, Verdict};
 

@@ -227,8 +227,20 @@ impl Tab {
     /// # Panics
     /// If there is none, or the file cannot be written.
     pub fn picture(&mut self, file: &Path) {
+        self.shoot(file, true);
+    }
+
+    /// A picture of what its window shows, as a PNG file.
+    ///
+    /// # Panics
+    /// If there is none, or the file cannot be written.
+    pub fn window_picture(&mut self, file: &Path) {
+        self.shoot(file, false);
+    }
+
+    fn shoot(&mut self, file: &Path, whole: bool) {
         let shot =
-            self.call("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": true }));
+            self.call("Page.captureScreenshot", &json!({ "format": "png", "captureBeyondViewport": whole }));
         let bytes = STANDARD.decode(shot["data"].as_str().expect("a picture")).expect("base64");
         std::fs::write(file, bytes).expect("the file can be written");
     }

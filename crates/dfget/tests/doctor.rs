@@ -1,10 +1,16 @@
 //! `dfget doctor`, by the real binary: each trap of a first pull is found, with its remedy.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::Output;
+use std::thread;
 
-use dfget_testkit::{Home, Registry, TestCa};
+use dfget_testkit::{Home, Registry, Stage, TestCa};
+use serde_json::Value;
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 
@@ -16,6 +22,18 @@ fn doctor(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> (i32, 
     // Its lines break where they are full, which depends on the name of the directory.
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     (output.status.code().expect("an exit status"), text)
+}
+
+/// What it tells programs of one area: verdict, text and remedy of each finding.
+fn found(home: &Home, area: &str, variables: &[(&str, &str)]) -> Vec<[String; 3]> {
+    let output = run(home, &["--offline", "--output", "json"], variables);
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let findings = value["findings"].as_array().expect("a list").iter();
+    let of = |finding: &Value, field: &str| finding[field].as_str().unwrap_or_default().to_owned();
+    findings
+        .filter(|finding| finding["area"] == area)
+        .map(|finding| ["verdict", "text", "remedy"].map(|field| of(finding, field)))
+        .collect()
 }
 
 fn run(home: &Home, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -126,7 +144,7 @@ fn a_registry_is_tried_with_the_certificates_of_the_file() {
 fn programs_can_read_it() {
     let home = Home::with_authority(&yaml(free_port()));
     let output = run(&home, &["--offline", "--output", "json"], &[]);
-    let value: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(value["version"], 1);
     assert_eq!(value["bad"], 0);
     let findings = value["findings"].as_array().expect("a list");
@@ -134,6 +152,90 @@ fn programs_can_read_it() {
     assert_eq!(of("trust"), 4);
     assert_eq!(of("registry"), 0, "nothing is asked offline");
     assert!(value["warnings"].as_u64().expect("a number") >= 1);
+}
+
+/// Something at this socket that answers each question by this line.
+fn daemon_that_says(socket: &Path, line: &'static str) {
+    let listener = UnixListener::bind(socket).expect("a new socket");
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut question = String::new();
+            if BufReader::new(&stream).read_line(&mut question).is_ok_and(|length| length > 0) {
+                let _ = (&stream).write_all(line.as_bytes());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_daemon_of_another_version_is_told_with_which_is_older_and_how_to_restart_it() {
+    const OWN: &str = env!("CARGO_PKG_VERSION");
+    for (line, verdict, words, remedy) in [
+        (
+            "{\"type\":\"seen\",\"version\":\"0.0.1\",\"pid\":1,\"store\":null,\"contents\":[]}\n",
+            "warning",
+            format!("of dfget 0.0.1, older than this command ({OWN})"),
+            "systemctl restart dfget",
+        ),
+        (
+            // So it says to somebody who may not know what is stored.
+            "{\"type\":\"refused\",\"protocol\":9,\"version\":\"99.1.0\",\"reason\":\"no\"}\n",
+            "warning",
+            format!("of dfget 99.1.0, newer than this command ({OWN})"),
+            "type -a dfget",
+        ),
+        ("\n", "warning", "does not tell its version".to_owned(), "systemctl restart dfget"),
+    ] {
+        let home = Home::with_authority(&yaml(free_port()));
+        daemon_that_says(&home.path().join("system.sock"), line);
+        let found = found(&home, "daemon", &[]);
+        let [[verdict_told, text, remedy_told]] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!(verdict_told, verdict, "{text}");
+        assert!(text.contains(&words) && remedy_told.contains(remedy), "{text}: {remedy_told}");
+    }
+}
+
+#[test]
+fn an_old_daemon_of_dfget_run_is_told_and_leaves_by_itself() {
+    let home = Home::with_authority(&yaml(free_port()));
+    let runtime = home.path().join("dragonfly");
+    fs::create_dir(&runtime).expect("a new directory");
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("it is closed");
+    let old = "{\"type\":\"seen\",\"version\":\"0.0.1\",\"pid\":1,\"store\":null,\"contents\":[]}\n";
+    daemon_that_says(&runtime.join("run.sock"), old);
+    // Its API stands beside it.
+    let _api = UnixListener::bind(runtime.join("run.admin")).expect("a new socket");
+    let found = found(&home, "daemon", &[]);
+    let [[verdict, text, remedy]] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(verdict, "warning", "{text}");
+    assert!(text.contains("/dragonfly/run.sock, of dfget 0.0.1, older"), "{text}");
+    assert!(remedy.contains("it leaves when the last command of `dfget run` has ended"), "{remedy}");
+}
+
+#[test]
+fn the_daemon_that_this_very_binary_runs_is_of_its_version() {
+    let stage = Stage::new(DFGET);
+    let home = Home::with_authority(&yaml(free_port()));
+    let socket = stage.daemon.home().join("lease.sock");
+    let found = found(&home, "daemon", &[("DFGET_SYSTEM_SOCKET", socket.to_str().expect("text"))]);
+    let [[verdict, text, _]] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(verdict, "ok", "{text}");
+    assert!(text.contains(&format!("of dfget {}, as this command is", env!("CARGO_PKG_VERSION"))), "{text}");
+}
+
+#[test]
+fn a_store_that_may_take_more_than_its_disk_has_is_told() {
+    let text = |storage: &str| {
+        let home = Home::with_authority(&(yaml(free_port()) + storage));
+        let disks = found(&home, "disk", &[]);
+        disks.into_iter().find(|[_, text, _]| text.contains("the daemon's store")).expect("it is looked at")
+    };
+    let [verdict, words, remedy] = text("storage: {diskGCThreshold: 900000Gi, diskGCThresholdPercent: 0}\n");
+    assert!(words.contains("the store may take 966 TB, and the whole disk has "), "{words}");
+    assert_eq!(verdict, "warning", "{words}");
+    assert!(remedy.contains("set storage.diskGCThreshold to less"), "{remedy}");
+    let [_, words, _] = text("storage: {diskGCThreshold: 1Mi}\n");
+    assert!(!words.contains("may take"), "{words}");
 }
 
 #[test]

@@ -56,6 +56,32 @@ fn every_link_leads_to_a_file() {
     assert!(wrong.is_empty() && count > 50, "{count} links; {wrong:#?}");
 }
 
+/// The values of an attribute in HTML that stands in a document.
+fn attributes<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    let start = format!(" {name}=\"");
+    text.split(&start).skip(1).filter_map(|rest| rest.split_once('"')).map(|(value, _)| value).collect()
+}
+
+#[test]
+fn every_picture_is_there_small_and_said_in_words() {
+    const MOST_BYTES: u64 = 150 * 1024;
+    let mut count = 0;
+    for (path, text) in documents() {
+        let directory = path.parent().expect("a file is in a directory");
+        for name in attributes(&text, "src").into_iter().chain(attributes(&text, "srcset")) {
+            let file = directory.join(name);
+            let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert!(bytes.starts_with(b"\x89PNG\r\n"), "{} is no PNG", file.display());
+            assert!(bytes.len() as u64 <= MOST_BYTES, "{} has {} bytes", file.display(), bytes.len());
+            count += 1;
+        }
+        let words = attributes(&text, "alt");
+        assert_eq!(words.len(), text.matches("<img ").count(), "{}: a picture without words", path.display());
+        assert!(words.iter().all(|words| words.chars().count() > 20), "{}: {words:?}", path.display());
+    }
+    assert!(count >= 4, "{count} pictures");
+}
+
 /// Where a word of dfget's begins in a command line, and its arguments up to the end of the command.
 fn dfget_words(command: &str) -> Option<Vec<String>> {
     let plain = command.split(" #").next()?.trim();

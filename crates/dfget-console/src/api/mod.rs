@@ -20,6 +20,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use serde::Serialize;
+use url::form_urlencoded;
 
 pub use self::control::{Control, Keeping, Reading};
 pub use self::selection::{Order, Selection};
@@ -89,8 +90,10 @@ impl Api {
             })
         };
         let live = self.live.clone();
-        let tell_live = get(async move || match live {
-            Some(live) => blocking(move || Ok(json(&live.live()))).await,
+        let tell_live = get(async move |RawQuery(query): RawQuery| match live {
+            Some(live) => {
+                blocking(move || Ok(json(&live.live(most(query.as_deref().unwrap_or_default())?)))).await
+            }
             None => Failed::new(404, "this daemon has no live view").into_response(),
         });
         Router::new()
@@ -131,6 +134,20 @@ fn contents(view: &dyn View, query: &str) -> Result<Response, Failed> {
     Ok(json(&seen(view, |contents| selection.of(contents))))
 }
 
+/// How much of each list is asked for by the query of `/api/v1/live`.
+fn most(query: &str) -> Result<usize, Failed> {
+    let mut most = usize::MAX;
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        let wrong = |reason| Err(Failed::new(400, reason));
+        match (&*key, value.parse()) {
+            ("most", Ok(number)) => most = number,
+            ("most", Err(_)) => return wrong(format!("{key}={value} is not understood")),
+            _ => return wrong(format!("{key} is no parameter of this call")),
+        }
+    }
+    Ok(most)
+}
+
 /// What `tell` makes of all contents.
 fn seen<T: Default>(view: &dyn View, tell: impl Fn(&[&Content]) -> T) -> T {
     let mut told = T::default();
@@ -160,5 +177,24 @@ impl Failed {
     pub(crate) fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, json(&self)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_much_is_asked_for_is_read_from_the_query() {
+        assert_eq!(most("").ok(), Some(usize::MAX));
+        assert_eq!(most("most=12").ok(), Some(12));
+        for (wrong, reason) in [
+            ("most=-1", "most=-1 is not understood"),
+            ("most=", "most= is not understood"),
+            ("most=1&page=2", "page is no parameter of this call"),
+        ] {
+            let failed = most(wrong).expect_err(wrong);
+            assert_eq!((failed.status, failed.error.as_str()), (400, reason));
+        }
     }
 }

@@ -1,6 +1,6 @@
 // Pictures. Each is beside a table that says the same in words.
 
-import { node, rate } from "./words.js";
+import { node, rate, registry } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -32,24 +32,24 @@ const ROW = 50;
 const MOST = 6;
 
 // The first few, and all others as one.
-function few(all, name) {
+function fewest(all) {
   if (all.length <= MOST) return all;
   const rest = all.slice(MOST - 1);
   const sum = (key) => rest.reduce((sum, one) => sum + one[key], 0);
-  return [...all.slice(0, MOST - 1), { node: `${rest.length} more ${name}`, rate: sum("rate"), bytes: sum("bytes") }];
+  return [...all.slice(0, MOST - 1), { node: `${rest.length} more`, rate: sum("rate"), bytes: sum("bytes") }];
 }
 
 // Which ways there are: from the left to this node, and from it to the right.
 export function ways(live) {
   const asked = live.registries.filter((registry) => registry.bytes > 0 || registry.rate > 0);
-  const registries = asked.map(({ name, rate, bytes }) => ({ node: name, rate, bytes, kind: "origin" }));
+  const registries = asked.map(({ name, rate, bytes }) => ({ node: registry(name), rate, bytes }));
   registries.sort((one, other) => other.rate - one.rate || other.bytes - one.bytes);
   const kind = (kind) => (one) => ({ ...one, node: node(one.node), kind });
   return {
-    left: [...few(registries, "registries"), ...few(live.parents, "nodes").map(kind("peers"))].map((one) => ({ kind: "origin", ...one })),
+    left: [...fewest(registries).map(kind("origin")), ...fewest(live.parents).map(kind("peers"))],
     right: [
-      { node: "clients here", rate: live.rates.clients, bytes: null, kind: "clients" },
-      ...few(live.children, "nodes").map(kind("to-peers")),
+      { node: "clients", rate: live.rates.clients, bytes: null, kind: "clients" },
+      ...fewest(live.children).map(kind("to-peers")),
     ],
   };
 }

@@ -31,6 +31,17 @@ export function node(id) {
   return named ? named[1] : id;
 }
 
+// A registry without the port that all have.
+export function registry(name) {
+  return name.replace(/:443$/, "");
+}
+
+// The first few of many, in words.
+export function few(all, most) {
+  const left = all.length - most;
+  return left > 1 ? `${all.slice(0, most).join(", ")} and ${left} more` : all.join(", ");
+}
+
 export function percent(part, whole) {
   return whole > 0 ? Math.min(100, Math.floor((part * 100) / whole)) : 0;
 }

@@ -143,9 +143,9 @@ impl Watch {
 }
 
 impl LiveView for Watch {
-    fn live(&self) -> Live {
+    fn live(&self, most: usize) -> Live {
         self.shared.looked.notify_one();
-        self.shared.live(SystemTime::now())
+        self.shared.live(SystemTime::now(), most)
     }
 }
 

@@ -23,10 +23,11 @@ const SHORT_DIGEST: usize = 12;
 const MOST_PARENTS: usize = 16;
 
 impl Shared {
-    pub(super) fn live(&self, now: SystemTime) -> Live {
+    /// At most `longest` of each list that can be long.
+    pub(super) fn live(&self, now: SystemTime, longest: usize) -> Live {
         let watched = &self.watched;
         let (tasks, ledger) = (&watched.tasks, watched.tasks.metrics().ledger());
-        let mut views = tasks.views(MOST_TASKS);
+        let mut views = tasks.views(MOST_TASKS.min(longest));
         let (space, members) = {
             let Slow { space, members } = &*self.slow.lock();
             (*space, members.clone())
@@ -63,15 +64,15 @@ impl Shared {
             history: rates.traffic.history(),
             running: tasks.running() as u64,
             tasks: shown,
-            ended: tasks.ended_lately().into_iter().map(ended).collect(),
+            ended: tasks.ended_lately().into_iter().take(longest).map(ended).collect(),
             parents: most(parents),
             children: most(children),
             registries: registries(ledger.registries(), &rates),
             cluster: watched.survey.as_ref().map(|_| match &members {
-                Some((at, seen)) => cluster(*at, seen),
+                Some((at, seen)) => cluster(*at, seen, longest),
                 None => LiveCluster::default(),
             }),
-            remarks: logging::remarks().into_iter().map(remark).collect(),
+            remarks: logging::remarks().into_iter().take(longest).map(remark).collect(),
         }
     }
 
@@ -166,7 +167,7 @@ fn registries(counts: Vec<dfget_telemetry::RegistryCount>, rates: &AllRates) -> 
     counts.into_iter().map(line).collect()
 }
 
-fn cluster(at: SystemTime, seen: &ClusterSeen) -> LiveCluster {
+fn cluster(at: SystemTime, seen: &ClusterSeen, longest: usize) -> LiveCluster {
     let mut members: Vec<&MemberSeen> = seen.members.iter().collect();
     // The sort keeps the order of names.
     members.sort_by_key(|member| (!member.own, member.down.is_none()));
@@ -174,7 +175,7 @@ fn cluster(at: SystemTime, seen: &ClusterSeen) -> LiveCluster {
         asked_at: since_1970(at).as_secs(),
         count: members.len() as u64,
         up: members.iter().filter(|member| member.down.is_none()).count() as u64,
-        members: members.into_iter().take(MOST_MEMBERS).map(member).collect(),
+        members: members.into_iter().take(MOST_MEMBERS.min(longest)).map(member).collect(),
     }
 }
 
@@ -252,7 +253,9 @@ mod tests {
 
     #[test]
     fn this_node_and_those_that_are_down_come_first() {
-        let cluster = cluster(UNIX_EPOCH, &seen());
+        let short = cluster(UNIX_EPOCH, &seen(), 1);
+        assert_eq!((short.members.len(), short.count, short.up), (1, 4, 3), "all are counted");
+        let cluster = cluster(UNIX_EPOCH, &seen(), usize::MAX);
         let names: Vec<_> = cluster.members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["n2:65000", "n0:65000", "n1:65000", "n3:65000"]);
         assert_eq!((cluster.count, cluster.up), (4, 3));

@@ -1,14 +1,18 @@
 //! `dfget top` and the web page while nodes feed each other.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use dfget_testkit::cluster::assert_all_right;
-use dfget_testkit::{Browser, Cluster, Node};
+use dfget_testkit::{Browser, Cluster, Node, Tab};
 use serde_json::Value;
 
 use crate::checks::{DESK, PHONE, assert_for_everybody, assert_keeps_to_itself, picture};
 use crate::support::{dfget_binary, in_namespace, pull, put, run, setup, until};
+
+/// As much as can be read in a README: the figures of now, a download, and who feeds whom.
+const README: (u32, u32) = (900, 860);
 
 /// What the command says on this node.
 fn top(node: &Node, arguments: &[&str]) -> String {
@@ -73,6 +77,18 @@ fn pull_in_background(cluster: &Cluster, url: &str, digest: &str, look: impl FnO
     });
 }
 
+/// The pictures of README.md, in light and in dark, if somebody wants pictures: `docs/images/README.md` says how.
+fn pictures_for_readers(tab: &mut Tab, name: &str) {
+    let Some(directory) = std::env::var_os("DFGET_PICTURES").map(PathBuf::from) else { return };
+    tab.resize(README.0, README.1, false);
+    tab.wait_for(&format!("document.querySelector('#rates svg').viewBox.baseVal.width < {}", README.0));
+    for (dark, shade) in [(false, "light"), (true, "dark")] {
+        tab.prefer(dark, true);
+        tab.window_picture(&directory.join(format!("{name}-{shade}.png")));
+    }
+    tab.prefer(false, false);
+}
+
 #[test]
 fn the_page_shows_a_swarm() {
     in_namespace(|| {
@@ -91,6 +107,7 @@ fn the_page_shows_a_swarm() {
             std::thread::sleep(Duration::from_secs(2));
             assert_for_everybody(&mut tab);
             picture(&mut tab, "swarm-desk-light");
+            pictures_for_readers(&mut tab, "swarm");
             let text = top(node, &["--once"]);
             assert!(text.contains("Downloads (1)") && text.contains('█') && text.contains("──►"), "{text}");
             tab.prefer(true, false);
@@ -98,6 +115,11 @@ fn the_page_shows_a_swarm() {
             tab.wait_for("document.querySelector('#rates svg').viewBox.baseVal.width < 360");
             assert_for_everybody(&mut tab);
             picture(&mut tab, "swarm-phone-dark");
+            // What is not seen does not move, which would cost a phone much.
+            tab.value("scrollTo(0, 0)");
+            tab.wait_for("document.getAnimations().length === 0");
+            tab.value("document.getElementById('feeds').scrollIntoView()");
+            tab.wait_for("document.getAnimations().length > 0");
         });
         tab.wait_for("document.querySelector('#ended li').textContent.includes('from other nodes')");
         assert_keeps_to_itself(&tab, &address);

@@ -19,6 +19,8 @@ mod disk;
 #[cfg(test)]
 mod docker;
 #[cfg(test)]
+mod first;
+#[cfg(test)]
 mod get;
 #[cfg(test)]
 mod guides;

@@ -3,13 +3,17 @@
 mod checks;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use dfget_testkit::{Blob, Browser, Gate, Request, Stage};
+use dfget_testkit::{Blob, Browser, Gate, Request, Stage, Tab};
+use serde_json::{Value, json};
 
 use self::checks::{DESK, PHONE, assert_for_everybody, assert_keeps_to_itself, focused, picture};
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
 const MIB: usize = 1 << 20;
+/// Only a failure takes so long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The page's address with its token, as the command prints it.
 fn address(stage: &Stage) -> String {
@@ -134,7 +138,7 @@ fn nothing_is_shown_without_the_token_of_this_very_daemon() {
     tab.open(&address);
     tab.wait_for("!document.getElementById('main').hidden");
     // Loaded anew in the same tab it goes on; in the storage of the tab alone there is the token.
-    tab.call("Page.reload", &serde_json::json!({}));
+    tab.call("Page.reload", &json!({}));
     tab.wait_for("document.getElementById('state').textContent === 'Live.'");
     assert_eq!(tab.value("document.cookie + localStorage.length"), "0");
     stage.daemon.stop();
@@ -151,4 +155,69 @@ fn pictures_stand_still_for_those_who_want_that() {
     assert_eq!(tab.value("document.getAnimations().length"), 0);
     gate.open();
     pull.join().expect("the pull ends well");
+}
+
+/// A daemon through which so many small contents came.
+fn with_pulls(number: u64) -> Stage {
+    let stage = Stage::new(DFGET);
+    for number in 0..number {
+        let url = stage.registry.put(&format!("lab/part-{number}"), &Blob::random(1000, 40 + number));
+        assert_eq!(stage.get(&url).status, 200);
+    }
+    stage
+}
+
+#[test]
+fn what_is_long_shows_its_beginning_until_all_is_asked_for() {
+    // More than the page asks for before.
+    let stage = with_pulls(15);
+    let mut tab = Browser::start().tab(PHONE.0, PHONE.1, true);
+    tab.open(&address(&stage));
+    tab.wait_for("document.querySelectorAll('#ended li').length === 5");
+    let button = |tab: &mut Tab| {
+        tab.value("(() => { const one = document.getElementById('ended-more'); return [one.textContent, one.ariaExpanded]; })()")
+    };
+    assert_eq!(button(&mut tab), json!(["Show all", "false"]));
+    assert_eq!(tab.value("document.getElementById('saved-more').hidden"), true, "there is one registry");
+    tab.value("document.getElementById('ended-more').focus()");
+    tab.press("Enter", 13);
+    tab.wait_for("document.querySelectorAll('#ended li').length === 15");
+    assert_for_everybody(&mut tab);
+    // The next answers of the daemon change nothing of that, and take the focus from nobody.
+    let asked = tab.asked().len();
+    until(|| tab.value("1") == 1 && tab.asked().len() > asked + 1);
+    assert_eq!(button(&mut tab), json!(["Show fewer", "true"]));
+    assert_eq!(focused(&mut tab), "ended-more");
+    tab.press("Enter", 13);
+    tab.wait_for("document.querySelectorAll('#ended li').length === 5");
+}
+
+/// Looks until it is so.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "it never came to be");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn on_a_phone_each_figure_of_a_table_has_its_heading() {
+    let stage = with_pulls(1);
+    let mut tab = Browser::start().tab(PHONE.0, PHONE.1, true);
+    tab.open(&address(&stage));
+    tab.wait_for("document.querySelector('#saved tbody td')");
+    let heading = "getComputedStyle(document.querySelector('#saved tbody td'), '::before').content";
+    assert_eq!(tab.value(heading), "\"Bytes it sent\"");
+    assert_eq!(
+        tab.value("document.getElementById('saved').getBoundingClientRect().right <= innerWidth"),
+        true
+    );
+    let tree = tab.call("Accessibility.getFullAXTree", &json!({}));
+    let is = |node: &&Value, role: &str| node["role"]["value"] == role && node["ignored"] != true;
+    let count = |role| tree["nodes"].as_array().expect("a tree").iter().filter(|node| is(node, role)).count();
+    assert!(count("table") >= 1 && count("row") >= 2 && count("cell") >= 5, "it is a table all the same");
+    assert!(count("columnheader") >= 6 && count("rowheader") >= 1);
+    tab.resize(DESK.0, DESK.1, false);
+    tab.wait_for(&format!("{heading} === 'none'"));
 }

@@ -14,9 +14,10 @@ fn a_first_pull_in_a_minute() {
         let image = Image::of_mib(4);
         let client = Client::direct(User::Nobody);
         let reference = format!("registry.test/public/sif:{}", image.tag);
+        symlink(dfget_binary(), client.file("dfget")).unwrap();
         let said = Reader::new(&client).read(THEIRS, &reference).follow("docs/first-pull.md");
         registries.assert_downloaded_once("open", &image);
-        let [first, second, would, doctor] = &said[..] else { panic!("{said:#?}") };
+        let [_copied, first, second, would, doctor] = &said[..] else { panic!("{said:#?}") };
         assert!(first.contains("dfget run: ") && second.contains("dfget run: "), "{said:#?}");
         assert!(would.contains("HTTPS_PROXY="), "{would}");
         assert!(doctor.contains("limits"), "{doctor}");
