@@ -10,12 +10,15 @@
 //! there is no room are lost and counted: no request waits for a collector.
 
 mod context;
+
 mod otlp;
 mod queue;
+mod request;
 mod sampler;
 mod span;
 
 pub use context::{Context, TraceId};
 pub use otlp::{Resource, Verdict, encode, verdict};
 pub use queue::{Ended, Spans};
+pub use request::{RequestFacts, span_name};
 pub use span::{Kind, Shared, Span, Tracer, TracerOptions, Value};

@@ -253,6 +253,11 @@ impl Span {
         self.open.as_ref().map(|open| open.context)
     }
 
+    /// What it is of; nothing in particular if it is not recorded.
+    pub(crate) fn kind(&self) -> Kind {
+        self.open.as_ref().map_or(Kind::Internal, |open| open.record.kind)
+    }
+
     /// Says something of it. What to say is worked out only if it is recorded.
     pub fn set<V: Into<Value>>(&mut self, key: &'static str, value: impl FnOnce() -> V) {
         if let Some(open) = &mut self.open
