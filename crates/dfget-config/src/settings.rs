@@ -17,7 +17,7 @@ use crate::{
     read::{Field, Section},
     report::Report,
     scalar,
-    yaml::{self, Data, Mark, Node},
+    yaml::{self, Data, Entry, Mark, Node},
 };
 
 /// Every key that has an effect, in the order of the documentation.
@@ -492,7 +492,15 @@ impl Walk<'_> {
                 of_variable(ratio, otel::SAMPLER).unwrap_or_else(written)
             }
             "tracing.headers" if !otel.headers.is_empty() => {
-                (text(REDACTED.to_owned()), Source::Environment(otel::HEADERS))
+                let mark = Mark { file: usize::MAX, line: 0, column: 0 };
+                let entry = |(key, text): (String, String)| Entry {
+                    key,
+                    key_mark: mark,
+                    value: Node { mark, data: Data::Scalar { text, plain: false } },
+                };
+                let entries = otel.headers.into_iter().map(entry).collect();
+                let node = Node { mark, data: Data::Map(entries) };
+                (Content::Value(node), Source::Environment(otel::HEADERS))
             }
             "proxy.defaultFilter" => (text(DEFAULT_FILTER.join("&")), Source::Default),
             _ => written(),

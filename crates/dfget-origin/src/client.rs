@@ -130,6 +130,7 @@ struct Inner {
     limiter: ArcSwapOption<Limiter>,
     destinations: RwLock<Arc<Destinations>>,
     ourselves: Ourselves,
+    quiet: bool,
     pool: Pool,
     budgets: Budgets,
     connections: TaskTracker,
@@ -189,24 +190,25 @@ impl OriginClient {
     /// A client without connections.
     #[must_use]
     pub fn new(options: OriginOptions) -> Self {
-        Self::knowing(Ourselves::new(), options)
+        Self::knowing(Ourselves::new(), false, options)
     }
 
     /// Another client of the same process, which recognizes its requests: where they lead back to
-    /// us, they are refused.
+    /// us, they are refused. It is for who says himself what goes wrong: it logs no pauses.
     #[must_use]
     pub fn beside(&self, options: OriginOptions) -> Self {
-        Self::knowing(self.inner.ourselves.clone(), options)
+        Self::knowing(self.inner.ourselves.clone(), true, options)
     }
 
-    fn knowing(ourselves: Ourselves, mut options: OriginOptions) -> Self {
+    fn knowing(ourselves: Ourselves, quiet: bool, mut options: OriginOptions) -> Self {
         let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
         let timeouts = ArcSwap::from_pointee(options.timeouts);
         let limiter = ArcSwapOption::new(options.limiter.take().map(Arc::new));
         let pool = Pool::new(options.timeouts);
         let budgets = Budgets::new(options.budget);
         let connections = TaskTracker::new();
-        let inner = Inner { options, timeouts, limiter, destinations, ourselves, pool, budgets, connections };
+        let inner =
+            Inner { options, timeouts, limiter, destinations, ourselves, quiet, pool, budgets, connections };
         Self { inner: Arc::new(inner) }
     }
 
@@ -489,7 +491,7 @@ impl OriginClient {
     fn hear(&self, authority: &Authority, credential: Option<u64>, response: &Response<Incoming>) {
         let (status, answer) = (response.status(), response.headers());
         let paused = self.inner.budgets.heard(authority, credential, status, answer, Instant::now());
-        if let Some(pause) = paused {
+        if let Some(pause) = paused.filter(|_| !self.inner.quiet) {
             let host_port = authority.host_port();
             info!("{host_port} answers {status}: it is not asked with this credential for {pause:?}");
         }

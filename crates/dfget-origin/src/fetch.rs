@@ -278,3 +278,31 @@ fn hop_request(method: Method, url: &Url, headers: &HeaderMap) -> Result<Request
     *request.headers_mut() = headers.clone();
     Ok(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_that_a_request_belongs_to_makes_no_difference_and_a_credential_does() {
+        let with = |pairs: &[(&'static str, &'static str)]| FetchRequest {
+            url: Url::parse("https://r.test/v2/a").unwrap(),
+            headers: pairs
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect(),
+            clients_choice: false,
+        };
+        let plain = with(&[("authorization", "a")]);
+        assert!(plain == with(&[("traceparent", "x"), ("authorization", "a"), ("tracestate", "y")]));
+        for other in [
+            with(&[("authorization", "b")]),
+            with(&[("authorization", "a"), ("cookie", "c")]),
+            with(&[("authorization", "a"), ("authorization", "a")]),
+            with(&[("traceparent", "a")]),
+            FetchRequest { clients_choice: true, ..plain.clone() },
+        ] {
+            assert!(plain != other && other != plain);
+        }
+    }
+}

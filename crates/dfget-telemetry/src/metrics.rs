@@ -26,7 +26,7 @@ mod labels;
 mod plain;
 
 pub use self::counts::{Counts, Served};
-pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
+pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure, TracedSpans};
 
 type Counters = Family<Label, Counter>;
 type Gauges = Family<Label, Gauge>;
@@ -69,6 +69,7 @@ struct Shared {
     pieces_from_peers: Counter,
     piece_failures: Counters,
     access_checks: Counters,
+    spans: Counters,
 }
 
 /// What a build says of itself.
@@ -132,6 +133,8 @@ impl Metrics {
         show_zeros(&piece_failures, PieceFailure::ALL.map(PieceFailure::label));
         let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
         show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
+        let spans = counters(own, "trace_spans", "Spans of traces by what became of them");
+        show_zeros(&spans, TracedSpans::ALL.map(TracedSpans::label));
         own.register_collector(Box::new(LogFailures));
 
         let shared = Arc::new(Shared {
@@ -165,6 +168,7 @@ impl Metrics {
             pieces_from_peers,
             piece_failures,
             access_checks,
+            spans,
         });
         Self { shared, ledger: Ledger::default() }
     }
@@ -311,6 +315,17 @@ impl Metrics {
     /// A client's right to a stored blob was asked for.
     pub fn access_checked(&self, answer: AccessCheck) {
         self.shared.access_checks.get_or_create(&answer.label()).inc();
+    }
+
+    /// So many spans of traces came to this end.
+    pub fn spans(&self, end: TracedSpans, count: u64) {
+        self.shared.spans.get_or_create(&end.label()).inc_by(count);
+    }
+
+    /// How many spans have come to this end since the start.
+    #[must_use]
+    pub fn spans_so_far(&self, end: TracedSpans) -> u64 {
+        self.shared.spans.get_or_create(&end.label()).get()
     }
 
     /// Everything, in the OpenMetrics text format 1.0 (see [`CONTENT_TYPE`](Self::CONTENT_TYPE)).
@@ -483,6 +498,7 @@ mod tests {
                 "dfget_pieces_from_peers counter",
                 "dfget_piece_failures counter",
                 "dfget_access_checks counter",
+                "dfget_trace_spans counter",
                 "dfget_log_write_failures counter",
             ]
         );

@@ -52,7 +52,8 @@ fn of_file(field: &Field<'_>, protocol: Option<Scheme>, report: &mut Report) -> 
 
 fn of_variable(section: &Section<'_>, otel: &Otel, report: &mut Report) -> Option<(Authority, String)> {
     let Some(text) = &otel.endpoint else {
-        if let Some(first) = section.fields.iter().find(|field| !field.is_null()) {
+        let sends = ["protocol", "headers", "caCert"];
+        if let Some(first) = sends.iter().find_map(|name| section.get(name)) {
             let remedy = "add `endpoint: 127.0.0.1:4318`, or remove the section";
             report.warn(first.key(), Code::NoEffect, "without `endpoint` no traces are sent", remedy);
         }

@@ -92,6 +92,29 @@ impl PieceFailure {
     }
 }
 
+/// What became of spans that were recorded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TracedSpans {
+    /// The collector has taken them.
+    Sent,
+    /// There was no room for them, or the collector did not take them.
+    Lost,
+}
+
+// === impl TracedSpans ===
+
+impl TracedSpans {
+    pub(super) const ALL: [Self; 2] = [Self::Sent, Self::Lost];
+
+    pub(super) fn label(self) -> Label {
+        let end = match self {
+            Self::Sent => "sent",
+            Self::Lost => "lost",
+        };
+        [("end", end)]
+    }
+}
+
 /// How the question whether a client may have a stored blob was answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessCheck {
