@@ -302,7 +302,8 @@ mod tests {
             with(&[("traceparent", "a")]),
             FetchRequest { clients_choice: true, ..plain.clone() },
         ] {
-            assert!(plain != other && other != plain);
+            assert!(plain != other, "{:?}", other.headers);
+            assert!(other != plain, "{:?}", other.headers);
         }
     }
 }

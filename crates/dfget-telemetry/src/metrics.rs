@@ -17,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use self::labels::{Label, method_label};
+use self::labels::{Closed, Label, method_label};
 use crate::ledger::Ledger;
 use crate::logging;
 
@@ -97,18 +97,15 @@ impl Metrics {
             counter(dragonfly, "proxy_request_not_via_dragonfly", "Requests passed through");
         let tasks = counter(dragonfly, "peer_task", "Tasks started");
         let stream_tasks = counter(dragonfly, "stream_task", "Tasks started for a response");
-        let failed_tasks = counters(dragonfly, "peer_task_failed", "Tasks failed");
-        show_zeros(&failed_tasks, TaskFailure::ALL.map(TaskFailure::label));
+        let failed_tasks = closed::<TaskFailure>(dragonfly, "peer_task_failed", "Tasks failed");
         let cache_hits = counter(dragonfly, "peer_task_cache_hit", "Requests answered by a stored task");
         let prefetches = counter(dragonfly, "prefetch_task", "Whole tasks started for a range");
         let pieces = counter(dragonfly, "piece_task", "Pieces stored");
         let failed_pieces = counter(dragonfly, "piece_task_failed", "Pieces that could not be had or kept");
 
         let own = registry.sub_registry_with_prefix("dfget");
-        let served_requests = counters(own, "requests", "Requests by where the answer came from");
-        let served_bytes = counters(own, "bytes", "Bytes of response bodies by where they came from");
-        show_zeros(&served_requests, Source::ALL.map(Source::label));
-        show_zeros(&served_bytes, Source::ALL.map(Source::label));
+        let served_requests = closed::<Source>(own, "requests", "Requests by where the answer came from");
+        let served_bytes = closed::<Source>(own, "bytes", "Bytes of response bodies by where they came from");
         let origin_requests = counter(own, "origin_requests", "Requests sent to origins");
         let insecure_origin_requests =
             counter(own, "origin_insecure", "Requests sent to origins whose certificate is not verified");
@@ -129,12 +126,11 @@ impl Metrics {
             counter(own, "bytes_from_origin", "Bytes of contents that origins sent to tasks");
         let bytes_to_peers = counter(own, "bytes_to_peers", "Bytes of contents sent to other nodes");
         let pieces_from_peers = counter(own, "pieces_from_peers", "Pieces or units that others sent");
-        let piece_failures = counters(own, "piece_failures", "Pieces that did not come from the node asked");
-        show_zeros(&piece_failures, PieceFailure::ALL.map(PieceFailure::label));
-        let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
-        show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
-        let spans = counters(own, "trace_spans", "Spans of traces by what became of them");
-        show_zeros(&spans, TracedSpans::ALL.map(TracedSpans::label));
+        let piece_failures =
+            closed::<PieceFailure>(own, "piece_failures", "Pieces that did not come from the node asked");
+        let access_checks =
+            closed::<AccessCheck>(own, "access_checks", "Checks of a client's right to a stored blob");
+        let spans = closed::<TracedSpans>(own, "trace_spans", "Spans of traces by what became of them");
         own.register_collector(Box::new(LogFailures));
 
         let shared = Arc::new(Shared {
@@ -422,11 +418,13 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     counters
 }
 
-/// Makes the series of all `labels` there from the start, for rates over their first increase.
-fn show_zeros<const N: usize>(counters: &Counters, labels: [Label; N]) {
-    for label in labels {
+/// Counters whose series are all there from the start, for rates over their first increase.
+fn closed<T: Closed>(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let counters = counters(registry, name, help);
+    for label in T::labels() {
         drop(counters.get_or_create(&label));
     }
+    counters
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {

@@ -3,6 +3,12 @@
 /// One label: key and value.
 pub(super) type Label = [(&'static str, &'static str); 1];
 
+/// A set of labels that is known from the start.
+pub(super) trait Closed {
+    /// All of them.
+    fn labels() -> Vec<Label>;
+}
+
 /// Where the bytes of a response came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
@@ -40,6 +46,12 @@ impl Source {
     }
 }
 
+impl Closed for Source {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
+    }
+}
+
 /// What a task failed of, in the words of Dragonfly's `type` label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TaskFailure {
@@ -63,6 +75,12 @@ impl TaskFailure {
             Self::P2p => "p2p",
         };
         [("type", failure)]
+    }
+}
+
+impl Closed for TaskFailure {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
     }
 }
 
@@ -92,6 +110,12 @@ impl PieceFailure {
     }
 }
 
+impl Closed for PieceFailure {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
+    }
+}
+
 /// What became of spans that were recorded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TracedSpans {
@@ -112,6 +136,12 @@ impl TracedSpans {
             Self::Lost => "lost",
         };
         [("end", end)]
+    }
+}
+
+impl Closed for TracedSpans {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
     }
 }
 
@@ -145,6 +175,12 @@ impl AccessCheck {
             Self::Unreachable => "unreachable",
         };
         [("result", result)]
+    }
+}
+
+impl Closed for AccessCheck {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
     }
 }
 
