@@ -213,7 +213,7 @@ mod tests {
             ),
             (
                 "health:\n  tcpListen:\n    path: /x",
-                "f:3:5: health.tcpListen.path: unknown key, ignored; move it to `health.path`",
+                "f:3:5: health.tcpListen.path: unknown key, ignored; move it to `health.path` or `tracing.path`",
             ),
             (
                 "diskGCThreshold: 1Gi",

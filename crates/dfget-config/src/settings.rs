@@ -580,7 +580,11 @@ fn map_texts(node: &Node, change: &dyn Fn(&str) -> String) -> Node {
             Data::Scalar { text: changed, plain }
         }
         Data::List(items) => Data::List(items.iter().map(|item| map_texts(item, change)).collect()),
-        Data::Null | Data::Map(_) => node.data.clone(),
+        Data::Map(entries) => {
+            let changed = |entry: &Entry| Entry { value: map_texts(&entry.value, change), ..entry.clone() };
+            Data::Map(entries.iter().map(changed).collect())
+        }
+        Data::Null => Data::Null,
     };
     Node { mark: node.mark, data }
 }
