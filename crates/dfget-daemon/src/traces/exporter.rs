@@ -126,7 +126,10 @@ impl Exporter {
                     return self.say(&why);
                 }
             };
-            self.say(&why);
+            // A connection may just have been closed: that is nothing to speak of.
+            if attempt > 1 {
+                self.say(&why);
+            }
             let pause = BETWEEN.wait(attempt, fastrand::f64());
             tokio::time::sleep(wait.unwrap_or(pause).clamp(pause, LONGEST_PAUSE)).await;
         }
@@ -153,9 +156,9 @@ impl Exporter {
             self.url.parse().map_err(|_| Refused::Ever("has a URL that cannot be asked".to_owned()))?;
         *request.headers_mut() = self.headers.clone();
         let response = self.client.send(request).await.map_err(|error| match error {
-            OriginError::Connect(ConnectError::Loop { .. }) | OriginError::Target { .. } => {
-                Refused::Ever(format!("is not asked: {error}"))
-            }
+            // Nothing of it passes by waiting.
+            OriginError::Connect(ConnectError::Loop { .. } | ConnectError::Tls { .. })
+            | OriginError::Target { .. } => Refused::Ever(format!("is not asked: {error}")),
             OriginError::Resting { wait, .. } => Refused::Now(format!("is not reached: {error}"), Some(wait)),
             error => Refused::Now(format!("is not reached: {error}"), None),
         })?;

@@ -113,7 +113,7 @@ fn attributes(pairs: &[KeyValue]) -> HashMap<String, String> {
         Value::StringValue(text) => text.clone(),
         Value::IntValue(number) => number.to_string(),
         Value::BoolValue(flag) => flag.to_string(),
-        other => panic!("{other:?}"),
+        other => format!("{other:?}"),
     };
     pairs.iter().map(|pair| (pair.key.clone(), pair.value.as_ref().map(text).unwrap_or_default())).collect()
 }

@@ -5,7 +5,7 @@ mod collector;
 use std::net::TcpListener;
 
 use dfget_testkit::origin::Entry;
-use dfget_testkit::{Answer, Blob, Gate, Origin, Reply, Request, Stage};
+use dfget_testkit::{Answer, Blob, Gate, Origin, Reply, Request, Stage, TestCa};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use self::collector::{Collected, Span, collector, only};
@@ -275,6 +275,22 @@ fn a_collector_that_is_this_proxy_is_not_asked() {
     assert_eq!(stage.get(&url).status, 200);
     stage.daemon.wait_for_log("leads back to this proxy");
     stage.daemon.wait_for_metric("dfget_trace_spans_total{end=\"lost\"}", 3);
+}
+
+#[test]
+fn a_collector_is_verified_by_the_systems_authorities_and_one_of_its_own() {
+    let ca = TestCa::new("the collector's authority");
+    let collected = Collected::default();
+    let taken = collected.clone();
+    let origin = Origin::https(&ca, move |request| taken.take(request));
+    let pem: String = ca.certificate_pem().lines().map(|line| format!("    {line}\n")).collect();
+    for (extra, end) in [(String::new(), "lost"), (format!("  caCert: |\n{pem}"), "sent")] {
+        let stage = stage(&origin, &format!("  protocol: https\n{extra}"));
+        let url = stage.registry.put("lab/image", &Blob::random(10_000, 26));
+        assert_eq!(stage.get(&url).status, 200);
+        stage.daemon.wait_for_metric(&format!("dfget_trace_spans_total{{end=\"{end}\"}}"), 3);
+    }
+    assert_eq!(collected.spans().len(), 3);
 }
 
 #[test]
