@@ -1,37 +1,28 @@
 //! Which trace a request belongs to, and which span has sent it (W3C Trace Context).
 //!
-//! Lenient in nothing: a `traceparent` that is not exactly what the recommendation says counts as
-//! none, and so do two of them. Of a later version only what this one knows is read.
+//! Lenient in nothing, unlike the propagator of the SDK: a `traceparent` that is not exactly what
+//! the recommendation says counts as none, and so do two of them. Of a later version only what this
+//! one knows is read.
 
 use std::fmt;
 
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
+use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
 
 /// The header that names trace and parent.
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The header in which tracing systems keep what is their own; it is passed on as it is.
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The name of a trace; not all zero.
-#[derive(Clone, Copy, Default, Eq, Hash, PartialEq)]
-pub struct TraceId(pub(crate) [u8; 16]);
-
-/// The name of a span within its trace; not all zero.
-pub(crate) type SpanId = [u8; 8];
-
 /// A span as others know it: what `traceparent` carries (section 3.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Context {
-    pub(crate) trace: TraceId,
-    pub(crate) span: SpanId,
-    pub(crate) flags: u8,
+    trace: TraceId,
+    span: SpanId,
+    flags: TraceFlags,
 }
 
-/// The trace is recorded.
-const SAMPLED: u8 = 1;
-/// The flags that have a meaning: sampled, and that the trace's name is random (level 2).
-const KNOWN: u8 = 3;
 /// Characters of version 00.
 const LENGTH: usize = 55;
 
@@ -50,38 +41,36 @@ impl Context {
     fn parse(text: &[u8]) -> Option<Self> {
         let (known, rest) = text.split_at_checked(LENGTH)?;
         let dashes = [2, 35, 52].iter().all(|&at| known[at] == b'-');
-        let [version] = bytes(&known[..2])?;
+        let (version, trace) = (hex(&known[..2])?, hex(&known[3..35])?);
+        let (span, flags) = (hex(&known[36..52])?, hex(&known[53..])?);
         // Version 00 ends here; a later one may go on after another dash.
-        let ends = if version == 0 { rest.is_empty() } else { rest.first().is_none_or(|&next| next == b'-') };
-        if version == 0xff || !dashes || !ends {
+        let ends =
+            if version == "00" { rest.is_empty() } else { rest.first().is_none_or(|&next| next == b'-') };
+        if version == "ff" || !dashes || !ends {
             return None;
         }
-        let (trace, span) = (bytes(&known[3..35])?, bytes(&known[36..52])?);
-        let [flags] = bytes(&known[53..])?;
-        let named = trace != [0; 16] && span != [0; 8];
-        named.then_some(Self { trace: TraceId(trace), span, flags: flags & KNOWN })
-    }
-
-    /// A new span of the same trace.
-    pub(crate) fn next(&self) -> Self {
-        Self { span: span_id(), ..*self }
-    }
-
-    /// The first span of a new trace.
-    pub(crate) fn begin(sampled: bool) -> Self {
-        Self { trace: trace_id(), span: span_id(), flags: u8::from(sampled) }
-    }
-
-    /// Whether somebody records the trace.
-    #[must_use]
-    pub const fn is_sampled(&self) -> bool {
-        self.flags & SAMPLED != 0
+        let (trace, span) = (TraceId::from_hex(trace).ok()?, SpanId::from_hex(span).ok()?);
+        // Flags without a meaning here are not passed on (section 3.2.2.5).
+        let flags = TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED;
+        let named = trace != TraceId::INVALID && span != SpanId::INVALID;
+        named.then_some(Self { trace, span, flags })
     }
 
     /// The trace.
     #[must_use]
     pub const fn trace(&self) -> TraceId {
         self.trace
+    }
+
+    /// Whether somebody records the trace.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags.is_sampled()
+    }
+
+    /// As the SDK knows it; `remote`: the span is another process's.
+    pub(crate) fn as_parent(&self, remote: bool) -> SpanContext {
+        SpanContext::new(self.trace, self.span, self.flags, remote, TraceState::NONE)
     }
 
     /// Makes it the one that a request carries.
@@ -99,56 +88,23 @@ impl Context {
     }
 }
 
+impl From<&SpanContext> for Context {
+    fn from(of: &SpanContext) -> Self {
+        Self { trace: of.trace_id(), span: of.span_id(), flags: of.trace_flags() }
+    }
+}
+
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{}-", self.trace)?;
-        hex(&self.span, f)?;
-        write!(f, "-{:02x}", self.flags)
+        let Self { trace, span, flags } = self;
+        write!(f, "00-{trace}-{span}-{flags:02x}")
     }
 }
 
-// === impl TraceId ===
-
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-impl fmt::Debug for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        hex(&self.0, f)
-    }
-}
-
-/// A trace's name has to differ from others and is no secret, so no call of the kernel is made for it.
-fn trace_id() -> TraceId {
-    TraceId(fastrand::u128(1..).to_be_bytes())
-}
-
-fn span_id() -> SpanId {
-    fastrand::u64(1..).to_be_bytes()
-}
-
-fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-/// `N` bytes from twice as many digits, in lower case only.
-fn bytes<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    if text.len() != 2 * N {
-        return None;
-    }
-    let mut all = [0; N];
-    for (byte, pair) in all.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(all)
+/// Digits, in lower case only.
+fn hex(text: &[u8]) -> Option<&str> {
+    let all = text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if all { std::str::from_utf8(text).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -204,18 +160,8 @@ mod tests {
             "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff-more",
         ] {
             let context = Context::parse(text.as_bytes()).unwrap();
-            assert_eq!(context.to_string(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-03");
+            assert_eq!(context.to_string(), "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
         }
-    }
-
-    #[test]
-    fn a_span_follows_in_the_same_trace() {
-        let parent = Context::parse(GOOD.as_bytes()).unwrap();
-        let child = parent.next();
-        assert_eq!((child.trace, child.flags), (parent.trace, parent.flags));
-        assert_ne!(child.span, parent.span);
-        assert_ne!(Context::begin(true).trace, Context::begin(true).trace);
-        assert!(!Context::begin(false).is_sampled());
     }
 
     proptest! {
@@ -227,8 +173,9 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read(trace in 1..=u128::MAX, span in 1..=u64::MAX, flags in 0..4_u8) {
-            let context = Context { trace: TraceId(trace.to_be_bytes()), span: span.to_be_bytes(), flags };
+        fn what_is_written_is_read(trace in 1..=u128::MAX, span in 1..=u64::MAX, sampled in any::<bool>()) {
+            let (trace, span) = (trace.into(), span.into());
+            let context = Context { trace, span, flags: TraceFlags::default().with_sampled(sampled) };
             prop_assert_eq!(Context::parse(context.to_string().as_bytes()), Some(context));
         }
     }

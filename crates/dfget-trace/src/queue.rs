@@ -1,44 +1,25 @@
 //! Ended spans on their way to whoever sends them.
 //!
 //! Bounded, and never waited for by those that put something in: what finds no room is lost, and
-//! that is told.
+//! that is told. (The SDK's own batches leave by a thread of theirs, and lose in silence.)
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{SpanData, SpanProcessor};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-
-use crate::context::{SpanId, TraceId};
-use crate::span::{Kind, Value};
-
-/// A span that is over.
-#[derive(Clone, Debug, Default)]
-pub struct Ended {
-    pub(crate) trace: TraceId,
-    pub(crate) span: SpanId,
-    pub(crate) parent: Option<SpanId>,
-    /// The parent is another process's.
-    pub(crate) remote: bool,
-    pub(crate) flags: u8,
-    pub(crate) kind: Kind,
-    pub(crate) name: &'static str,
-    /// Nanoseconds since 1970.
-    pub(crate) start: u64,
-    pub(crate) end: u64,
-    pub(crate) attributes: Vec<(&'static str, Value)>,
-    pub(crate) failed: bool,
-}
 
 /// Told of each so many spans that are lost.
 pub(crate) type Lost = Box<dyn Fn(u64) + Send + Sync>;
 
 /// The queue's end for those that end spans.
 pub(crate) struct Queue {
-    waiting: Mutex<VecDeque<Ended>>,
+    waiting: Mutex<VecDeque<SpanData>>,
     many: Notify,
     lost: Lost,
 }
@@ -57,7 +38,7 @@ impl Queue {
     }
 
     /// Puts a span in, or loses it.
-    pub(crate) fn push(&self, span: Ended) {
+    pub(crate) fn push(&self, span: SpanData) {
         let len = {
             let mut waiting = self.waiting.lock();
             if waiting.len() >= CAPACITY {
@@ -85,6 +66,26 @@ impl fmt::Debug for Queue {
     }
 }
 
+/// The queue as the SDK sees it.
+#[derive(Debug)]
+pub(crate) struct Entrance(pub(crate) Arc<Queue>);
+
+impl SpanProcessor for Entrance {
+    fn on_start(&self, _span: &mut opentelemetry_sdk::trace::Span, _context: &opentelemetry::Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        self.0.push(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
 // === impl Spans ===
 
 impl Spans {
@@ -103,7 +104,7 @@ impl Spans {
 
     /// Takes the oldest ones out, as many as are sent at once; empty if there are none.
     #[must_use]
-    pub fn take(&self) -> Vec<Ended> {
+    pub fn take(&self) -> Vec<SpanData> {
         let mut waiting = self.queue.waiting.lock();
         let count = waiting.len().min(BATCH);
         waiting.drain(..count).collect()
@@ -123,8 +124,31 @@ const BATCH: usize = 512;
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::SystemTime;
+
+    use opentelemetry::InstrumentationScope;
+    use opentelemetry::trace::{SpanContext, SpanKind, Status};
+    use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
 
     use super::*;
+
+    fn ended(number: u64) -> SpanData {
+        SpanData {
+            span_context: SpanContext::empty_context(),
+            parent_span_id: number.into(),
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: "".into(),
+            start_time: SystemTime::UNIX_EPOCH,
+            end_time: SystemTime::UNIX_EPOCH,
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: InstrumentationScope::default(),
+        }
+    }
 
     #[test]
     fn what_finds_no_room_is_lost_and_counted_and_the_oldest_stay() {
@@ -134,8 +158,8 @@ mod tests {
             counted.fetch_add(count, Ordering::Relaxed);
         })));
         let spans = Spans::new(Arc::clone(&queue));
-        for start in 0..CAPACITY as u64 + 3 {
-            queue.push(Ended { start, ..Ended::default() });
+        for number in 0..CAPACITY as u64 + 3 {
+            queue.push(ended(number));
         }
         assert_eq!(lost.load(Ordering::Relaxed), 3);
         let mut taken = 0;
@@ -143,7 +167,7 @@ mod tests {
             let batch = spans.take();
             assert!(batch.len() <= BATCH);
             let Some(first) = batch.first() else { break };
-            assert_eq!(first.start, taken);
+            assert_eq!(first.parent_span_id, taken.into());
             taken += batch.len() as u64;
         }
         assert_eq!(taken, CAPACITY as u64);

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status, TraceContextExt as _, TraceId};
+use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
 use parking_lot::Mutex;
 
-use crate::context::{Context, TRACEPARENT, TRACESTATE, TraceId};
-use crate::queue::{Ended, Lost, Queue, Spans};
-use crate::sampler::Sampler;
+use crate::context::{Context, TRACEPARENT, TRACESTATE};
+use crate::queue::{Entrance, Lost, Queue, Spans};
 
 /// What a span is of.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,18 +26,9 @@ pub enum Kind {
     Client,
 }
 
-/// What an attribute says.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Value {
-    /// Text; longer than a KiB it is cut.
-    Text(String),
-    /// A fixed word.
-    Word(&'static str),
-    /// A whole number.
-    Number(i64),
-    /// Yes or no.
-    Flag(bool),
-}
+/// What an attribute says: text (cut after a KiB), a number, yes or no.
+#[derive(Clone, Debug)]
+pub struct Value(opentelemetry::Value);
 
 /// What a tracer that is on is made of.
 pub struct TracerOptions {
@@ -52,8 +46,7 @@ pub struct Tracer {
 
 #[derive(Debug)]
 struct On {
-    sampler: Sampler,
-    queue: Arc<Queue>,
+    sdk: SdkTracer,
 }
 
 /// A part of a request's way. It ends when it is dropped; one that is not recorded is nothing.
@@ -71,17 +64,16 @@ pub struct Shared {
 
 #[derive(Debug)]
 struct Open {
-    queue: Arc<Queue>,
     context: Context,
-    began: Instant,
-    record: Ended,
+    kind: Kind,
+    sdk: opentelemetry_sdk::trace::Span,
 }
 
 // === impl Value ===
 
 impl From<&'static str> for Value {
     fn from(word: &'static str) -> Self {
-        Self::Word(word)
+        Self(word.into())
     }
 }
 
@@ -90,31 +82,43 @@ impl From<String> for Value {
         if text.len() > LONGEST {
             text.truncate(text.floor_char_boundary(LONGEST));
         }
-        Self::Text(text)
+        Self(text.into())
     }
 }
 
 impl From<u64> for Value {
     fn from(number: u64) -> Self {
-        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+        Self(i64::try_from(number).unwrap_or(i64::MAX).into())
     }
 }
 
 impl From<u32> for Value {
     fn from(number: u32) -> Self {
-        Self::Number(number.into())
+        Self(i64::from(number).into())
     }
 }
 
 impl From<u16> for Value {
     fn from(number: u16) -> Self {
-        Self::Number(number.into())
+        Self(i64::from(number).into())
     }
 }
 
 impl From<bool> for Value {
     fn from(flag: bool) -> Self {
-        Self::Flag(flag)
+        Self(flag.into())
+    }
+}
+
+// === impl Kind ===
+
+impl From<Kind> for SpanKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Internal => Self::Internal,
+            Kind::Server => Self::Server,
+            Kind::Client => Self::Client,
+        }
     }
 }
 
@@ -140,9 +144,18 @@ impl Tracer {
     pub fn new(options: TracerOptions) -> (Self, Spans) {
         let lost: Lost = options.lost;
         let queue = Arc::new(Queue::new(lost));
-        let spans = Spans::new(Arc::clone(&queue));
-        let on = On { sampler: Sampler::of_ratio(options.ratio), queue };
-        (Self { on: Some(Arc::new(on)) }, spans)
+        // Whose request is not recorded is not asked of it at all, see `enter`.
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.ratio)));
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler)
+            .with_max_attributes_per_span(MOST)
+            // Who sends them is said with the batch.
+            .with_resource(Resource::builder_empty().build())
+            .with_span_processor(Entrance(Arc::clone(&queue)))
+            .build();
+        let scope = InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build();
+        let on = On { sdk: provider.tracer_with_scope(scope) };
+        (Self { on: Some(Arc::new(on)) }, Spans::new(queue))
     }
 
     /// Whether it is on.
@@ -161,23 +174,23 @@ impl Tracer {
             if !parent.is_sampled() {
                 return Span::none();
             }
-            let span = on.begin(parent.next(), Some(parent), true, Kind::Server, name);
+            let span = on.begin(Some(parent), true, Kind::Server, name);
             span.mark(headers);
             return span;
         }
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
-        let root = Context::begin(true);
-        let root = if on.sampler.takes(root.trace) { root } else { Context { flags: 0, ..root } };
-        root.write(headers);
-        if root.is_sampled() { on.begin(root, None, false, Kind::Server, name) } else { Span::none() }
+        let root = on.start(None, false, Kind::Server, name);
+        // That it is not recorded is for those behind to know as well.
+        root.context.write(headers);
+        root.into_span()
     }
 
     /// A part of what is done for the request that has these headers.
     #[must_use]
     pub fn child(&self, headers: &HeaderMap, kind: Kind, name: &'static str) -> Span {
         match (&self.on, self.parent(headers)) {
-            (Some(on), Some(parent)) => on.begin(parent.next(), Some(parent), false, kind, name),
+            (Some(on), Some(parent)) => on.begin(Some(parent), false, kind, name),
             _ => Span::none(),
         }
     }
@@ -186,7 +199,7 @@ impl Tracer {
     #[must_use]
     pub fn answer(&self, headers: &HeaderMap, name: &'static str) -> Span {
         match (&self.on, self.parent(headers)) {
-            (Some(on), Some(parent)) => on.begin(parent.next(), Some(parent), true, Kind::Server, name),
+            (Some(on), Some(parent)) => on.begin(Some(parent), true, Kind::Server, name),
             _ => Span::none(),
         }
     }
@@ -195,7 +208,7 @@ impl Tracer {
     #[must_use]
     pub fn below(&self, parent: Option<Context>, kind: Kind, name: &'static str) -> Span {
         match (&self.on, parent) {
-            (Some(on), Some(parent)) => on.begin(parent.next(), Some(parent), false, kind, name),
+            (Some(on), Some(parent)) => on.begin(Some(parent), false, kind, name),
             _ => Span::none(),
         }
     }
@@ -214,27 +227,28 @@ impl Tracer {
 // === impl On ===
 
 impl On {
-    fn begin(
-        &self,
-        context: Context,
-        parent: Option<Context>,
-        remote: bool,
-        kind: Kind,
-        name: &'static str,
-    ) -> Span {
-        let record = Ended {
-            trace: context.trace,
-            span: context.span,
-            parent: parent.map(|parent| parent.span),
-            remote,
-            flags: context.flags,
-            kind,
-            name,
-            start: nanoseconds(SystemTime::now()),
-            ..Ended::default()
+    fn begin(&self, parent: Option<Context>, remote: bool, kind: Kind, name: &'static str) -> Span {
+        self.start(parent, remote, kind, name).into_span()
+    }
+
+    fn start(&self, parent: Option<Context>, remote: bool, kind: Kind, name: &'static str) -> Open {
+        let around = opentelemetry::Context::new();
+        let around = match parent {
+            Some(parent) => around.with_remote_span_context(parent.as_parent(remote)),
+            None => around,
         };
-        let queue = Arc::clone(&self.queue);
-        Span { open: Some(Box::new(Open { queue, context, began: Instant::now(), record })) }
+        let builder = SpanBuilder::from_name(name).with_kind(kind.into());
+        let sdk = self.sdk.build_with_context(builder, &around);
+        Open { context: Context::from(sdk.span_context()), kind, sdk }
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    /// Nothing, if it is not recorded.
+    fn into_span(self) -> Span {
+        Span { open: self.sdk.is_recording().then(|| Box::new(self)) }
     }
 }
 
@@ -255,15 +269,13 @@ impl Span {
 
     /// What it is of; nothing in particular if it is not recorded.
     pub(crate) fn kind(&self) -> Kind {
-        self.open.as_ref().map_or(Kind::Internal, |open| open.record.kind)
+        self.open.as_ref().map_or(Kind::Internal, |open| open.kind)
     }
 
     /// Says something of it. What to say is worked out only if it is recorded.
     pub fn set<V: Into<Value>>(&mut self, key: &'static str, value: impl FnOnce() -> V) {
-        if let Some(open) = &mut self.open
-            && open.record.attributes.len() < MOST
-        {
-            open.record.attributes.push((key, value().into()));
+        if let Some(open) = &mut self.open {
+            open.sdk.set_attribute(KeyValue::new(key, value().into().0));
         }
     }
 
@@ -271,7 +283,7 @@ impl Span {
     pub fn fail<V: Into<Value>>(&mut self, kind: impl FnOnce() -> V) {
         self.set("error.type", kind);
         if let Some(open) = &mut self.open {
-            open.record.failed = true;
+            open.sdk.set_status(Status::error(""));
         }
     }
 
@@ -317,28 +329,17 @@ impl Shared {
     }
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut record = std::mem::take(&mut self.record);
-        let took = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        record.end = record.start.saturating_add(took);
-        self.queue.push(record);
-    }
-}
-
-/// Since 1970; a clock before that is one that nobody has set.
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// Attributes of one span, at most.
-const MOST: usize = 32;
+const MOST: u32 = 32;
 /// Bytes of a text, at most.
 const LONGEST: usize = 1024;
+/// The name of what makes the spans.
+const SCOPE: &str = "dfget";
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::SpanId;
+
     use super::*;
 
     const CAME: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -380,10 +381,17 @@ mod tests {
         drop(child);
         drop(server);
         let [inner, outer] = &spans.take()[..] else { panic!("two spans") };
-        assert_eq!((inner.name, inner.parent, inner.remote), ("HEAD", Some(outer.span), false));
-        assert_eq!((outer.name, outer.parent, outer.remote), ("GET", Some(*b"\xb7\xadkqi\x2031"), true));
-        assert_eq!((inner.trace, inner.flags), (outer.trace, 1));
-        assert!(inner.end >= inner.start && outer.end >= outer.start);
+        let (inside, around) = (&inner.span_context, &outer.span_context);
+        assert_eq!(
+            (&*inner.name, inner.parent_span_id, inner.parent_span_is_remote),
+            ("HEAD", around.span_id(), false)
+        );
+        let client = SpanId::from_hex("b7ad6b7169203331").unwrap();
+        assert_eq!((&*outer.name, outer.parent_span_id, outer.parent_span_is_remote), ("GET", client, true));
+        assert!(inside.trace_id() == around.trace_id() && inside.span_id() != around.span_id());
+        assert!(
+            inside.is_sampled() && inner.end_time >= inner.start_time && outer.end_time >= outer.start_time
+        );
     }
 
     #[test]
@@ -403,8 +411,8 @@ mod tests {
         drop(tracer.enter(&mut came, "GET"));
         assert!(!came.contains_key(TRACESTATE), "the state of another trace");
         let [span] = &spans.take()[..] else { panic!("a span") };
-        assert_eq!(span.parent, None);
-        assert_eq!(Context::of(&came).map(|context| context.trace), Some(span.trace));
+        assert_eq!(span.parent_span_id, SpanId::INVALID);
+        assert_eq!(Context::of(&came).map(|context| context.trace()), Some(span.span_context.trace_id()));
     }
 
     #[test]
@@ -414,6 +422,20 @@ mod tests {
         drop(tracer.enter(&mut came, "GET"));
         assert!(Context::of(&came).is_some_and(|context| !context.is_sampled()));
         assert!(spans.take().is_empty());
+    }
+
+    #[test]
+    fn a_share_is_taken_the_same_everywhere() {
+        let taken = |ratio| {
+            let (tracer, spans) = tracer(ratio);
+            for _ in 0..1000 {
+                drop(tracer.enter(&mut HeaderMap::new(), "GET"));
+            }
+            std::iter::from_fn(|| Some(spans.take()).filter(|taken| !taken.is_empty())).flatten().count()
+        };
+        assert_eq!((taken(0.0), taken(1.0)), (0, 1000));
+        // Six standard deviations to each side.
+        assert!((168..=332).contains(&taken(0.25)));
     }
 
     #[test]
@@ -429,8 +451,8 @@ mod tests {
         shared.end();
         other.with(|span| assert_eq!(span.context(), None));
         let [ended] = &spans.take()[..] else { panic!("one span") };
-        assert!(ended.failed && ended.attributes.len() == MOST);
-        assert_eq!(ended.attributes[0], ("error.type", Value::Word("timeout")));
-        assert_eq!(ended.attributes[1], ("text", Value::Text("\u{e4}".repeat(LONGEST / 2))));
+        assert!(ended.status == Status::error("") && ended.attributes.len() == MOST as usize);
+        assert_eq!(ended.attributes[0], KeyValue::new("error.type", "timeout"));
+        assert_eq!(ended.attributes[1], KeyValue::new("text", "\u{e4}".repeat(LONGEST / 2)));
     }
 }
