@@ -213,7 +213,7 @@ mod tests {
             ),
             (
                 "health:\n  tcpListen:\n    path: /x",
-                "f:3:5: health.tcpListen.path: unknown key, ignored; move it to `health.path`",
+                "f:3:5: health.tcpListen.path: unknown key, ignored; move it to `health.path` or `tracing.path`",
             ),
             (
                 "diskGCThreshold: 1Gi",
@@ -238,8 +238,8 @@ mod tests {
     fn a_key_without_effect_gets_one_warning_and_its_section_only_one() {
         assert_eq!(
             said("jaeger: http://127.0.0.1:14268"),
-            ["f:1:1: jaeger: known, not yet supported: no traces are sent; \
-              remove it, or keep it for a later version"]
+            ["f:1:1: jaeger: known, not yet supported: no traces are sent there; \
+              write `tracing: {endpoint: 'HOST:4318'}`, where Jaeger takes OTLP since version 1.35"]
         );
         let text = "objectStorage:\n  enable: true\n  tcpListen: {listen: 0.0.0.0, port: {start: 65020}}\n";
         assert_eq!(said(text).len(), 1, "{:?}", said(text));

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use crate::PemCheck;
+use crate::{PemCheck, otel};
 
 /// The process's surroundings, as far as the configuration depends on them.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Environment {
     pub fn current(pem: Arc<dyn PemCheck>) -> io::Result<Self> {
         let variable = |&name: &&str| std::env::var_os(name).map(|value| (name.to_owned(), value));
         Ok(Self {
-            variables: VARIABLES.iter().filter_map(variable).collect(),
+            variables: VARIABLES.iter().chain(&otel::VARIABLES).filter_map(variable).collect(),
             working_directory: std::env::current_dir()?,
             files: Arc::new(SystemFiles),
             pem,

@@ -20,6 +20,7 @@ mod lint;
 mod load;
 mod model;
 mod options;
+mod otel;
 mod pem_check;
 mod places;
 mod read;
@@ -42,7 +43,7 @@ pub use model::{
     Access, BasicAuth, Cluster, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost,
     Host, Listen, LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PeerListen, PemSource,
     PortRange, Proxy, ProxyTls, RedirectPolicy, RegistryMirror, RegistryMirrors, ResourceClient,
-    ResourceClients, SharePrivate, SniListen, Storage, Upload, WhiteListEntry,
+    ResourceClients, SharePrivate, SniListen, Storage, Traces, Upload, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

@@ -82,7 +82,8 @@ pub(crate) fn modes(config: &Config, files: &[Subject], environment: &Environmen
     let holds_secret = config.proxy.basic_auth.is_some()
         || config.proxy.hijack.as_ref().is_some_and(inline)
         || has_login(&clients.http.proxy)
-        || has_login(&clients.https.proxy);
+        || has_login(&clients.https.proxy)
+        || config.traces.as_ref().is_some_and(|traces| !traces.headers.is_empty());
     for subject in files {
         let Some(path) = &subject.file else { continue };
         let Ok(mode) = environment.files.mode(&environment.working_directory.join(path)) else { continue };

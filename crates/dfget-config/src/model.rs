@@ -13,7 +13,9 @@ use std::{
     time::Duration,
 };
 
-use dfget_core::{DEFAULT_FILTER, Network, PingPath, RateLimits, RegistryUrl, Rule, UrlFilter};
+use dfget_core::{
+    Authority, DEFAULT_FILTER, Network, PingPath, RateLimits, RegistryUrl, Rule, Scheme, UrlFilter,
+};
 use regex::Regex;
 
 use crate::{Secret, literal_host};
@@ -58,6 +60,8 @@ pub struct Config {
     pub host: Host,
     /// Pieces for them.
     pub upload: Upload,
+    /// Where traces go; `None` = there are none (`tracing`).
+    pub traces: Option<Traces>,
     /// The proxy: what there is to serve.
     pub proxy: Proxy,
 }
@@ -80,6 +84,37 @@ pub struct LogFiles {
     pub max_age: Option<Duration>,
     /// So many old files are kept; `None` = all (`logMaxBackups`, default 20).
     pub max_backups: Option<usize>,
+}
+
+/// `tracing`: a collector that takes OTLP over HTTP, and what it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traces {
+    /// Whom they are sent to (`endpoint`, `protocol`).
+    pub collector: Authority,
+    /// And by which path (`path`, default `/v1/traces`).
+    pub path: String,
+    /// What is sent along, by name (`headers`).
+    pub headers: Vec<(String, Secret)>,
+    /// Who sends them (`service-name`, default `dfget`).
+    pub service: String,
+    /// The share of the traces beginning here that is recorded, 0 to 1 (`ratio`, default 1).
+    pub ratio: f64,
+    /// Who vouches for the collector besides the system's authorities (`caCert`).
+    pub roots: Option<PemSource>,
+}
+
+impl Default for Traces {
+    /// For a collector of this host.
+    fn default() -> Self {
+        Self {
+            collector: Authority { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port: 4318 },
+            path: "/v1/traces".to_owned(),
+            headers: Vec::new(),
+            service: "dfget".to_owned(),
+            ratio: 1.0,
+            roots: None,
+        }
+    }
 }
 
 /// `storage`.
@@ -674,6 +709,7 @@ impl Config {
             cluster: Cluster::default(),
             host: Host::default(),
             upload: Upload::default(),
+            traces: None,
             proxy,
         }
     }

@@ -12,11 +12,12 @@ use crate::{
     Environment, LoadOptions, Location,
     layout::Layout,
     options::{Kind, Opt, Support, TOP},
+    otel::{self, Otel},
     places::{Named, Places},
     read::{Field, Section},
     report::Report,
     scalar,
-    yaml::{self, Data, Mark, Node},
+    yaml::{self, Data, Entry, Mark, Node},
 };
 
 /// Every key that has an effect, in the order of the documentation.
@@ -191,7 +192,9 @@ impl Setting {
     #[must_use]
     pub fn is_secret(&self) -> bool {
         match &self.content {
-            Content::Value(node) => matches!(self.kind, Kind::Secret) || holds_secret(node),
+            Content::Value(node) => {
+                matches!(self.kind, Kind::Secret | Kind::Map(Kind::Secret)) || holds_secret(node)
+            }
             Content::Section | Content::Unset => false,
         }
     }
@@ -230,7 +233,7 @@ impl Setting {
     /// The value as it may be shown.
     fn shown(&self, node: &Node) -> Node {
         match self.kind {
-            Kind::Secret => redacted(node),
+            Kind::Secret | Kind::Map(Kind::Secret) => redacted(node),
             _ => without_secrets(node),
         }
     }
@@ -468,16 +471,39 @@ impl Walk<'_> {
             }
             None => (Content::Unset, Source::Unset),
         };
+        let written = || match yaml::parse(usize::MAX, option.default.as_bytes()) {
+            _ if option.default.is_empty() => (Content::Unset, Source::Unset),
+            Ok(document) => (Content::Value(document.root), Source::Default),
+            Err(_) => (text(option.default.to_owned()), Source::Default),
+        };
+        let otel = Otel::of(self.origins.environment);
+        let of_variable =
+            |value: Option<Content>, name| value.map(|value| (value, Source::Environment(name)));
         match key {
             "logDir" => below_home(&places.log_dir, "XDG_STATE_HOME"),
             "dataDir" => below_home(&places.data_dir, "XDG_CACHE_HOME"),
             "cluster.keyFile" => below_home(&places.cluster_key, "XDG_CONFIG_HOME"),
+            "service-name" => of_variable(otel.service.map(text), otel::SERVICE).unwrap_or_else(written),
+            "tracing.endpoint" => {
+                of_variable(otel.endpoint.map(text), otel::ENDPOINT).unwrap_or_else(written)
+            }
+            "tracing.ratio" => {
+                let ratio = otel.ratio.map(|ratio| text(ratio.to_string()));
+                of_variable(ratio, otel::SAMPLER).unwrap_or_else(written)
+            }
+            "tracing.headers" if !otel.headers.is_empty() => {
+                let mark = Mark { file: usize::MAX, line: 0, column: 0 };
+                let entry = |(key, text): (String, String)| Entry {
+                    key,
+                    key_mark: mark,
+                    value: Node { mark, data: Data::Scalar { text, plain: false } },
+                };
+                let entries = otel.headers.into_iter().map(entry).collect();
+                let node = Node { mark, data: Data::Map(entries) };
+                (Content::Value(node), Source::Environment(otel::HEADERS))
+            }
             "proxy.defaultFilter" => (text(DEFAULT_FILTER.join("&")), Source::Default),
-            _ if option.default.is_empty() => (Content::Unset, Source::Unset),
-            _ => match yaml::parse(usize::MAX, option.default.as_bytes()) {
-                Ok(document) => (Content::Value(document.root), Source::Default),
-                Err(_) => (text(option.default.to_owned()), Source::Default),
-            },
+            _ => written(),
         }
     }
 
@@ -554,7 +580,11 @@ fn map_texts(node: &Node, change: &dyn Fn(&str) -> String) -> Node {
             Data::Scalar { text: changed, plain }
         }
         Data::List(items) => Data::List(items.iter().map(|item| map_texts(item, change)).collect()),
-        Data::Null | Data::Map(_) => node.data.clone(),
+        Data::Map(entries) => {
+            let changed = |entry: &Entry| Entry { value: map_texts(&entry.value, change), ..entry.clone() };
+            Data::Map(entries.iter().map(changed).collect())
+        }
+        Data::Null => Data::Null,
     };
     Node { mark: node.mark, data }
 }

@@ -255,7 +255,7 @@ fn extra_roots(index: usize, host: &HijackHost) -> Result<Vec<CertificateDer<'st
 }
 
 /// The certificates of all these.
-fn pem_roots(sources: &[PemSource]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
+pub(crate) fn pem_roots(sources: &[PemSource]) -> Result<Vec<CertificateDer<'static>>, RootsError> {
     let mut roots = Vec::new();
     for source in sources {
         roots.extend(match source {

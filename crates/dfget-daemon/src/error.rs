@@ -79,6 +79,9 @@ pub enum RunError {
         /// Why.
         source: RootsError,
     },
+    /// `tracing.caCert` cannot be used.
+    #[error("tracing.caCert: {0}")]
+    CollectorRoots(#[source] RootsError),
     /// No origin could be verified at all.
     #[error(transparent)]
     Trust(TrustError),
@@ -137,7 +140,8 @@ impl RunError {
             | Self::Scope(_)
             | Self::HostCertificates { .. }
             | Self::InlineCertificates { .. }
-            | Self::MirrorCertificates { .. } => ConfigErrors::EXIT_CODE,
+            | Self::MirrorCertificates { .. }
+            | Self::CollectorRoots(_) => ConfigErrors::EXIT_CODE,
             Self::Pair(PairError::Create(_) | PairError::Io { .. }) => 1,
             Self::Pair(_) => ConfigErrors::EXIT_CODE,
             Self::Log(_)

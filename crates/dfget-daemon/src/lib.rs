@@ -28,6 +28,7 @@ mod settings;
 mod signals;
 #[cfg(test)]
 mod simulation;
+mod traces;
 mod upkeep;
 
 pub use admin::{Offline, OfflineError, admin_sockets, offline};

@@ -23,6 +23,7 @@ use crate::certificates::TrustBook;
 use crate::cluster::Cluster;
 use crate::live::{Watch, Watched};
 use crate::signals::Signals;
+use crate::traces::{self, Exporter};
 use crate::{RunError, egress, settings};
 
 /// How long responses may go on after the daemon was told to end.
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     secret: [u8; 32],
     /// Where registries have their tokens from.
     realms: Realms,
+    /// Sends spans, if somebody wants them.
+    pub(crate) exporter: Option<Arc<Exporter>>,
 }
 
 // === impl Parts ===
@@ -66,6 +69,7 @@ impl Parts {
         };
         metrics.set_store_open(store.is_some());
         store.iter().for_each(drop_unfinished);
+        let (tracer, spans) = traces::begin(config, &metrics);
         let counted = metrics.clone();
         let realms = Realms::default();
         let named = realms.clone();
@@ -85,12 +89,14 @@ impl Parts {
                 counted.origin_request(insecure);
                 counted.ledger().registry(&authority.host_port()).asked();
             }),
+            tracer,
         });
+        let exporter = traces::exporter(config, spans, &origin, &metrics)?.map(Arc::new);
         // Without a store permissions live as long as the process, and so does their key.
         let secret = store.as_ref().map_or_else(fresh_secret, |store| Ok(*store.secret()))?;
         let tasks = Tasks::new(store.clone(), origin, settings::tasks(config), metrics.clone());
         let proxy = Proxy::new(settings::proxy(config, &config.proxy, secret, realms.clone()), tasks.clone());
-        Ok(Self { proxy, tasks, store, place, metrics, trust, secret, realms })
+        Ok(Self { proxy, tasks, store, place, metrics, trust, secret, realms, exporter })
     }
 
     /// What the API shows of them, and of the cluster that they belong to.

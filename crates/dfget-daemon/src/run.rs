@@ -219,6 +219,7 @@ impl Daemon {
     ) -> Result<(), RunError> {
         let config = &loaded.config;
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
+        let exporting = self.export();
         let watch = self.parts.watch(config, self.cluster.as_ref());
         servers.spawn(ended.clone().run_until_cancelled_owned(watch.clone().keep()));
         let life = service::tell_of_life(
@@ -282,7 +283,22 @@ impl Daemon {
         ended.cancel();
         servers.close();
         within(&mut signals, "requests of the admin port", servers.wait()).await;
+        if let Some((exporting, ended)) = exporting {
+            ended.cancel();
+            within(&mut signals, "traces", exporting.wait()).await;
+        }
         Ok(())
+    }
+
+    /// Sends spans from now on, if somebody wants them, until the token is cancelled.
+    fn export(&self) -> Option<(TaskTracker, CancellationToken)> {
+        let exporter = Arc::clone(self.parts.exporter.as_ref()?);
+        let (exporting, ended) = (TaskTracker::new(), CancellationToken::new());
+        info!("traces go to {}", exporter.collector());
+        let until = ended.clone();
+        exporting.spawn(async move { exporter.run(until).await });
+        exporting.close();
+        Some((exporting, ended))
     }
 
     /// Serves leases, if there are any to be had; never returns before the daemon ends.

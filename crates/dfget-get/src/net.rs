@@ -112,5 +112,6 @@ fn client(
         prefer_ipv6: false,
         limiter,
         observe: Box::new(|_, _| {}),
+        tracer: Default::default(),
     }))
 }

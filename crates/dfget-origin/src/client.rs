@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use bytes::Bytes;
 use dfget_core::{Authority, Backoff, READ, Scheme};
+use dfget_trace::{Kind, Tracer, span_name};
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, TRANSFER_ENCODING, VIA,
     WWW_AUTHENTICATE,
@@ -28,6 +29,7 @@ use crate::connect::{Reached, VANISHED_AFTER, Way, reach, secure};
 use crate::error::cause;
 use crate::outgoing::{Arrival, Listening, Ourselves, Outgoing};
 use crate::pool::{Connection, Pool};
+use crate::spans;
 use crate::{AddressClass, ConnectError, Destinations, Flow, Limiter, OriginError, Upstream};
 
 /// Bytes read from a connection at once, where nothing bounds the rate.
@@ -112,6 +114,8 @@ pub struct OriginOptions {
     pub limiter: Option<Limiter>,
     /// Called for each request sent.
     pub observe: Observer,
+    /// Tells of the requests that belong to a trace.
+    pub tracer: Tracer,
 }
 
 /// Sends requests to origins. Cheap to clone; all clones share one pool.
@@ -126,6 +130,7 @@ struct Inner {
     limiter: ArcSwapOption<Limiter>,
     destinations: RwLock<Arc<Destinations>>,
     ourselves: Ourselves,
+    quiet: bool,
     pool: Pool,
     budgets: Budgets,
     connections: TaskTracker,
@@ -184,16 +189,33 @@ impl Default for Retries {
 impl OriginClient {
     /// A client without connections.
     #[must_use]
-    pub fn new(mut options: OriginOptions) -> Self {
+    pub fn new(options: OriginOptions) -> Self {
+        Self::knowing(Ourselves::new(), false, options)
+    }
+
+    /// Another client of the same process, which recognizes its requests: where they lead back to
+    /// us, they are refused. It is for who says himself what goes wrong: it logs no pauses.
+    #[must_use]
+    pub fn beside(&self, options: OriginOptions) -> Self {
+        Self::knowing(self.inner.ourselves.clone(), true, options)
+    }
+
+    fn knowing(ourselves: Ourselves, quiet: bool, mut options: OriginOptions) -> Self {
         let destinations = RwLock::new(Arc::new(std::mem::take(&mut options.destinations)));
         let timeouts = ArcSwap::from_pointee(options.timeouts);
         let limiter = ArcSwapOption::new(options.limiter.take().map(Arc::new));
         let pool = Pool::new(options.timeouts);
-        let ourselves = Ourselves::new();
         let budgets = Budgets::new(options.budget);
         let connections = TaskTracker::new();
-        let inner = Inner { options, timeouts, limiter, destinations, ourselves, pool, budgets, connections };
+        let inner =
+            Inner { options, timeouts, limiter, destinations, ourselves, quiet, pool, budgets, connections };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Begins the spans of what is asked of origins, and of what leads to it.
+    #[must_use]
+    pub fn tracer(&self) -> &Tracer {
+        &self.inner.options.tracer
     }
 
     /// The limits on waiting that do not depend on the scheme.
@@ -344,19 +366,33 @@ impl OriginClient {
         registry: Option<AddressClass>,
     ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
         let authority = prepare(&mut request)?;
+        let mut span = self.tracer().child(request.headers(), Kind::Client, span_name(request.method()));
+        spans::describe(&mut span, &authority, &request);
+        span.mark(request.headers_mut());
+        let sent = self.send_prepared(&authority, request, registry).await;
+        spans::tell(span, &sent);
+        sent
+    }
+
+    async fn send_prepared(
+        &self,
+        authority: &Authority,
+        mut request: Request<Body>,
+        registry: Option<AddressClass>,
+    ) -> Result<(Response<Incoming>, AddressClass), OriginError> {
         let bodiless =
             matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
         let again = bodiless.then(|| repeat(&request));
         let head_limit = bodiless.then_some(self.timeouts_of(authority.scheme).head);
-        let turn = self.turn(&authority, &request)?;
+        let turn = self.turn(authority, &request)?;
         if !turn.is_zero() {
             tokio::time::sleep(turn).await;
         }
         let destinations = self.destinations();
-        let permitted = |address| destinations.permits(&authority, address, registry);
-        if let Some(connection) = self.inner.pool.take(&authority, permitted) {
+        let permitted = |address| destinations.permits(authority, address, registry);
+        if let Some(connection) = self.inner.pool.take(authority, permitted) {
             let class = connection.class();
-            let refused = match self.exchange(&authority, connection, request, head_limit).await {
+            let refused = match self.exchange(authority, connection, request, head_limit).await {
                 Ok(response) => return Ok((response, class)),
                 Err(refused) => *refused,
             };
@@ -366,9 +402,9 @@ impl OriginClient {
                 _ => return Err(refused.error),
             };
         }
-        let connection = self.connect(&authority, registry, &HeaderMap::new()).await?;
+        let connection = self.connect(authority, registry, &HeaderMap::new()).await?;
         let class = connection.class();
-        let answer = self.exchange(&authority, connection, request, head_limit).await;
+        let answer = self.exchange(authority, connection, request, head_limit).await;
         answer.map(|response| (response, class)).map_err(|refused| refused.error)
     }
 
@@ -455,7 +491,7 @@ impl OriginClient {
     fn hear(&self, authority: &Authority, credential: Option<u64>, response: &Response<Incoming>) {
         let (status, answer) = (response.status(), response.headers());
         let paused = self.inner.budgets.heard(authority, credential, status, answer, Instant::now());
-        if let Some(pause) = paused {
+        if let Some(pause) = paused.filter(|_| !self.inner.quiet) {
             let host_port = authority.host_port();
             info!("{host_port} answers {status}: it is not asked with this credential for {pause:?}");
         }

@@ -124,6 +124,12 @@ pub fn is_impersonal(name: &HeaderName) -> bool {
     IMPERSONAL.contains(name)
 }
 
+/// Whether a request header only tells to which trace a request belongs (W3C Trace Context and Baggage).
+#[must_use]
+pub fn is_of_trace(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "traceparent" | "tracestate" | "baggage")
+}
+
 /// The value of `name` as text, if there is one and it is text.
 #[must_use]
 pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -22,6 +22,7 @@ mod outgoing;
 mod pool;
 mod redirect;
 mod resume;
+mod spans;
 mod upstream;
 
 pub use address::AddressClass;

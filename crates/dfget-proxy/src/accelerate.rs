@@ -52,7 +52,8 @@ impl Proxy {
         request: &Request<Incoming>,
     ) -> Result<Accelerated, &'static str> {
         let permissions = self.inner.access.permissions();
-        Accelerated::read(&self.inner.options.load(), permissions, url, wishes, request)
+        let read = Accelerated::read(&self.inner.options.load(), permissions, url, wishes, request)?;
+        Ok(Accelerated { trace: self.tracer().trace(request.headers()), ..read })
     }
 
     /// Answers a GET that becomes a task: a rule says so, or the client.

@@ -9,6 +9,7 @@ use dfget_core::{
 use dfget_origin::headers::{for_content, text};
 use dfget_origin::{FetchRequest, Identity};
 use dfget_task::TaskRequest;
+use dfget_trace::TraceId;
 use http::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use http::{Method, Request, Version};
 use url::Url;
@@ -41,6 +42,8 @@ pub(crate) struct Accelerated {
     /// What the kernel is to send on the client's connection, where that is without TLS.
     pub(crate) files: Option<FilesToSend>,
     pub(crate) started: Instant,
+    /// The trace that the request belongs to, if that is recorded.
+    pub(crate) trace: Option<TraceId>,
 }
 
 /// A name for one attempt. It has to differ from others and is no secret, so no call of the kernel is made for it.
@@ -134,6 +137,7 @@ impl Accelerated {
             server_ip,
             files: request.extensions().get::<FilesToSend>().cloned(),
             started,
+            trace: None,
         })
     }
 

@@ -16,6 +16,7 @@ use dfget_origin::{Answer, Identity, OriginClient, OriginError};
 use dfget_storage::Store;
 use dfget_task::{TaskRequest, Tasks};
 use dfget_telemetry::{AccessCheck, Metrics};
+use dfget_trace::{Context, Span};
 use http::header::{
     CONTENT_RANGE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
     RANGE,
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use crate::permission::{Permission, Permissions};
+use crate::spans;
 use crate::turns::Turns;
 
 /// The registries' own word on what they would send.
@@ -205,6 +207,19 @@ impl Access {
         request: &TaskRequest,
         total: Option<u64>,
     ) -> (Verdict, Option<HeaderMap>) {
+        let mut span = spans::access_check(self.origin.tracer(), request);
+        let described = self.described(permission, request, total, span.context()).await;
+        spans::judged(&mut span, &described.0);
+        described
+    }
+
+    async fn described(
+        self: &Arc<Self>,
+        permission: Permission,
+        request: &TaskRequest,
+        total: Option<u64>,
+        within: Option<Context>,
+    ) -> (Verdict, Option<HeaderMap>) {
         let silent = || self.is_silent(&request.authority, &request.credential);
         let known = || self.is_remembered(&permission) || silent();
         let _turn = if known() { None } else { Some(self.asking.take(permission).await) };
@@ -216,7 +231,7 @@ impl Access {
         if silent() {
             return (self.fall_back(permission, request, || Verdict::Ask), None);
         }
-        let answer = Box::pin(self.ask_on(permission, request, total)).await;
+        let answer = Box::pin(self.ask_on(permission, request, total, within)).await;
         let verdict = match answer {
             Ok(Said { word: Word::Yes, described }) => {
                 self.metrics.access_checked(AccessCheck::Allowed);
@@ -243,8 +258,10 @@ impl Access {
         permission: Permission,
         request: &TaskRequest,
         total: Option<u64>,
+        within: Option<Context>,
     ) -> Result<Said, OriginError> {
-        let (access, request) = (Arc::clone(self), request.clone());
+        let (access, mut request) = (Arc::clone(self), request.clone());
+        within.inspect(|span| span.write(&mut request.fetch.headers));
         let (authority, credential) = (request.authority.clone(), Arc::clone(&request.credential));
         let asked = async move {
             let answer = access.ask(&request, total).await;
@@ -299,13 +316,27 @@ impl Access {
         request: &TaskRequest,
         identity: &Identity,
     ) -> Verdict {
+        let mut span = spans::access_check(self.origin.tracer(), request);
+        let verdict = Box::pin(self.still_is(permission, request, identity, &span)).await;
+        spans::judged(&mut span, &verdict);
+        verdict
+    }
+
+    async fn still_is(
+        &self,
+        permission: Permission,
+        request: &TaskRequest,
+        identity: &Identity,
+        span: &Span,
+    ) -> Verdict {
         let condition = match (&identity.etag, &identity.last_modified) {
             (Some(etag), _) => (IF_NONE_MATCH, etag),
             (None, Some(modified)) => (IF_MODIFIED_SINCE, modified),
             (None, None) => return Verdict::Ask,
         };
         let Ok(value) = HeaderValue::from_str(condition.1) else { return Verdict::Ask };
-        let answer = match self.origin.fetch(&request.fetch, &[(condition.0, value)]).await {
+        let extra: Vec<_> = span.header().into_iter().chain([(condition.0, value)]).collect();
+        let answer = match self.origin.fetch(&request.fetch, &extra).await {
             Ok(answer) => answer,
             Err(error) if error.is_unreachable() => {
                 return self.fall_back(permission, request, || Verdict::Unreachable(error));

@@ -254,8 +254,8 @@ fn head(
     describe(request, status, &mut headers, content.source());
     let (task, peer) = (request.task.id.clone(), Arc::clone(&request.task.peer));
     let (source, spared, peers) = (content.source(), content.is_spared(), content.peers());
-    let files = request.files.clone();
-    let report = Report { task, peer, started: request.started, length, files };
+    let (files, trace) = (request.files.clone(), request.trace);
+    let report = Report { task, peer, started: request.started, length, files, trace };
     let mut response = Response::new(serving(content, report));
     response.extensions_mut().insert(source);
     if let Some(peers) = peers {

@@ -11,17 +11,20 @@ use dfget_core::TaskId;
 use dfget_origin::BoxError;
 use dfget_task::{ContentError, Direct, Part, Reader};
 use dfget_telemetry::{Book, Metrics, RunningRequest, Source};
+use dfget_trace::TraceId;
 use futures_util::stream;
 use http::Response;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tracing::field::display;
 use tracing::{error, info};
 
 use crate::entrance::{Entrance, FromPeers, Spared};
 use crate::in_clear::{FilesToSend, LONGEST};
 use crate::multipart::Multipart;
 use crate::slots::Slot;
+use crate::spans::Served;
 
 /// The body of every response of the proxy.
 pub(crate) type ResponseBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -44,6 +47,8 @@ pub(crate) struct Report {
     pub(crate) length: Option<u64>,
     /// Where parts of files are put for the kernel to send, if it can.
     pub(crate) files: Option<FilesToSend>,
+    /// The trace that the request belongs to, if that is recorded.
+    pub(crate) trace: Option<TraceId>,
 }
 
 /// After so many bytes in one go a response lets the others of its thread go on. The kernel takes
@@ -78,6 +83,8 @@ pub(crate) fn counted(
     let spared = response.extensions_mut().remove::<Spared>().is_some();
     let peers = response.extensions_mut().remove::<FromPeers>().map(Peered::of);
     let slot = response.extensions_mut().remove::<Slot>();
+    let span = response.extensions_mut().remove::<dfget_trace::Shared>();
+    let span = span.map(|span| Served::new(span, source));
     if let Some(source) = source {
         metrics.served(source);
         if is_task(source) {
@@ -91,7 +98,8 @@ pub(crate) fn counted(
     }
     let (metrics, entrance) = (metrics.clone(), Arc::clone(entrance));
     response.map(|body| {
-        Counted { body, request, metrics, source, spared, peers, saved, entrance, _slot: slot }.boxed_unsync()
+        Counted { body, request, metrics, source, spared, peers, saved, entrance, span, _slot: slot }
+            .boxed_unsync()
     })
 }
 
@@ -129,6 +137,8 @@ struct Counted {
     /// Where its bytes count as saved, if they are.
     saved: Option<Arc<Book>>,
     entrance: Arc<Entrance>,
+    /// The span of the request, until the last byte has left.
+    span: Option<Served>,
     /// Until the last byte has left.
     _slot: Option<Slot>,
 }
@@ -250,13 +260,15 @@ impl Serving {
         if !told && !std::mem::replace(&mut self.told, true) {
             let (peer, task) = (&*self.report.peer, self.report.task.as_str());
             let (source, cost) = (self.content.source().as_str(), self.report.started.elapsed().as_millis());
-            info!(peer, task, component = "PeerTask", source, "peer task done, cost: {cost}ms");
+            let trace_id = self.report.trace.map(display);
+            info!(peer, task, component = "PeerTask", source, trace_id, "peer task done, cost: {cost}ms");
         }
     }
 
     fn failed(&mut self, failed: &ContentError) {
         let (peer, task) = (&*self.report.peer, self.report.task.as_str());
-        error!(peer, task, component = "PeerTask", sent = self.sent, "response broken off: {failed}");
+        let (sent, trace_id) = (self.sent, self.report.trace.map(display));
+        error!(peer, task, component = "PeerTask", sent, trace_id, "response broken off: {failed}");
     }
 }
 
@@ -276,6 +288,9 @@ impl Body for Counted {
         {
             let bytes = bytes.len() as u64;
             self.request.add_bytes(bytes);
+            if let Some(span) = &mut self.span {
+                span.count(bytes);
+            }
             if let Some(book) = &self.saved {
                 book.saved_bytes(bytes);
             }

@@ -10,6 +10,7 @@ use dfget_core::{Authority, Decision, UrlFilter, decide};
 use dfget_origin::{Arrival, ConnectError, OriginClient, ServerWide};
 use dfget_task::Tasks;
 use dfget_telemetry::{Metrics, redact_url};
+use dfget_trace::Tracer;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -31,7 +32,7 @@ use crate::realms::Realms;
 use crate::slots::Slots;
 use crate::turns::Turns;
 use crate::wishes::Wishes;
-use crate::{message, respond};
+use crate::{message, respond, spans};
 
 /// Things remembered for being said once only.
 const MOST_SAID: usize = 1000;
@@ -141,6 +142,10 @@ impl Proxy {
             said.clear();
         }
         said.insert(what)
+    }
+
+    pub(crate) fn tracer(&self) -> &Tracer {
+        self.origin().tracer()
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
@@ -269,6 +274,18 @@ impl Proxy {
     }
 
     pub(crate) async fn exchange(
+        &self,
+        entrance: &Entrance,
+        url: Url,
+        mut request: Request<Incoming>,
+    ) -> Response<ResponseBody> {
+        let span = spans::enter(self.tracer(), &url, &mut request);
+        let mut response = Box::pin(self.in_turn(entrance, url, request)).await;
+        spans::answered(span, &mut response);
+        response
+    }
+
+    async fn in_turn(
         &self,
         entrance: &Entrance,
         url: Url,

@@ -31,6 +31,7 @@ mod realms;
 mod respond;
 mod slots;
 mod sni;
+mod spans;
 mod tagged;
 mod token;
 mod turns;

@@ -274,6 +274,7 @@ fn blind_proxy(upstream: Option<Upstream>) -> Option<Proxy> {
         prefer_ipv6: false,
         destinations: Destinations::of_own_user(),
         observe: Box::new(|_, _| {}),
+        tracer: Default::default(),
     });
     let options = TaskOptions {
         reuse: false,

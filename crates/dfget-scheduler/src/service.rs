@@ -18,7 +18,8 @@ use dfget_proto::messages::scheduler::v2::{
     DeleteTaskRequest, ListHostsRequest, ListHostsResponse, StatTaskRequest,
 };
 use dfget_swarm::SchedulerOptions;
-use futures_util::Stream;
+use dfget_trace::{Span, Tracer};
+use futures_util::{Stream, StreamExt as _};
 use tonic::service::RoutesBuilder;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -42,6 +43,7 @@ pub trait Member: Send + Sync + 'static {
 pub struct SchedulerService {
     room: Arc<Room>,
     member: Arc<dyn Member>,
+    tracer: Tracer,
 }
 
 // === impl SchedulerService ===
@@ -50,7 +52,13 @@ impl SchedulerService {
     /// A scheduler that knows nobody yet; `seed` is for what it leaves to chance.
     #[must_use]
     pub fn new(options: SchedulerOptions, seed: u64, member: Arc<dyn Member>) -> Self {
-        Self { room: Arc::new(Room::new(options, seed)), member }
+        Self { room: Arc::new(Room::new(options, seed)), member, tracer: Tracer::off() }
+    }
+
+    /// Tells of the downloads that join, to whoever collects the traces that they belong to.
+    #[must_use]
+    pub fn with_tracer(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Adds the services to those of a port, which [`serve_grpc`](crate::serve_grpc) answers on.
@@ -71,6 +79,18 @@ impl SchedulerService {
         self.room.close();
     }
 
+    /// The span of a download's first question, if who asks has the key, and has sent a trace.
+    fn joining<T>(&self, request: &Request<T>, caller: &Caller) -> Span {
+        if !caller.keyed {
+            return Span::none();
+        }
+        let mut span = self.tracer.answer(request.metadata().as_ref(), "scheduler.v2.Scheduler/AnnouncePeer");
+        span.set("rpc.system", || "grpc");
+        span.set("rpc.service", || "scheduler.v2.Scheduler");
+        span.set("rpc.method", || "AnnouncePeer");
+        span
+    }
+
     /// How many tasks and hosts it knows.
     #[must_use]
     pub fn counts(&self) -> (u64, u64) {
@@ -88,6 +108,19 @@ impl std::fmt::Debug for SchedulerService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SchedulerService").field("instance", &self.room.instance).finish_non_exhaustive()
     }
+}
+
+/// The same answers; the first ends the span.
+fn told<T>(
+    mut span: Span,
+    answers: impl Stream<Item = Result<T, Status>>,
+) -> impl Stream<Item = Result<T, Status>> {
+    answers.inspect(move |answer| {
+        let mut span = std::mem::take(&mut span);
+        if let Err(status) = answer {
+            span.fail(|| format!("{:?}", status.code()));
+        }
+    })
 }
 
 /// Who asks, after the message is counted.
@@ -114,8 +147,9 @@ impl Scheduler for SchedulerService {
         request: Request<Streaming<AnnouncePeerRequest>>,
     ) -> Result<Response<Self::AnnouncePeerStream>, Status> {
         let caller = stream_caller(&request)?;
+        let span = self.joining(&request, &caller);
         let answers = announce::converse(Arc::clone(&self.room), caller, request.into_inner());
-        Ok(Response::new(Box::pin(answers)))
+        Ok(Response::new(Box::pin(told(span, answers))))
     }
 
     async fn stat_task(&self, request: Request<StatTaskRequest>) -> Result<Response<Task>, Status> {

@@ -8,6 +8,7 @@ use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry, EntryKey, Store};
 use dfget_swarm::Pieces;
+use dfget_trace::Shared;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RANGE, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use crate::direct::Direct;
 use crate::error::ContentError;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, partial_key};
+use crate::spans;
 use crate::swarm::{Join, Membership, Orders};
 use crate::task::{OnEnd, Seat, Task};
 use crate::tasks::{Answered, Tasks};
@@ -28,6 +30,8 @@ pub struct Lead {
     tasks: Tasks,
     key: RunKey,
     settled: bool,
+    /// What is done from here on.
+    span: Option<Shared>,
     /// Dropped with the lead: that is what wakes those who wait.
     done: watch::Sender<Answered>,
 }
@@ -116,8 +120,13 @@ impl std::fmt::Debug for Joined {
 // === impl Lead ===
 
 impl Lead {
-    pub(crate) const fn new(tasks: Tasks, key: RunKey, done: watch::Sender<Answered>) -> Self {
-        Self { tasks, key, settled: false, done }
+    pub(crate) const fn new(
+        tasks: Tasks,
+        key: RunKey,
+        done: watch::Sender<Answered>,
+        span: Option<Shared>,
+    ) -> Self {
+        Self { tasks, key, settled: false, span, done }
     }
 
     /// Asks the origin with the client's own request, unless `carried` is its answer already, for
@@ -137,6 +146,7 @@ impl Lead {
         swarm: Option<Joined>,
         accepted: impl FnOnce(&Identity) -> OnEnd,
     ) -> Result<Begun, ContentError> {
+        let request = &*spans::within(self.span.as_ref(), request);
         let (answer, asked) = match carried {
             Some(answer) => (answer, None),
             None => match self.ask(request, swarm.is_some()).await {
@@ -165,8 +175,7 @@ impl Lead {
             let body = Box::new(Direct::new(stream, self.key.authority.to_string(), request.digest));
             return Ok(Begun::Direct { body, status, headers });
         };
-        let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);
-        self.tasks.metrics().task_started();
+        let task = self.task(request, entry, meta);
         task.when_ended(on_end);
         let seat = Seat::take(&task);
         let fetch = task.reserve(&stream);
@@ -193,13 +202,18 @@ impl Lead {
             total: None,
             have: Pieces::default(),
             private: request.is_private(),
+            trace: None,
         };
+        let mut span = spans::join(self.tasks.origin().tracer(), self.span.as_ref());
+        let join = Join { trace: span.context(), ..join };
         let asking = async {
             let mut membership = network.join(join).await?;
             let orders = membership.next().await?;
             Some(Joined { membership, orders })
         };
-        tokio::time::timeout(SCHEDULER, asking).await.ok()?
+        let joined = tokio::time::timeout(SCHEDULER, asking).await.ok().flatten();
+        spans::joined(&mut span, joined.as_ref().map(|joined| &joined.orders));
+        joined
     }
 
     /// Begins the download with the cluster's help, for a client whose credential the origin has
@@ -215,20 +229,25 @@ impl Lead {
         joined: Joined,
         on_end: OnEnd,
     ) -> Result<Seat, Self> {
+        let request = &*spans::within(self.span.as_ref(), request);
         let identity = Identity::of(described, true, total);
         let meta = TaskMeta::describing(request, described, &identity);
         let Some(store) = self.tasks.inner.store.clone() else { return Err(self) };
         let Some(entry) = create(store, request, partial_key(&self.key), meta.to_bytes(), total).await else {
             return Err(self);
         };
-        let task = Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta);
-        self.tasks.metrics().task_started();
+        let task = self.task(request, entry, meta);
         task.when_ended(on_end);
         let seat = Seat::take(&task);
         self.tasks.run(&self.key, &task);
         self.settled = true;
         task.begin_swarm(Some((joined.membership, joined.orders)));
         Ok(seat)
+    }
+
+    fn task(&mut self, request: &TaskRequest, entry: Arc<Entry>, meta: TaskMeta) -> Arc<Task> {
+        self.tasks.metrics().task_started();
+        Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta, self.span.take())
     }
 
     /// Sends the first request: for the part that the client wants where the origin knows

@@ -26,6 +26,7 @@ mod proof;
 mod reader;
 mod recent;
 mod request;
+mod spans;
 mod split;
 mod swarm;
 mod tagged;

@@ -10,6 +10,7 @@ use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
 use dfget_telemetry::Book;
+use dfget_trace::Shared;
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;
@@ -24,6 +25,7 @@ use crate::prefix::PrefixHasher;
 use crate::reader::Reader;
 use crate::recent::Recent;
 use crate::request::{RunKey, TaskRequest};
+use crate::spans;
 use crate::split::{Progress, boundaries};
 use crate::swarm::{Suspects, Swarm};
 use crate::tasks::Tasks;
@@ -59,6 +61,8 @@ pub struct Task {
     progress: watch::Sender<()>,
     next_id: AtomicU64,
     on_end: Mutex<Option<OnEnd>>,
+    /// All that is done for it, if that is recorded.
+    pub(crate) span: Option<Shared>,
 }
 
 /// Told once whether the content turned out to be right (`true`) or wrong; not at all if nobody
@@ -214,6 +218,7 @@ impl Task {
         request: &TaskRequest,
         entry: Arc<Entry>,
         meta: TaskMeta,
+        span: Option<Shared>,
     ) -> Arc<Self> {
         let cancel = tasks.inner.closing.child_token();
         let had = entry.allocated_bytes();
@@ -260,6 +265,7 @@ impl Task {
             progress: watch::Sender::new(()),
             next_id: AtomicU64::new(0),
             on_end: Mutex::default(),
+            span,
         })
     }
 
@@ -425,6 +431,7 @@ impl Task {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let end = (range.end != u64::MAX).then_some(range.end);
         let identity = state.meta.identity(state.entry.total());
+        let source = spans::asked_within(self.span.as_ref(), source);
         let stream = ContentStream::lazy(self.tasks.origin().clone(), source, range.start, end, identity);
         state.flying.insert(id, Flight { part, ..Flight::over(range) });
         (id, stream)
@@ -569,6 +576,7 @@ impl Task {
         if let (Some(right), Some(action)) = (right, self.on_end.lock().take()) {
             action(right);
         }
+        spans::ended(self);
         self.cancel.cancel();
         *self.recent.lock() = Recent::default();
         self.tasks.retire(&self.key, self);

@@ -18,6 +18,7 @@ use crate::lately::EndedLately;
 use crate::lead::Lead;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, final_key, partial_key};
+use crate::spans;
 use crate::split::SplitOptions;
 use crate::swarm::Network;
 use crate::tagged::Tags;
@@ -200,7 +201,8 @@ impl Tasks {
                         }
                         let (done, waiting) = watch::channel(Answered);
                         running.insert(key.clone(), Slot::Leading(waiting));
-                        return Found::Absent(Lead::new(self.clone(), key, done));
+                        let span = spans::download(self.origin().tracer(), request);
+                        return Found::Absent(Lead::new(self.clone(), key, done, span));
                     }
                 }
             };
@@ -273,7 +275,9 @@ impl Tasks {
         let store = self.inner.store.as_ref().filter(|_| self.options().reuse)?;
         let entry = store.get(&partial_key(key)).filter(|entry| entry.total().is_some())?;
         let meta = TaskMeta::from_bytes(&entry.meta())?;
-        Some(Task::new(self.clone(), key.clone(), request, entry, meta))
+        let span = spans::download(self.origin().tracer(), request);
+        let request = spans::within(span.as_ref(), request);
+        Some(Task::new(self.clone(), key.clone(), &request, entry, meta, span))
     }
 
     /// Puts a task in the place of its leader.

@@ -15,6 +15,7 @@ use dfget_origin::{ContentStream, FetchError, FetchRequest};
 use dfget_storage::{Entry, ReadError, WriteError};
 use dfget_telemetry::TaskFailure;
 use tokio::task::JoinHandle;
+use tracing::field::display;
 use tracing::{error, info, warn};
 
 use crate::error::{ContentError, Mismatch};
@@ -374,6 +375,7 @@ impl Task {
 
     pub(crate) fn end_logged(self: &Arc<Self>, outcome: Outcome) {
         let (task, peer) = (self.id.as_str(), &*self.peer);
+        let trace_id = self.span.as_ref().map(|span| display(span.context().trace()));
         match &outcome {
             Outcome::Verified => {
                 let total = self.state.lock().entry.total().unwrap_or(0);
@@ -392,12 +394,18 @@ impl Task {
                     let origin = total.saturating_sub(peers);
                     info!(task, peer, "{origin} bytes came from the origin, {peers} from peers: {parents}");
                 }
-                info!(peer, task, component = "PeerTask", source, "peer task done, cost: {cost}ms");
+                info!(peer, task, component = "PeerTask", source, trace_id, "peer task done, cost: {cost}ms");
             }
             Outcome::Failed(reason) => {
                 self.tasks.metrics().task_failed(TaskFailure::Source);
                 self.tasks.metrics().piece_failed();
-                error!(peer, task, component = "PeerTask", "peer task failed, code: 4008, reason: {reason}");
+                error!(
+                    peer,
+                    task,
+                    component = "PeerTask",
+                    trace_id,
+                    "peer task failed, code: 4008, reason: {reason}"
+                );
             }
             Outcome::Unstored | Outcome::Retired => {}
         }

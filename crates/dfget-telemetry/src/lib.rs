@@ -17,6 +17,7 @@ mod remarks;
 pub use ledger::{Book, Ledger, OTHERS, RegistryCount};
 pub use metrics::{
     AccessCheck, BuildInfo, Counts, Metrics, PieceFailure, RunningRequest, Served, Source, TaskFailure,
+    TracedSpans,
 };
 pub use redact::redact_url;
 pub use remarks::Remark;

@@ -17,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use self::labels::{Label, method_label};
+use self::labels::{Closed, Label, method_label};
 use crate::ledger::Ledger;
 use crate::logging;
 
@@ -26,7 +26,7 @@ mod labels;
 mod plain;
 
 pub use self::counts::{Counts, Served};
-pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure};
+pub use self::labels::{AccessCheck, PieceFailure, Source, TaskFailure, TracedSpans};
 
 type Counters = Family<Label, Counter>;
 type Gauges = Family<Label, Gauge>;
@@ -69,6 +69,7 @@ struct Shared {
     pieces_from_peers: Counter,
     piece_failures: Counters,
     access_checks: Counters,
+    spans: Counters,
 }
 
 /// What a build says of itself.
@@ -96,18 +97,15 @@ impl Metrics {
             counter(dragonfly, "proxy_request_not_via_dragonfly", "Requests passed through");
         let tasks = counter(dragonfly, "peer_task", "Tasks started");
         let stream_tasks = counter(dragonfly, "stream_task", "Tasks started for a response");
-        let failed_tasks = counters(dragonfly, "peer_task_failed", "Tasks failed");
-        show_zeros(&failed_tasks, TaskFailure::ALL.map(TaskFailure::label));
+        let failed_tasks = closed::<TaskFailure>(dragonfly, "peer_task_failed", "Tasks failed");
         let cache_hits = counter(dragonfly, "peer_task_cache_hit", "Requests answered by a stored task");
         let prefetches = counter(dragonfly, "prefetch_task", "Whole tasks started for a range");
         let pieces = counter(dragonfly, "piece_task", "Pieces stored");
         let failed_pieces = counter(dragonfly, "piece_task_failed", "Pieces that could not be had or kept");
 
         let own = registry.sub_registry_with_prefix("dfget");
-        let served_requests = counters(own, "requests", "Requests by where the answer came from");
-        let served_bytes = counters(own, "bytes", "Bytes of response bodies by where they came from");
-        show_zeros(&served_requests, Source::ALL.map(Source::label));
-        show_zeros(&served_bytes, Source::ALL.map(Source::label));
+        let served_requests = closed::<Source>(own, "requests", "Requests by where the answer came from");
+        let served_bytes = closed::<Source>(own, "bytes", "Bytes of response bodies by where they came from");
         let origin_requests = counter(own, "origin_requests", "Requests sent to origins");
         let insecure_origin_requests =
             counter(own, "origin_insecure", "Requests sent to origins whose certificate is not verified");
@@ -128,10 +126,11 @@ impl Metrics {
             counter(own, "bytes_from_origin", "Bytes of contents that origins sent to tasks");
         let bytes_to_peers = counter(own, "bytes_to_peers", "Bytes of contents sent to other nodes");
         let pieces_from_peers = counter(own, "pieces_from_peers", "Pieces or units that others sent");
-        let piece_failures = counters(own, "piece_failures", "Pieces that did not come from the node asked");
-        show_zeros(&piece_failures, PieceFailure::ALL.map(PieceFailure::label));
-        let access_checks = counters(own, "access_checks", "Checks of a client's right to a stored blob");
-        show_zeros(&access_checks, AccessCheck::ALL.map(AccessCheck::label));
+        let piece_failures =
+            closed::<PieceFailure>(own, "piece_failures", "Pieces that did not come from the node asked");
+        let access_checks =
+            closed::<AccessCheck>(own, "access_checks", "Checks of a client's right to a stored blob");
+        let spans = closed::<TracedSpans>(own, "trace_spans", "Spans of traces by what became of them");
         own.register_collector(Box::new(LogFailures));
 
         let shared = Arc::new(Shared {
@@ -165,6 +164,7 @@ impl Metrics {
             pieces_from_peers,
             piece_failures,
             access_checks,
+            spans,
         });
         Self { shared, ledger: Ledger::default() }
     }
@@ -313,6 +313,17 @@ impl Metrics {
         self.shared.access_checks.get_or_create(&answer.label()).inc();
     }
 
+    /// So many spans of traces came to this end.
+    pub fn spans(&self, end: TracedSpans, count: u64) {
+        self.shared.spans.get_or_create(&end.label()).inc_by(count);
+    }
+
+    /// How many spans have come to this end since the start.
+    #[must_use]
+    pub fn spans_so_far(&self, end: TracedSpans) -> u64 {
+        self.shared.spans.get_or_create(&end.label()).get()
+    }
+
     /// Everything, in the OpenMetrics text format 1.0 (see [`CONTENT_TYPE`](Self::CONTENT_TYPE)).
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -407,11 +418,13 @@ fn counters(registry: &mut Registry, name: &str, help: &str) -> Counters {
     counters
 }
 
-/// Makes the series of all `labels` there from the start, for rates over their first increase.
-fn show_zeros<const N: usize>(counters: &Counters, labels: [Label; N]) {
-    for label in labels {
+/// Counters whose series are all there from the start, for rates over their first increase.
+fn closed<T: Closed>(registry: &mut Registry, name: &str, help: &str) -> Counters {
+    let counters = counters(registry, name, help);
+    for label in T::labels() {
         drop(counters.get_or_create(&label));
     }
+    counters
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str) -> Gauge {
@@ -483,6 +496,7 @@ mod tests {
                 "dfget_pieces_from_peers counter",
                 "dfget_piece_failures counter",
                 "dfget_access_checks counter",
+                "dfget_trace_spans counter",
                 "dfget_log_write_failures counter",
             ]
         );

@@ -201,6 +201,7 @@ fn is_ours(yaml: &str) -> bool {
         "cluster:",
         "download:",
         "storage:",
+        "tracing:",
     ];
     yaml.lines().any(|line| known.contains(&line.trim_end()))
 }

@@ -11,6 +11,7 @@ mod node;
 mod pem;
 mod proxy;
 mod tls;
+mod tracing;
 
 use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
@@ -45,7 +46,7 @@ pub(crate) struct Context<'a> {
 pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context: &mut Context<'_>) -> Config {
     let defaults = Config::new(proxy, paths);
     let report = &mut *context.report;
-    let config = Config {
+    let mut config = Config {
         alive_time: section.bound(report, "aliveTime", defaults.alive_time),
         gc_interval: section.duration(report, "gcInterval", defaults.gc_interval),
         keep_storage: section.boolean(report, "keepStorage", defaults.keep_storage),
@@ -63,6 +64,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         cluster: defaults.cluster,
         host: cluster::host(&section.section(report, "host"), report),
         upload: cluster::upload(&section.section(report, "upload"), report),
+        traces: None,
         paths: defaults.paths,
         proxy: defaults.proxy,
     };
@@ -70,6 +72,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         let expected = Expected { what: "a duration above 0", example: "1m" };
         field.bad_value(context.report, expected, "the clean-up cannot run without a pause");
     }
+    config.traces = tracing::tracing(section, context);
     config
 }
 

@@ -10,6 +10,7 @@ mod cluster;
 mod download;
 mod proxy;
 mod reference;
+mod tracing;
 
 pub(crate) use proxy::PROXY;
 pub use reference::reference;
@@ -146,7 +147,7 @@ pub(crate) fn flatten() -> Vec<(String, &'static Opt)> {
 }
 
 const NOTHING_THERE: &str = "dfget keeps nothing there: no lock files, no copy of what a manager says";
-const NO_TRACES: &str = "no traces are sent";
+const NO_JAEGER: &str = "no traces are sent there";
 
 /// The top level of the file. Keys of the proxy may stand here too.
 pub(crate) const TOP: &[Opt] = &[
@@ -227,9 +228,11 @@ pub(crate) const TOP: &[Opt] = &[
     )
     .harmless(&["-1"])
     .remedy("remove it"),
-    Opt::later("jaeger", Kind::Text, "where traces go", NO_TRACES).harmless(&[""]),
-    Opt::later("service-name", Kind::Text, "name of the service in traces", NO_TRACES)
-        .harmless(&["", "dragonfly-dfget"]),
+    Opt::later("jaeger", Kind::Text, "where traces went, in a protocol of Jaeger's own", NO_JAEGER)
+        .harmless(&[""])
+        .remedy("write `tracing: {endpoint: 'HOST:4318'}`, where Jaeger takes OTLP since version 1.35"),
+    tracing::TRACING,
+    Opt::full("service-name", Kind::Text, "dfget", "name of the service in traces; or `OTEL_SERVICE_NAME`"),
     Opt::later("workHomeMode", Kind::Mode, "mode of `workHome`", NOTHING_THERE)
         .harmless(&["448", "0700", "0o700"])
         .remedy("remove it"),

@@ -10,6 +10,7 @@ mod hostile;
 mod mirror;
 mod page;
 mod settings;
+mod tracing;
 mod values;
 mod warnings;
 

@@ -132,7 +132,8 @@ impl Cluster {
         let askers = shelf.askers();
         let uploads = Uploads::new(told, Arc::new(shelf.clone()));
         let itself = Arc::new(Itself::new(shelf, own.clone()));
-        let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
+        let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself)
+            .with_tracer(tasks.origin().tracer().clone());
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
         let share = config.cluster.share_private;
         let mut network = Swarms::new(schedulers.clone(), client, own.clone(), share);

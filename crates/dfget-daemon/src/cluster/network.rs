@@ -93,6 +93,7 @@ impl Network for Swarms {
                 total: join.total,
                 have: join.have,
                 private: join.private,
+                trace: join.trace,
             };
             match schedulers.join(&join).await {
                 Ok(membership) => Some(Box::new(Place(membership)) as Box<dyn Membership>),

@@ -10,8 +10,9 @@ use dfget_proto::messages::scheduler::v2::{
     AnnouncePeerRequest, RegisterPeerRequest, StatTaskRequest, SwarmPeer,
 };
 use dfget_swarm::Pieces;
+use dfget_trace::Context;
 use tokio::time::{Instant, sleep, timeout};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::line::Line;
 use super::member::Member;
@@ -34,6 +35,8 @@ pub struct Join {
     pub have: Pieces,
     /// It is fetched with a credential.
     pub private: bool,
+    /// The span within which the scheduler is asked, if that is recorded.
+    pub trace: Option<Context>,
 }
 
 /// No scheduler takes the download: it goes on alone.
@@ -152,7 +155,10 @@ impl Shared {
         let mut changes = self.changes();
         changes.mark_unchanged();
         let first = register_message(&names, join);
-        let outgoing = messages(Arc::clone(&teller.0), names, first);
+        let mut outgoing = Request::new(messages(Arc::clone(&teller.0), names, first));
+        if let Some(value) = join.trace.and_then(|span| span.to_string().parse().ok()) {
+            outgoing.metadata_mut().insert("traceparent", value);
+        }
         let mut inbound = line.scheduler().announce_peer(outgoing).await?.into_inner();
         let first = inbound.message().await?;
         let first = first.ok_or_else(|| Status::unavailable("it ended the stream at once"))?;

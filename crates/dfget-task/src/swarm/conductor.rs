@@ -11,6 +11,7 @@ use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
+use dfget_trace::Shared;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::mend::Verdict;
 use super::network::{Boxed, Join, Membership, Network, Offer, Orders, Told, WantedPiece};
 use super::state::{Layout, Sender};
 use crate::meta::TaskMeta;
+use crate::spans::{self, PieceSpans};
 use crate::task::{Outcome, Task};
 
 /// Bytes of pieces that are on their way and not written yet, for one download; with those that are late,
@@ -113,6 +115,7 @@ pub(super) struct Conductor {
     met: HashMap<Arc<str>, Arc<str>>,
     /// The generation of the content that is being fetched; `u32::MAX` once peers are asked no more.
     generation: u32,
+    spans: PieceSpans,
 }
 
 /// A parent whose announcements are heard.
@@ -315,6 +318,7 @@ impl Conductor {
             left: HashSet::new(),
             met: HashMap::new(),
             generation: 0,
+            spans: PieceSpans::default(),
         }
     }
 
@@ -808,11 +812,13 @@ impl Conductor {
         let complete = self.parents.get(&ask.host).is_some_and(|parent| parent.complete);
         let from = AskedOf { host: Arc::clone(&ask.host), complete, generation: self.generation };
         let (layout, len) = (*layout, range.end - range.start);
+        let span = self.spans.begin(&self.task, number, len, place);
         let fetching = self.network.fetch(place, wanted);
         let (task, began, asked) = (Arc::clone(&self.task), Instant::now(), ask.clone());
         let fetching = self.asks.spawn(async move {
             let fetched = fetching.await;
             let took = began.elapsed();
+            spans::came(span, fetched.as_ref().err());
             let outcome = match fetched {
                 Err(failure) => Err(Trouble::Peer(failure)),
                 Ok(chunks) => task.store_units(&from, units.clone(), &layout, chunks).await,
@@ -1160,6 +1166,7 @@ impl Task {
             total: state.entry.total(),
             have,
             private: state.meta.private,
+            trace: self.span.as_ref().map(Shared::context),
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use dfget_core::{ByteRange, TaskId};
 use dfget_storage::Entry;
 use dfget_swarm::{Failure, HostInfo, Parent, Pieces};
+use dfget_trace::Context;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -94,6 +95,8 @@ pub struct Join {
     pub have: Pieces,
     /// It is fetched with a credential.
     pub private: bool,
+    /// The span within which it is asked, if that is recorded.
+    pub trace: Option<Context>,
 }
 
 /// What a scheduler wants this peer to do.

@@ -51,6 +51,7 @@ fn tasks_over(store: &Store, cluster: &Arc<Cluster>) -> Tasks {
         prefer_ipv6: false,
         destinations: Destinations::of_own_user(),
         observe: Box::new(|_, _| {}),
+        tracer: Default::default(),
     });
     let options = TaskOptions {
         reuse: true,

@@ -3,6 +3,12 @@
 /// One label: key and value.
 pub(super) type Label = [(&'static str, &'static str); 1];
 
+/// A set of labels that is known from the start.
+pub(super) trait Closed {
+    /// All of them.
+    fn labels() -> Vec<Label>;
+}
+
 /// Where the bytes of a response came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Source {
@@ -40,6 +46,12 @@ impl Source {
     }
 }
 
+impl Closed for Source {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
+    }
+}
+
 /// What a task failed of, in the words of Dragonfly's `type` label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TaskFailure {
@@ -66,6 +78,12 @@ impl TaskFailure {
     }
 }
 
+impl Closed for TaskFailure {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
+    }
+}
+
 /// Why a piece did not come from the node that was asked for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PieceFailure {
@@ -89,6 +107,41 @@ impl PieceFailure {
             Self::Wrong => "wrong",
         };
         [("reason", reason)]
+    }
+}
+
+impl Closed for PieceFailure {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
+    }
+}
+
+/// What became of spans that were recorded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TracedSpans {
+    /// The collector has taken them.
+    Sent,
+    /// There was no room for them, or the collector did not take them.
+    Lost,
+}
+
+// === impl TracedSpans ===
+
+impl TracedSpans {
+    pub(super) const ALL: [Self; 2] = [Self::Sent, Self::Lost];
+
+    pub(super) fn label(self) -> Label {
+        let end = match self {
+            Self::Sent => "sent",
+            Self::Lost => "lost",
+        };
+        [("end", end)]
+    }
+}
+
+impl Closed for TracedSpans {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
     }
 }
 
@@ -122,6 +175,12 @@ impl AccessCheck {
             Self::Unreachable => "unreachable",
         };
         [("result", result)]
+    }
+}
+
+impl Closed for AccessCheck {
+    fn labels() -> Vec<Label> {
+        Self::ALL.map(Self::label).to_vec()
     }
 }
 

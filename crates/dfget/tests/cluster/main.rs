@@ -13,6 +13,10 @@ mod checks;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+#[path = "../traces/collector.rs"]
+#[expect(dead_code, reason = "one node is looked at more closely")]
+mod collector;
+#[cfg(test)]
 mod evil;
 #[cfg(test)]
 mod hostile;
@@ -38,5 +42,7 @@ mod strangers;
 mod support;
 #[cfg(test)]
 mod top;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod weak;

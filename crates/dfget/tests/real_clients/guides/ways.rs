@@ -1,11 +1,12 @@
 //! Pages by what people want to do.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use dfget_testkit::{Answer, Origin, TestCa};
 
 use super::{Reader, THEIRS, THIS_NODE, make_cluster_key, stand_in_for_engines, stand_in_for_srun};
-use crate::support::{Client, Daemon, Image, Registries, User, clients_dir, in_namespace, run};
+use crate::support::{Client, Daemon, Image, Registries, User, clients_dir, dfget_binary, in_namespace, run};
 
 #[test]
 fn a_first_pull_in_a_minute() {
