@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dfget_core::Digest;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use url::Url;
 
 use crate::error::GetError;
 use crate::event::Event;
@@ -28,6 +29,8 @@ pub(crate) struct Resolved {
     pub(crate) bytes: Vec<u8>,
     /// Their digest.
     pub(crate) digest: Digest,
+    /// Where it was asked for, if that was by digest.
+    pub(crate) place: Option<Url>,
 }
 
 /// One piece of an archive.

@@ -87,6 +87,8 @@ pub struct Report {
     pub direct: bool,
     /// The output was there before, and right.
     pub unchanged: bool,
+    /// The contents that a registry was asked for by digest, without queries.
+    pub contents: Vec<String>,
 }
 
 /// What the command line's own checks cannot see.
