@@ -1,6 +1,7 @@
 //! The scheduler's port and its client, over real sockets on loopback.
 
 #[cfg(test)]
+mod orders;
 mod ours;
 #[cfg(test)]
 mod rig;
