@@ -49,7 +49,8 @@ impl Resolved {
         self.manifest.contents().iter().fold(0, |sum, content| sum.saturating_add(content.size))
     }
 
-    fn wanted(image: &Image, content: &Content) -> Result<Wanted, GetError> {
+    /// What is asked for to have a content of the image.
+    pub(crate) fn wanted(image: &Image, content: &Content) -> Result<Wanted, GetError> {
         let url = image.url("blobs", &content.digest.to_string());
         let url = url.map_err(|error| GetError::Usage(error.to_string()))?;
         Ok(Wanted { url, digest: Some(content.digest), size: Some(content.size), range: None, known: None })

@@ -39,6 +39,8 @@ pub struct Order {
     pub cluster: Option<ClusterWish>,
     /// Go without a daemon.
     pub direct: bool,
+    /// Get also what a pull of the image asks for and the output has no use for, so that a daemon keeps it.
+    pub everything: bool,
     /// Let a daemon that is started for this log at debug level.
     pub verbose: bool,
 }

@@ -320,8 +320,16 @@ impl Work<'_> {
             };
             let out = stream_to(special.as_deref())?;
             let fetched = fetch(&session, &wanted, &mut Sink::Stream(Some(out)), None).await?;
-            let contents = resolved.place.iter().chain([&wanted.url]).map(public_url).collect();
-            return Ok(Report { output: special, bytes: fetched.bytes, digest, contents, ..Report::default() });
+            let mut contents: Vec<_> = resolved.place.iter().chain([&wanted.url]).map(public_url).collect();
+            let mut bytes = fetched.bytes;
+            let config = &resolved.manifest.config;
+            if self.order.everything && config.digest != content.digest {
+                let wanted = Resolved::wanted(image, config)?;
+                let mut nowhere = Sink::Stream(Some(Box::new(std::io::sink())));
+                bytes += fetch(&session, &wanted, &mut nowhere, None).await?.bytes;
+                contents.push(public_url(&wanted.url));
+            }
+            return Ok(Report { output: special, bytes, digest, contents, ..Report::default() });
         };
         if let Some(report) = conflict(&target, self.order.replace, digest, size)? {
             return Ok(report);
@@ -342,7 +350,8 @@ impl Work<'_> {
         };
         let contents = resolved.manifest.contents().into_iter();
         let contents = contents.filter_map(|content| image.url("blobs", &content.digest.to_string()).ok());
-        let contents = resolved.place.clone().into_iter().chain(contents).map(|url| public_url(&url)).collect();
+        let contents =
+            resolved.place.clone().into_iter().chain(contents).map(|url| public_url(&url)).collect();
         let report = Report { output: target.clone(), bytes, digest, contents, ..Report::default() };
         let begin = |name: &str, keeps| self.observer.hear(Event::Begun { name, total: Some(bytes), keeps });
         let Some(target) = target.filter(|target| !is_special(target)) else {

@@ -182,6 +182,7 @@ fn order(reference: Reference, wanted: &Wanted) -> Order {
         login_file: wanted.login_file.clone(),
         rate: None,
         direct: false,
+        everything: true,
         cluster: None,
         verbose: wanted.verbose,
     }

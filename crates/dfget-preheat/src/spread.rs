@@ -39,7 +39,9 @@ pub enum SpreadError {
     #[error("no daemon of this node can be asked to give it to others{0}; start one by `dfget daemon`")]
     NoDaemon(String),
     /// It knows no such orders.
-    #[error("the daemon of this node (dfget {0}) is older than this command and fills no other nodes; restart it")]
+    #[error(
+        "the daemon of this node (dfget {0}) is older than this command and fills no other nodes; restart it"
+    )]
     Older(String),
     /// It does not do it.
     #[error("the daemon of this node says: {reason}")]

@@ -216,7 +216,9 @@ impl Cluster for SchedulerService {
     async fn take(&self, request: Request<TakeRequest>) -> Result<Response<Takes>, Status> {
         let caller = caller(&request).await?;
         if !caller.keyed {
-            return Err(Status::permission_denied("only nodes that show the cluster's key may have contents taken"));
+            return Err(Status::permission_denied(
+                "only nodes that show the cluster's key may have contents taken",
+            ));
         }
         let wanted = Taking::read(request.get_ref())?;
         self.member.take(wanted, &caller).await.map(Response::new)

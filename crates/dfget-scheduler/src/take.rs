@@ -91,7 +91,8 @@ fn content_url(text: &str) -> Result<(Url, ContentReference), &'static str> {
     if !bare || !url.username().is_empty() || url.password().is_some() {
         return Err("has a query, a fragment or a login");
     }
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(|host| host.len() > limits::NAME)
+    if !matches!(url.scheme(), "http" | "https")
+        || url.host_str().is_none_or(|host| host.len() > limits::NAME)
     {
         return Err("is of no registry");
     }

@@ -37,7 +37,9 @@ pub enum ContentError {
     #[error("{0}")]
     Shared(Arc<Self>),
     /// It was to come from peers alone, and none has the rest of it.
-    #[error("no other node of the cluster gives the rest of it, and the origin is not asked without a client")]
+    #[error(
+        "no other node of the cluster gives the rest of it, and the origin is not asked without a client"
+    )]
     NoPeers,
     /// The daemon ends.
     #[error("the daemon is shutting down")]

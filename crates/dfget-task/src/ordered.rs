@@ -106,7 +106,7 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 // === impl TakeOrder ===
 
 impl TakeOrder {
-    fn request(&self) -> Option<TaskRequest> {
+    fn request(&self, peer: &str) -> Option<TaskRequest> {
         Some(TaskRequest {
             id: TaskId::of_digest(&self.digest)?,
             key: ContentKey::named(self.kind, &self.digest),
@@ -118,17 +118,14 @@ impl TakeOrder {
             range: RangeHeader::Whole,
             prefetch: None,
             priority: 0,
-            peer: Arc::from("order"),
+            peer: Arc::from(peer),
             ordered: true,
         })
     }
 
     fn meta(&self, request: &TaskRequest) -> TaskMeta {
-        let mut meta = TaskMeta {
-            digest: Some(self.digest.to_string()),
-            private: self.private,
-            ..TaskMeta::default()
-        };
+        let mut meta =
+            TaskMeta { digest: Some(self.digest.to_string()), private: self.private, ..TaskMeta::default() };
         meta.add_origin(&request.authority, &self.headers());
         meta.add_place(request);
         meta
@@ -187,16 +184,10 @@ impl Tasks {
     ///
     /// # Cancel safety
     /// Dropped, the download ends, unless a client wants it too. What has come stays, and the next one goes on.
-    pub async fn take(
-        &self,
-        order: &TakeOrder,
-        told: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), TakeError> {
-        let request = order.request().ok_or(TakeError::Order)?;
+    pub async fn take(&self, order: &TakeOrder, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), TakeError> {
+        let network = self.network().ok_or(TakeError::Alone)?;
+        let request = order.request(&network.peer_id()).ok_or(TakeError::Order)?;
         let store = self.store().filter(|_| self.options().reuse).ok_or(TakeError::NoStore)?.clone();
-        if self.network().is_none() {
-            return Err(TakeError::Alone);
-        }
         for _ in 0..TRIES {
             let seat = match self.find(&request).await {
                 Found::Stored(_) => {
@@ -222,7 +213,13 @@ impl Tasks {
             seat.advance();
             match seat.follow(told).await? {
                 Outcome::Verified if self.stored(&request).is_some() => return Ok(()),
-                Outcome::Failed(error) if seat.first.ordered => return Err(TakeError::Failed(error)),
+                Outcome::Failed(error) if seat.first.ordered => {
+                    if seat.present() == 0 {
+                        // The order may have named another length than the content has.
+                        store.remove(&seat.state.lock().entry);
+                    }
+                    return Err(TakeError::Failed(error));
+                }
                 // It was a client's; or its store has failed.
                 _ => {}
             }
@@ -257,10 +254,10 @@ impl Task {
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
-            let present = Some(self.present());
-            if moved.1 != present || settling {
-                moved = (Instant::now(), present);
-                told(present.unwrap_or_default());
+            let present = self.present();
+            if moved.1 != Some(present) || settling {
+                moved = (Instant::now(), Some(present));
+                told(present);
             } else if moved.0.elapsed() > STALL {
                 return Err(TakeError::Stalled);
             }

@@ -55,8 +55,8 @@ pub(crate) struct PreheatArguments {
     project: Vec<PathBuf>,
 
     /// Have other nodes of the cluster take them too: so many with this one, all, or those of a hostlist
-    #[arg(long, value_name = "NUMBER|all|HOSTLIST", value_parser = nodes)]
-    nodes: Option<Nodes>,
+    #[arg(long, value_name = "NUMBER|all|HOSTLIST")]
+    nodes: Option<String>,
 
     /// Only say which images these are
     #[arg(long)]
@@ -133,11 +133,17 @@ fn carry_out(arguments: &PreheatArguments) -> u8 {
             }
         });
     }
-    let spreading = arguments.nodes.clone().map(|nodes| Spreading {
-        sockets: dfget_daemon::daemon_sockets(),
-        nodes,
-        until: arguments.timeout.map(|limit| Instant::now() + limit),
-    });
+    let spreading = match arguments.nodes.as_deref().map(nodes).transpose() {
+        Ok(nodes) => nodes.map(|nodes| Spreading {
+            sockets: dfget_daemon::daemon_sockets(),
+            nodes,
+            until: arguments.timeout.map(|limit| Instant::now() + limit),
+        }),
+        Err(reason) => {
+            message::error(format_args!("--nodes: {reason}"));
+            return USAGE;
+        }
+    };
     // Before anything is fetched that could not be passed on.
     if let Some(Err(error)) = spreading.as_ref().filter(|_| !references.is_empty()).map(Spreading::check) {
         message::error(&error);
@@ -372,7 +378,8 @@ fn spread(seen: &SpreadSeen) -> String {
     names.truncate(SHOWN_NODES);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let failed = seen.nodes.iter().filter(|node| node.state == SpreadState::Failed);
-    let failed = failed.map(|node| format!("; not at {}: {}", node.name, node.reason.as_deref().unwrap_or("?")));
+    let failed =
+        failed.map(|node| format!("; not at {}: {}", node.name, node.reason.as_deref().unwrap_or("?")));
     let failed: String = failed.take(SHOWN_NODES).collect();
     format!("{} of {} nodes have it: {}{more}{failed}", seen.there(), seen.wanted, names.join(", "))
 }
@@ -389,7 +396,11 @@ fn node_object(node: &NodeSpread) -> serde_json::Value {
 }
 
 /// `version` grows when a field changes its meaning or goes.
-fn object(names: &[String], outcomes: &[Result<Preheated, PreheatError>], took: Duration) -> serde_json::Value {
+fn object(
+    names: &[String],
+    outcomes: &[Result<Preheated, PreheatError>],
+    took: Duration,
+) -> serde_json::Value {
     let nodes = |seen: &SpreadSeen| seen.nodes.iter().map(node_object).collect::<serde_json::Value>();
     let image = |(name, outcome): (&String, &Result<Preheated, PreheatError>)| match outcome {
         Ok(Preheated { report, nodes: seen }) => json!({

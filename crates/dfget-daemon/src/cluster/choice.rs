@@ -105,9 +105,10 @@ fn is_called(name: &str, host: &ListedHost, shortly: bool) -> bool {
 fn unknown(host: &str, ring: &[String]) -> String {
     let bare = |name: &str| name.rsplit_once(':').map_or(name, |(host, _)| host).to_owned();
     let likeness = |name: &String| strsim::normalized_damerau_levenshtein(&bare(name), host);
-    let nearest = ring.iter().map(|name| (likeness(name), name)).max_by(|(one, a), (other, b)| {
-        one.total_cmp(other).then_with(|| b.cmp(a))
-    });
+    let nearest = ring
+        .iter()
+        .map(|name| (likeness(name), name))
+        .max_by(|(one, a), (other, b)| one.total_cmp(other).then_with(|| b.cmp(a)));
     let meant = nearest.filter(|(likeness, _)| *likeness >= LIKENESS);
     let meant = meant.map_or_else(String::new, |(_, name)| format!(", as {} is", bare(name)));
     format!("{host} is no member of the cluster{meant}; `dfget cluster status` lists them")
@@ -120,7 +121,10 @@ mod tests {
     use super::*;
 
     fn ring(seed: &str) -> Vec<String> {
-        Ring::new((1..=6).map(|number| format!("n{number}.hpc:65000"))).order(seed).map(str::to_owned).collect()
+        Ring::new((1..=6).map(|number| format!("n{number}.hpc:65000")))
+            .order(seed)
+            .map(str::to_owned)
+            .collect()
     }
 
     fn all(mut choice: Choice) -> Vec<String> {
@@ -129,11 +133,15 @@ mod tests {
 
     #[test]
     fn the_same_contents_go_to_the_same_nodes_and_others_to_others() {
-        let three = |seed: &str| all(Choice::new(&Nodes::Number(3), ring(seed), Some("n4.hpc:65000")).unwrap());
+        let three =
+            |seed: &str| all(Choice::new(&Nodes::Number(3), ring(seed), Some("n4.hpc:65000")).unwrap());
         let one = three("a");
         assert_eq!((one.len(), one[0].as_str()), (3, "n4.hpc:65000"), "this node has them already");
         assert_eq!(one, three("a"));
-        assert_eq!(one[1..], ring("a").into_iter().filter(|name| name != "n4.hpc:65000").take(2).collect::<Vec<_>>());
+        assert_eq!(
+            one[1..],
+            ring("a").into_iter().filter(|name| name != "n4.hpc:65000").take(2).collect::<Vec<_>>()
+        );
         assert!(["b", "c", "d", "e"].into_iter().any(|seed| three(seed) != one));
         let stranger = Choice::new(&Nodes::Number(3), ring("a"), None).unwrap();
         assert_eq!(all(stranger), ring("a")[..3]);

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dfget_config::SharePrivate;
 use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
 use dfget_scheduler::{Caller, Member, Takes, Taking};
 use dfget_task::PieceHashes;
@@ -35,9 +34,8 @@ pub(super) struct Itself {
 // === impl Itself ===
 
 impl Itself {
-    pub(super) fn new(shelf: Shelf, host: OwnHost, share: SharePrivate) -> Self {
+    pub(super) fn new(shelf: Shelf, host: OwnHost, takers: Takers) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let takers = Takers::new(shelf.tasks.clone(), share);
         Self {
             shelf,
             host,

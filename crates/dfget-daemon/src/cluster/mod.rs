@@ -44,6 +44,7 @@ use self::options::sources;
 pub(crate) use self::spread::{Refusal, Spreader};
 pub use self::status::{AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon};
 pub(crate) use self::survey::Survey;
+use self::taking::Takers;
 use self::versions::Versions;
 
 /// How often it is looked which contents have left the store.
@@ -137,7 +138,8 @@ impl Cluster {
         let askers = shelf.askers();
         let uploads = Uploads::new(told, Arc::new(shelf.clone()));
         let share = config.cluster.share_private;
-        let itself = Arc::new(Itself::new(shelf, own.clone(), share));
+        let takers = Takers::new(tasks.clone(), share, running.clone(), ended.clone());
+        let itself = Arc::new(Itself::new(shelf, own.clone(), takers));
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself);
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
         let mut network = Swarms::new(schedulers.clone(), client, own.clone(), share);

@@ -116,7 +116,9 @@ impl Spreader {
                     board.settle(at, Ok(()));
                     choice.settled(true);
                 } else {
-                    asking.push(async move { (at, self.fill(&name, orders, |have| board.has(at, have)).await) });
+                    asking.push(
+                        async move { (at, self.fill(&name, orders, |have| board.has(at, have)).await) },
+                    );
                 }
             }
             if choice.is_over() {

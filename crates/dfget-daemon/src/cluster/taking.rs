@@ -8,6 +8,8 @@ use dfget_scheduler::{Caller, Takes, Taking};
 use dfget_task::{TakeOrder, Tasks};
 use futures_util::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tracing::{debug, info};
 
@@ -24,6 +26,8 @@ pub(super) struct Takers {
     share: SharePrivate,
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
+    running: TaskTracker,
+    ended: CancellationToken,
 }
 
 /// One order, and where to tell how far it is.
@@ -36,9 +40,15 @@ struct Carried {
 // === impl Takers ===
 
 impl Takers {
-    pub(super) fn new(tasks: Tasks, share: SharePrivate) -> Self {
+    /// Orders run on `running` until `ended`.
+    pub(super) fn new(
+        tasks: Tasks,
+        share: SharePrivate,
+        running: TaskTracker,
+        ended: CancellationToken,
+    ) -> Self {
         let (places, turns) = (Semaphore::new(AT_ONCE + WAITING), Semaphore::new(AT_ONCE));
-        Self { tasks, share, places: Arc::new(places), turns: Arc::new(turns) }
+        Self { tasks, share, places: Arc::new(places), turns: Arc::new(turns), running, ended }
     }
 
     /// Begins with an order of a caller that has the key.
@@ -58,7 +68,8 @@ impl Takers {
         let order = TakeOrder { digest, kind, total, url, private, media_type };
         let (told, heard) = mpsc::channel(WORDS);
         let carried = Carried { order, told, _place: place };
-        tokio::spawn(carried.carry_out(self.tasks.clone(), Arc::clone(&self.turns)));
+        let carrying = carried.carry_out(self.tasks.clone(), Arc::clone(&self.turns));
+        self.running.spawn(self.ended.clone().run_until_cancelled_owned(carrying));
         Ok(Box::pin(stream::unfold(heard, |mut heard| async move { Some((heard.recv().await?, heard)) })))
     }
 }

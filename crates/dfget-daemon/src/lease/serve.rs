@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::{look, spread};
 use super::signers::{Configured, Opened, Signers};
+use super::{look, spread};
 use crate::cluster::{Spreader, Survey};
 
 /// How long somebody who connects may take to say what it wants.

@@ -79,14 +79,7 @@ impl Take {
     /// # Errors
     /// Why the content will not be there.
     pub async fn next(&mut self) -> Result<Option<(u64, bool)>, TakeRefused> {
-        let reply = self.replies.message().await.map_err(|status| match status.code() {
-            // The connection has broken.
-            Code::Unknown | Code::Unavailable | Code::Internal | Code::Cancelled => {
-                TakeRefused::Lost("the connection to it broke".to_owned())
-            }
-            _ => refused(&status),
-        })?;
-        match reply {
+        match self.replies.message().await.map_err(|status| refused(&status))? {
             Some(reply) if !reply.failed.is_empty() => Err(TakeRefused::Refused(reply.failed)),
             Some(reply) => Ok(Some((reply.have, reply.done))),
             None => Ok(None),
@@ -103,7 +96,10 @@ impl fmt::Debug for Take {
 fn refused(status: &Status) -> TakeRefused {
     match status.code() {
         Code::Unimplemented => TakeRefused::Older,
-        Code::Unknown | Code::Unavailable => TakeRefused::Lost("the connection to it broke".to_owned()),
+        // What hyper makes of a connection that has broken.
+        Code::Unknown | Code::Unavailable | Code::Cancelled | Code::Internal => {
+            TakeRefused::Lost("the connection to it broke".to_owned())
+        }
         _ => TakeRefused::Refused(status.message().to_owned()),
     }
 }

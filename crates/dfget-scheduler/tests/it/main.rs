@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod orders;
+#[cfg(test)]
 mod ours;
 #[cfg(test)]
 mod rig;

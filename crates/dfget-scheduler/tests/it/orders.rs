@@ -42,7 +42,8 @@ async fn a_member_without_orders_is_called_an_older_one() {
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = tonic::service::RoutesBuilder::default().routes();
-    tokio::spawn(dfget_scheduler::serve_grpc(listener, speech.door.clone(), routes, std::future::pending()));
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(dfget_scheduler::serve_grpc(listener, speech.door.clone(), routes, std::future::pending()));
     let (client, _members) = client(1, names(&[("m:1".to_owned(), address)], None), &speech);
     assert_eq!(client.take("m:1", order('a')).await.unwrap_err(), TakeRefused::Older);
 }

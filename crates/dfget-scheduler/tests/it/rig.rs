@@ -17,9 +17,7 @@ use dfget_proto::messages::scheduler::v2::{
     DownloadPeerBackToSourceStartedRequest, DownloadPeerFinishedRequest, DownloadPeerStartedRequest,
     DownloadPieceFinishedRequest, RegisterPeerRequest,
 };
-use dfget_scheduler::{
-    Caller, Member, Pace, Roll, SchedulerService, Schedulers, Takes, Taking, serve_grpc,
-};
+use dfget_scheduler::{Caller, Member, Pace, Roll, SchedulerService, Schedulers, Takes, Taking, serve_grpc};
 use dfget_swarm::SchedulerOptions;
 use futures_util::stream;
 use tokio::net::TcpListener;

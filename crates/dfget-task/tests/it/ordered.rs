@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dfget_core::ReferenceKind;
 use dfget_task::{OfferError, TakeError, TakeOrder, TaskMeta};
+use tokio::task::JoinSet;
 
 use crate::cluster::{Hashes, Way, good};
 use crate::stage::{Stage, read};
@@ -19,6 +20,14 @@ fn order(stage: &Stage) -> TakeOrder {
         private: false,
         media_type: None,
     }
+}
+
+/// The content of the stage is being taken.
+fn taken(stage: &Arc<Stage>) -> JoinSet<Result<(), TakeError>> {
+    let stage = Arc::clone(stage);
+    let mut taking = JoinSet::new();
+    taking.spawn(async move { stage.tasks.take(&order(&stage), &|_| ()).await });
+    taking
 }
 
 /// How often the registry was asked, for whatever.
@@ -92,23 +101,19 @@ async fn a_client_that_comes_meanwhile_has_the_rest_from_the_origin_by_its_own_r
     stage.cluster.put("half", half);
     stage.order(&["half"], &[]);
     let stage = Arc::new(stage);
-    let taking = tokio::spawn({
-        let stage = Arc::clone(&stage);
-        async move { stage.tasks.take(&order(&stage), &|_| ()).await }
-    });
+    let mut taking = taken(&stage);
     stage.until("what there is", |stage| stage.cluster.asked_of("half") == 3).await;
     assert_eq!(asked(&stage), 0);
     let reader = stage.reader().await;
     stage
         .until("the scheduler knows better", |stage| {
             let seen = stage.cluster.seen();
-            let since = seen.told.iter().skip_while(|told| !told.no_origin);
-            since.skip_while(|told| told.no_origin).next().is_some()
+            seen.told.iter().skip_while(|told| !told.no_origin).any(|told| !told.no_origin)
         })
         .await;
     stage.order(&["half"], &[3..u32::MAX]);
     stage.right(&read(reader).await);
-    taking.await.unwrap().unwrap();
+    taking.join_next().await.unwrap().unwrap().unwrap();
     assert!(stage.sent() < 0.5);
 }
 
@@ -119,12 +124,9 @@ async fn an_order_that_is_given_up_ends_the_download_and_the_next_goes_on() {
     gated.odd = (3..5).map(|piece| (piece, Way::AfterGate)).collect();
     stage.cluster.put("gated", gated);
     stage.order(&["gated"], &[]);
-    let taking = tokio::spawn({
-        let stage = Arc::clone(&stage);
-        async move { stage.tasks.take(&order(&stage), &|_| ()).await }
-    });
+    let mut taking = taken(&stage);
     stage.until("all is asked for", |stage| stage.cluster.asked_of("gated") >= 4).await;
-    taking.abort();
+    taking.shutdown().await;
     stage.until("nothing runs", |stage| stage.tasks.running() == 0).await;
     stage.cluster.gate.send_replace(true);
     let line = stage.cluster.scheduler();
@@ -140,7 +142,8 @@ async fn nothing_that_is_in_use_leaves_for_an_order() {
     let room = stage.cluster.total() + 600_000;
     let stage = stage.small_store(room);
     let meta = TaskMeta::default().to_bytes();
-    let other = stage.store.create("other".into(), meta, Some(700_000), std::time::SystemTime::now()).unwrap();
+    let other =
+        stage.store.create("other".into(), meta, Some(700_000), std::time::SystemTime::now()).unwrap();
     other.append(0, &vec![1; 700_000]).unwrap();
     stage.order(&["good"], &[]);
     let refused = stage.tasks.take(&order(&stage), &|_| ()).await.unwrap_err();

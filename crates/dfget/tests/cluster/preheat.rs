@@ -4,9 +4,11 @@ use std::fs;
 use std::process::Command;
 
 use dfget_testkit::cluster::assert_all_right;
+use dfget_testkit::content::sha256;
 use dfget_testkit::{Blob, Cluster, Node, Request};
 use serde_json::Value;
 
+use crate::apptainer::{apptainer_pull, home, push_image};
 use crate::evil::{Evil, Lie};
 use crate::status::{json, member};
 use crate::support::{Finished, dfget_binary, in_namespace, put, run, setup, share_sent, until};
@@ -75,7 +77,8 @@ fn three_of_five_nodes_have_it_and_the_registry_sends_it_once() {
         assert_eq!(sorted(three.clone()), holders(&cluster, &blob), "{told}");
         assert!((share_sent(&cluster, &blob) - 1.0).abs() < f64::EPSILON, "{}", cluster.logs());
         // Who pulls there is asked about at the registry, and has all bytes from the node.
-        let (asked, checked) = (cluster.registry.downloads(&blob.digest), cluster.registry.origin.journal().len());
+        let (asked, checked) =
+            (cluster.registry.downloads(&blob.digest), cluster.registry.origin.journal().len());
         for number in &three[1..] {
             assert_all_right(&[cluster.node(*number).get(&url)], &blob.digest);
         }
@@ -87,6 +90,22 @@ fn three_of_five_nodes_have_it_and_the_registry_sends_it_once() {
         let (_, all) = preheat(cluster.node(1), &["--nodes", "all", &url]);
         assert_eq!(sorted(filled(&cluster, &all)), [1, 2, 3, 4, 5], "{all}");
         assert!((share_sent(&cluster, &blob) - 1.0).abs() < f64::EPSILON, "{}", cluster.logs());
+    });
+}
+
+#[test]
+fn apptainer_finds_all_that_it_asks_for_by_digest() {
+    in_namespace(|| {
+        let cluster = setup(2).start();
+        let (image, reference) = push_image(&cluster);
+        let (ended, told) = preheat(cluster.node(1), &["--nodes", "2", &reference]);
+        assert!(ended.success, "{}{}\n{}", ended.stdout, ended.stderr, cluster.logs());
+        assert_eq!(filled(&cluster, &told), [1, 2], "{told}");
+        let sent = cluster.registry.origin.body_bytes("/blobs/");
+        apptainer_pull(cluster.node(2), &reference).ok();
+        let file = fs::read(home(cluster.node(2)).join("pulled.sif")).expect("apptainer wrote it");
+        assert_eq!(sha256(&file), image.digest);
+        assert_eq!(cluster.registry.origin.body_bytes("/blobs/"), sent, "{}", cluster.logs());
     });
 }
 
@@ -103,9 +122,11 @@ fn an_image_goes_with_its_manifest_to_the_nodes_of_a_list() {
             layer.len(),
         );
         let manifest = Blob::of(manifest.into_bytes());
-        let places = [cluster.registry.put("public/image", &config), cluster.registry.put("public/image", &layer)];
+        let places =
+            [cluster.registry.put("public/image", &config), cluster.registry.put("public/image", &layer)];
         let place = cluster.registry.put_manifest("public/image", &manifest.digest, &manifest.bytes);
-        let reference = format!("docker://{}/public/image@{}", cluster.registry.origin.authority(), manifest.digest);
+        let reference =
+            format!("docker://{}/public/image@{}", cluster.registry.origin.authority(), manifest.digest);
         let third = cluster.node(3).place.address().to_string();
         let (ended, told) = preheat(cluster.node(1), &["--nodes", &third, &reference]);
         assert!(ended.success, "{}{}\n{}", ended.stdout, ended.stderr, cluster.logs());
@@ -117,7 +138,12 @@ fn an_image_goes_with_its_manifest_to_the_nodes_of_a_list() {
         for (place, blob) in places.iter().zip([&config, &layer]) {
             assert_all_right(&[cluster.node(3).get(place)], &blob.digest);
         }
-        assert_eq!(cluster.registry.origin.asked("GET", "/v2/public/image/").len(), sent, "{}", cluster.logs());
+        assert_eq!(
+            cluster.registry.origin.asked("GET", "/v2/public/image/").len(),
+            sent,
+            "{}",
+            cluster.logs()
+        );
         // Who is not in the list has nothing.
         assert!(holders(&cluster, &layer) == [1, 3]);
     });
@@ -137,7 +163,8 @@ fn what_is_private_opens_to_those_who_may_and_to_nobody_else() {
         let login = home.join("login.json");
         let host = cluster.registry.origin.authority();
         let token = GOOD.trim_start_matches("Bearer ");
-        fs::write(&login, format!(r#"{{"auths":{{"{host}":{{"registrytoken":"{token}"}}}}}}"#)).expect("it is ours");
+        fs::write(&login, format!(r#"{{"auths":{{"{host}":{{"registrytoken":"{token}"}}}}}}"#))
+            .expect("it is ours");
         let login = login.display().to_string();
         let (ended, told) = preheat(cluster.node(1), &["--nodes", "all", "--authfile", &login, &url]);
         assert!(ended.success, "{}{}\n{}", ended.stdout, ended.stderr, cluster.logs());
@@ -173,7 +200,8 @@ fn what_is_never_shared_is_ordered_of_nobody() {
         let login = cluster.node(1).daemon.home().join("login.json");
         let host = cluster.registry.origin.authority();
         let token = GOOD.trim_start_matches("Bearer ");
-        fs::write(&login, format!(r#"{{"auths":{{"{host}":{{"registrytoken":"{token}"}}}}}}"#)).expect("it is ours");
+        fs::write(&login, format!(r#"{{"auths":{{"{host}":{{"registrytoken":"{token}"}}}}}}"#))
+            .expect("it is ours");
         let login = login.display().to_string();
         let (ended, told) = preheat(cluster.node(1), &["--nodes", "2", "--authfile", &login, &url]);
         assert_eq!(ended.status.code(), Some(1), "{told}");
@@ -210,14 +238,21 @@ fn a_member_that_knows_no_orders_and_sends_wrong_bytes_is_replaced_and_nothing_o
     in_namespace(|| {
         let mut cluster = setup(4).start();
         let (blob, url) = put(&cluster, 8);
+        assert_all_right(&[cluster.node(1).get(&url)], &blob.digest);
         cluster.node_mut(4).daemon.kill();
-        let _evil = Evil::start(&cluster, 4, &blob, Lie::WrongBytes);
+        let evil = Evil::start(&cluster, 4, &blob, Lie::WrongBytes);
         let (ended, told) = preheat(cluster.node(1), &["--nodes", "all", "--timeout", "60s", &url]);
         assert_eq!(ended.status.code(), Some(75), "{}{}\n{}", ended.stdout, ended.stderr, cluster.logs());
-        assert!(ended.stdout.contains("it is an older dfget") && ended.stdout.contains("update it"), "{told}");
+        assert!(
+            ended.stdout.contains("it is an older dfget") && ended.stdout.contains("update it"),
+            "{told}"
+        );
         assert_eq!(sorted(filled(&cluster, &told)), [1, 2, 3], "{told}\n{}", cluster.logs());
+        eprintln!("{} pieces were asked of the liar", evil.asked());
+        // Two more than this node are wanted; one of the three others knows no orders.
         let (ended, told) = preheat(cluster.node(1), &["--nodes", "3", &url]);
         assert!(ended.success, "{told}");
+        assert!((share_sent(&cluster, &blob) - 1.0).abs() < f64::EPSILON, "{}", cluster.logs());
         for number in 1..=3 {
             assert_all_right(&[cluster.node(number).get(&url)], &blob.digest);
         }
@@ -251,14 +286,18 @@ fn what_does_not_get_done_in_time_ends_with_what_is_there() {
         }
         let (ended, told) = preheat(cluster.node(1), &["--nodes", "2", "--timeout", "8s", &url]);
         assert_eq!(ended.status.code(), Some(75), "{}{}\n{}", ended.stdout, ended.stderr, cluster.logs());
-        assert!(ended.stdout.contains("only 1 of 2 nodes have it") && ended.stdout.contains("not in time"), "{told}");
+        assert!(
+            ended.stdout.contains("only 1 of 2 nodes have it") && ended.stdout.contains("not in time"),
+            "{told}"
+        );
         // Nobody goes on with what nobody waits for.
         until("the order to be given up", || {
             let (_, all) = json(cluster.node(1), &[]);
             let idle = |number: usize| member(&all, cluster.node(number))["tasks"]["running"] == 0;
             (idle(2) && idle(3)).then_some(())
         });
-        let (forgiven, _) = preheat(cluster.node(1), &["--nodes", "2", "--timeout", "3s", "--best-effort", &url]);
+        let (forgiven, _) =
+            preheat(cluster.node(1), &["--nodes", "2", "--timeout", "3s", "--best-effort", &url]);
         assert!(forgiven.success, "{}", forgiven.stderr);
     });
 }
