@@ -8,6 +8,8 @@
 //!   Done                              ─►
 //!                                      ◄─ Spared
 //! ```
+//!
+//! Or one question instead of a lease: `Look`, `Cluster` or `Spread`; the last has several answers.
 
 use serde::{Deserialize, Serialize};
 
