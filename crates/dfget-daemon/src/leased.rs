@@ -112,7 +112,7 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     let cluster = runtime.block_on(Cluster::start(&config, joined, &parts.tasks, &announce));
     let feeding = cluster.as_ref().map(Cluster::feeding);
     if let Some(cluster) = &cluster {
-        leases.know_cluster(cluster.survey());
+        leases.know_cluster(cluster.survey(), cluster.spreader());
     }
     let watch = parts.watch(&config, cluster.as_ref());
     let api = parts.api(cluster.as_ref(), &watch);

@@ -97,7 +97,7 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
     let joined = cluster_options(config, |name| std::env::var_os(name));
     let cluster = runtime.block_on(Cluster::start(config, joined, &parts.tasks, announce));
     if let (Some(leases), Some(cluster)) = (&leases, &cluster) {
-        leases.know_cluster(cluster.survey());
+        leases.know_cluster(cluster.survey(), cluster.spreader());
     }
     let entrance = Arc::new(entrance);
     let daemon = Daemon { parts, entrance, leases, signing, cluster, configuration };

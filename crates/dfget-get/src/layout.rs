@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use dfget_core::Digest;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use url::Url;
 
 use crate::error::GetError;
 use crate::event::Event;
@@ -28,6 +29,8 @@ pub(crate) struct Resolved {
     pub(crate) bytes: Vec<u8>,
     /// Their digest.
     pub(crate) digest: Digest,
+    /// Where it was asked for, if that was by digest.
+    pub(crate) place: Option<Url>,
 }
 
 /// One piece of an archive.
@@ -46,7 +49,8 @@ impl Resolved {
         self.manifest.contents().iter().fold(0, |sum, content| sum.saturating_add(content.size))
     }
 
-    fn wanted(image: &Image, content: &Content) -> Result<Wanted, GetError> {
+    /// What is asked for to have a content of the image.
+    pub(crate) fn wanted(image: &Image, content: &Content) -> Result<Wanted, GetError> {
         let url = image.url("blobs", &content.digest.to_string());
         let url = url.map_err(|error| GetError::Usage(error.to_string()))?;
         Ok(Wanted { url, digest: Some(content.digest), size: Some(content.size), range: None, known: None })

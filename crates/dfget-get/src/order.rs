@@ -39,6 +39,8 @@ pub struct Order {
     pub cluster: Option<ClusterWish>,
     /// Go without a daemon.
     pub direct: bool,
+    /// Get also what a pull of the image asks for and the output has no use for, so that a daemon keeps it.
+    pub everything: bool,
     /// Let a daemon that is started for this log at debug level.
     pub verbose: bool,
 }
@@ -87,6 +89,8 @@ pub struct Report {
     pub direct: bool,
     /// The output was there before, and right.
     pub unchanged: bool,
+    /// The contents that a registry was asked for by digest, without queries.
+    pub contents: Vec<String>,
 }
 
 /// What the command line's own checks cannot see.

@@ -226,10 +226,12 @@ impl Work<'_> {
                 self.observer.hear(Event::Begun { name: &shown, total: None, keeps: false });
                 let out = stream_to(target.as_deref())?;
                 let fetched = fetch(&session, &wanted, &mut Sink::Stream(Some(out)), None).await?;
+                let named = ContentReference::of_path(url.path()).map(|_| public_url(&url));
                 Ok(Report {
                     output: target,
                     bytes: fetched.bytes,
                     digest: Some(fetched.digest),
+                    contents: named.into_iter().collect(),
                     ..Report::default()
                 })
             }
@@ -318,7 +320,16 @@ impl Work<'_> {
             };
             let out = stream_to(special.as_deref())?;
             let fetched = fetch(&session, &wanted, &mut Sink::Stream(Some(out)), None).await?;
-            return Ok(Report { output: special, bytes: fetched.bytes, digest, ..Report::default() });
+            let mut contents: Vec<_> = resolved.place.iter().chain([&wanted.url]).map(public_url).collect();
+            let mut bytes = fetched.bytes;
+            let config = &resolved.manifest.config;
+            if self.order.everything && config.digest != content.digest {
+                let wanted = Resolved::wanted(image, config)?;
+                let mut nowhere = Sink::Stream(Some(Box::new(std::io::sink())));
+                bytes += fetch(&session, &wanted, &mut nowhere, None).await?.bytes;
+                contents.push(public_url(&wanted.url));
+            }
+            return Ok(Report { output: special, bytes, digest, contents, ..Report::default() });
         };
         if let Some(report) = conflict(&target, self.order.replace, digest, size)? {
             return Ok(report);
@@ -337,7 +348,11 @@ impl Work<'_> {
             Output::Path(path) if path.is_dir() => Some(path.clone()),
             output => target(output, || Some(name::of_image(image, "")))?,
         };
-        let report = Report { output: target.clone(), bytes, digest, ..Report::default() };
+        let contents = resolved.manifest.contents().into_iter();
+        let contents = contents.filter_map(|content| image.url("blobs", &content.digest.to_string()).ok());
+        let contents =
+            resolved.place.clone().into_iter().chain(contents).map(|url| public_url(&url)).collect();
+        let report = Report { output: target.clone(), bytes, digest, contents, ..Report::default() };
         let begin = |name: &str, keeps| self.observer.hear(Event::Begun { name, total: Some(bytes), keeps });
         let Some(target) = target.filter(|target| !is_special(target)) else {
             begin(&image.to_string(), false);
@@ -394,7 +409,8 @@ impl Work<'_> {
             match document.map_err(|reason| GetError::Unusable { place: place.clone(), reason })? {
                 Document::Image(manifest) => {
                     self.observer.hear(Event::Note(&format!("{} is {digest}", self.order.reference)));
-                    return Ok(Resolved { manifest: *manifest, bytes, digest });
+                    let place = ContentReference::of_path(url.path()).map(|_| url);
+                    return Ok(Resolved { manifest: *manifest, bytes, digest, place });
                 }
                 Document::Index(contents) => {
                     let chosen = Document::choose(&contents, &self.order.platform)

@@ -20,8 +20,8 @@ mod runtime;
 pub use channel::{Channel, Inbox, next, send, send_long};
 pub use lock::{Lock, try_lock};
 pub use message::{
-    ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeTold, PROTOCOL, Seen, SeenContent,
-    Sources, Spared, ToDaemon,
+    ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeSpread, NodeTold, Nodes, NotSpread,
+    PROTOCOL, Seen, SeenContent, Sources, Spared, Spread, SpreadSeen, SpreadState, ToDaemon,
 };
 pub use peer::{Peer, Untrusted};
 pub use runtime::{

@@ -8,6 +8,8 @@
 //!   Done                              ─►
 //!                                      ◄─ Spared
 //! ```
+//!
+//! Or one question instead of a lease: `Look`, `Cluster` or `Spread`; the last has several answers.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,34 @@ pub enum ToDaemon {
     Look(Look),
     /// The first message of somebody who wants to know how the cluster is, and no lease.
     Cluster,
+    /// The first message of somebody who wants other nodes to have contents of this one, and no lease. The
+    /// order ends with the connection.
+    Spread(Spread),
+}
+
+/// Contents that nodes of the cluster are to have.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spread {
+    /// Their URLs at their origin, of what is whole in the daemon's store; none = only say whether it could be
+    /// done.
+    pub contents: Vec<String>,
+    /// Who is to have them.
+    pub nodes: Nodes,
+    /// Give up after so many milliseconds.
+    pub within_ms: Option<u64>,
+}
+
+/// Members of a cluster.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Nodes {
+    /// So many, whichever; with the node that is asked, if it is a member.
+    Number(u32),
+    /// All.
+    All,
+    /// Those of a hostlist.
+    Listed(String),
 }
 
 /// Contents that are asked about.
@@ -83,6 +113,88 @@ pub enum FromDaemon {
     Seen(Seen),
     /// The answer to [`ToDaemon::Cluster`].
     Cluster(ClusterSeen),
+    /// The answers to [`ToDaemon::Spread`]: how far it is, until it has ended.
+    Spread(SpreadSeen),
+    /// The other answer to it: nothing is done.
+    NotSpread {
+        /// What kind of reason it is.
+        cause: NotSpread,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// How far contents are spread.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpreadSeen {
+    /// Bytes of the contents together.
+    pub total: u64,
+    /// So many nodes are to have them.
+    pub wanted: u32,
+    /// Those that were asked so far.
+    pub nodes: Vec<NodeSpread>,
+    /// Nothing more happens.
+    pub ended: bool,
+}
+
+/// One node that is to have contents.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeSpread {
+    /// Its name in the list of members, `name:port`.
+    pub name: String,
+    /// It is the node that was asked.
+    pub own: bool,
+    /// Bytes that are there.
+    pub have: u64,
+    /// How it stands.
+    pub state: SpreadState,
+    /// Why it has failed.
+    pub reason: Option<String>,
+}
+
+/// How contents stand at a node.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SpreadState {
+    /// They are on their way.
+    #[default]
+    Coming,
+    /// They are whole and verified there.
+    There,
+    /// They will not be there; another node was asked, if there is one.
+    Failed,
+}
+
+/// Why nothing is spread.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NotSpread {
+    /// The daemon belongs to no cluster.
+    NoCluster,
+    /// Whoever asks has no right to it.
+    NotAllowed,
+    /// There are no such nodes.
+    Nodes,
+    /// The contents cannot be told to other nodes.
+    Contents,
+}
+
+// === impl SpreadSeen ===
+
+impl SpreadSeen {
+    /// How many nodes have it all.
+    #[must_use]
+    pub fn there(&self) -> usize {
+        self.nodes.iter().filter(|node| node.state == SpreadState::There).count()
+    }
+
+    /// Whether as many have it as should.
+    #[must_use]
+    pub fn is_enough(&self) -> bool {
+        self.there() >= self.wanted as usize
+    }
 }
 
 /// How the members of a cluster are, as one of them sees it.
@@ -257,6 +369,12 @@ mod tests {
         assert_eq!(text, r#"{"type":"refused","protocol":1,"version":"1.2.3","reason":"no"}"#);
         let cluster = serde_json::to_string(&ToDaemon::Cluster).unwrap();
         assert_eq!(cluster, r#"{"type":"cluster"}"#);
+        let spread = Spread { contents: vec!["u".into()], nodes: Nodes::Number(3), within_ms: None };
+        let text = serde_json::to_string(&ToDaemon::Spread(spread)).unwrap();
+        assert_eq!(text, r#"{"type":"spread","contents":["u"],"nodes":{"number":3},"withinMs":null}"#);
+        let refused = FromDaemon::NotSpread { cause: NotSpread::NoCluster, reason: "r".into() };
+        let text = serde_json::to_string(&refused).unwrap();
+        assert_eq!(text, r#"{"type":"notSpread","cause":"noCluster","reason":"r"}"#);
         let lease = r#"{"type":"lease","protocol":1,"version":"0","secret":"s","hosts":["a"],"all_hosts":false,"allHosts":true,"images":[]}"#;
         let ToDaemon::Lease(read) = serde_json::from_str(lease).unwrap() else { panic!("a lease") };
         assert!(read.all_hosts && read.hosts == ["a"], "a field of a later version is passed over");

@@ -2,18 +2,22 @@
 //!
 //! Each is got as `dfget get` gets it, through a daemon, and its bytes go nowhere: what stays is what the daemon keeps.
 //! So the registry is asked with the user's own login, and the daemon's rules hold as for anybody. Which images,
-//! `list` and `project` read from files. Nothing is printed: an [`Audience`] hears what happens.
+//! `list` and `project` read from files. In a cluster the daemon then has other nodes take them (`spread`), which
+//! have them from each other. Nothing is printed: an [`Audience`] hears what happens.
 
 mod list;
 mod project;
+mod spread;
 
 pub use list::{ListError, images_of_list};
 pub use project::{Project, Unclear};
+pub use spread::{SpreadError, Spreading};
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use dfget_get::{Event, GetError, Hints, Observer, Order, Output, Platform, Reference, Report};
+use dfget_lease::SpreadSeen;
 use dfget_run::Variables;
 use http::HeaderMap;
 use tokio::sync::Semaphore;
@@ -32,6 +36,17 @@ pub struct Wanted {
     pub login_file: Option<PathBuf>,
     /// Let a daemon that is started for this log at debug level.
     pub verbose: bool,
+    /// Which other nodes are to have them.
+    pub spreading: Option<Spreading>,
+}
+
+/// An image that is there.
+#[derive(Clone, Debug)]
+pub struct Preheated {
+    /// How it came here.
+    pub report: Report,
+    /// Which nodes have it, if that was wanted.
+    pub nodes: Option<SpreadSeen>,
 }
 
 /// Hears of what happens, from any thread, and does not hold it up.
@@ -39,8 +54,11 @@ pub trait Audience: Send + Sync {
     /// Something has happened with the image of this number.
     fn hear(&self, number: usize, event: Event<'_>);
 
+    /// The image is here, and other nodes take it.
+    fn spreads(&self, number: usize, seen: &SpreadSeen);
+
     /// It has ended.
-    fn ended(&self, number: usize, outcome: &Result<Report, PreheatError>);
+    fn ended(&self, number: usize, outcome: &Result<Preheated, PreheatError>);
 }
 
 /// Why an image is not there.
@@ -53,6 +71,9 @@ pub enum PreheatError {
     /// It could, and no daemon was there to keep it.
     #[error("no daemon of this node could be had, so nothing of it is kept; `dfget doctor` says why")]
     NotKept,
+    /// It is here, and not at the other nodes.
+    #[error("it is here, but {0}")]
+    Spread(#[from] SpreadError),
     /// The program is at fault.
     #[error("it was given up: {0}; please report it")]
     Fault(String),
@@ -67,6 +88,7 @@ impl PreheatError {
         match self {
             Self::Get(error) => error.exit_code(),
             Self::NotKept => 75,
+            Self::Spread(error) => error.exit_code(),
             Self::Fault(_) => 1,
         }
     }
@@ -92,7 +114,7 @@ pub async fn preheat(
     wanted: Wanted,
     variables: &Variables,
     audience: Arc<dyn Audience>,
-) -> Vec<Result<Report, PreheatError>> {
+) -> Vec<Result<Preheated, PreheatError>> {
     let turns = Arc::new(Semaphore::new(wanted.at_once.max(1)));
     let mut running = JoinSet::new();
     let count = wanted.references.len();
@@ -100,12 +122,13 @@ pub async fn preheat(
         let order = order(reference.clone(), &wanted);
         let observer = Arc::new(Numbered { number, audience: Arc::clone(&audience) });
         let (turns, variables, audience) = (Arc::clone(&turns), variables.clone(), Arc::clone(&audience));
+        let spreading = wanted.spreading.clone();
         running.spawn(async move {
             // The semaphore is never closed.
             let _turn = turns.acquire().await;
             let outcome = match dfget_get::get(order, variables, observer).await {
                 Ok((report, _)) if report.direct => Err(PreheatError::NotKept),
-                Ok((report, _)) => Ok(report),
+                Ok((report, _)) => spread_on(report, spreading, number, &audience).await,
                 Err(error) => Err(error.into()),
             };
             audience.ended(number, &outcome);
@@ -128,6 +151,24 @@ pub async fn preheat(
     outcomes
 }
 
+/// Has other nodes take what is here, if that is wanted.
+async fn spread_on(
+    report: Report,
+    spreading: Option<Spreading>,
+    number: usize,
+    audience: &Arc<dyn Audience>,
+) -> Result<Preheated, PreheatError> {
+    let Some(spreading) = spreading else { return Ok(Preheated { report, nodes: None }) };
+    if report.contents.is_empty() {
+        return Err(SpreadError::Unnamed.into());
+    }
+    let (contents, audience) = (report.contents.clone(), Arc::clone(audience));
+    let spread = move || spreading.spread(contents, &mut |seen| audience.spreads(number, seen));
+    let spread = tokio::task::spawn_blocking(spread).await;
+    let seen = spread.map_err(|lost| PreheatError::Fault(lost.to_string()))??;
+    Ok(Preheated { report, nodes: Some(seen) })
+}
+
 fn order(reference: Reference, wanted: &Wanted) -> Order {
     Order {
         reference,
@@ -141,6 +182,7 @@ fn order(reference: Reference, wanted: &Wanted) -> Order {
         login_file: wanted.login_file.clone(),
         rate: None,
         direct: false,
+        everything: true,
         cluster: None,
         verbose: wanted.verbose,
     }

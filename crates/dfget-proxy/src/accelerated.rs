@@ -122,6 +122,7 @@ impl Accelerated {
             priority: wishes.priority.unwrap_or(options.priority),
             fetch,
             peer: format!("{}-{}", options.peer_prefix, attempt()).into(),
+            ordered: false,
         };
         let (stored_only, server_ip) = (wishes.stored_only, options.address);
         let started = Instant::now();

@@ -202,14 +202,12 @@ impl Seeker {
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Miss::Nobody(error)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
-            Ok(Some(FromDaemon::Spared(_) | FromDaemon::Seen(_) | FromDaemon::Cluster(_))) | Err(_) => {
-                Err(Miss::Refused(format!(
-                    "process {} at {} gives no answer that this version understands; if it is an older dfget, end \
-                     it when its commands have ended",
-                    peer.pid,
-                    socket.display()
-                )))
-            }
+            Ok(Some(_)) | Err(_) => Err(Miss::Refused(format!(
+                "process {} at {} gives no answer that this version understands; if it is an older dfget, end \
+                 it when its commands have ended",
+                peer.pid,
+                socket.display()
+            ))),
         }
     }
 

@@ -13,8 +13,12 @@ mod meter;
 mod room;
 mod serve;
 mod service;
+mod take;
 mod words;
 
-pub use client::{Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll, Schedulers};
+pub use client::{
+    Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll, Schedulers, Take, TakeRefused,
+};
 pub use serve::{Caller, serve_grpc};
 pub use service::{Member, SchedulerService};
+pub use take::{Takes, Taking, manifest_type};

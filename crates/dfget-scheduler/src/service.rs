@@ -7,7 +7,8 @@ use std::time::Duration;
 use dfget_proto::messages::common::v2::Task;
 use dfget_proto::messages::dfget::v1::cluster_server::{Cluster, ClusterServer};
 use dfget_proto::messages::dfget::v1::{
-    HoldReply, HoldRequest, PieceHashesReply, PieceHashesRequest, StatusReply, StatusRequest,
+    HoldReply, HoldRequest, PieceHashesReply, PieceHashesRequest, StatusReply, StatusRequest, TakeReply,
+    TakeRequest,
 };
 use dfget_proto::messages::grpc::health::v1::health_check_response::ServingStatus;
 use dfget_proto::messages::grpc::health::v1::health_server::{Health, HealthServer};
@@ -25,6 +26,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::room::{Announced, Room};
 use crate::serve::Caller;
+use crate::take::{Takes, Taking};
 use crate::{announce, hold, limits, words};
 
 /// What only the daemon itself can say.
@@ -35,6 +37,15 @@ pub trait Member: Send + Sync + 'static {
 
     /// The SHA-256 of the pieces of a verified content; `None` = not here, or not for this caller.
     async fn piece_hashes(&self, task: &str, caller: &Caller) -> Option<PieceHashesReply>;
+
+    /// Has a content come here from peers alone, for a caller with the key. Who drops what is returned
+    /// gives the order up.
+    ///
+    /// # Errors
+    /// Why it is not done.
+    async fn take(&self, _wanted: Taking, _caller: &Caller) -> Result<Takes, Status> {
+        Err(Status::unimplemented("it takes no contents by order"))
+    }
 }
 
 /// The scheduler of a daemon, as its services `scheduler.v2.Scheduler`, `grpc.health.v1.Health` and
@@ -232,6 +243,19 @@ impl Cluster for SchedulerService {
         let task = words::task(&request.get_ref().task_id)?;
         let found = self.member.piece_hashes(&task, &caller).await;
         found.map(Response::new).ok_or_else(|| Status::not_found(format!("task {task} not found")))
+    }
+
+    type TakeStream = Answers<TakeReply>;
+
+    async fn take(&self, request: Request<TakeRequest>) -> Result<Response<Takes>, Status> {
+        let caller = caller(&request).await?;
+        if !caller.keyed {
+            return Err(Status::permission_denied(
+                "only nodes that show the cluster's key may have contents taken",
+            ));
+        }
+        let wanted = Taking::read(request.get_ref())?;
+        self.member.take(wanted, &caller).await.map(Response::new)
     }
 }
 

@@ -36,6 +36,11 @@ pub enum ContentError {
     /// The download that this response follows failed.
     #[error("{0}")]
     Shared(Arc<Self>),
+    /// It was to come from peers alone, and none has the rest of it.
+    #[error(
+        "no other node of the cluster gives the rest of it, and the origin is not asked without a client"
+    )]
+    NoPeers,
     /// The daemon ends.
     #[error("the daemon is shutting down")]
     Closing,
@@ -51,7 +56,12 @@ impl ContentError {
         match self {
             Self::Origin(_) | Self::Fetch { .. } | Self::Mismatch(_) => true,
             Self::Shared(error) => error.is_the_origins(),
-            Self::Sent | Self::Stored(_) | Self::Rotten(_) | Self::Closing | Self::Internal(_) => false,
+            Self::Sent
+            | Self::Stored(_)
+            | Self::Rotten(_)
+            | Self::NoPeers
+            | Self::Closing
+            | Self::Internal(_) => false,
         }
     }
 }

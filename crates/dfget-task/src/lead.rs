@@ -250,6 +250,28 @@ impl Lead {
         Task::new(self.tasks.clone(), self.key.clone(), request, entry, meta, self.span.take())
     }
 
+    /// Begins the download from peers alone, for no client: `meta` says what another node has told of the content.
+    ///
+    /// # Errors
+    /// The content cannot be stored: why, as the store says.
+    pub(crate) async fn begin_by_order(
+        mut self,
+        store: &Store,
+        request: &TaskRequest,
+        meta: TaskMeta,
+        total: u64,
+    ) -> Result<Seat, String> {
+        let (store, key, bytes) = (store.clone(), partial_key(&self.key), meta.to_bytes());
+        let create = move || store.create(key, bytes, Some(total), std::time::SystemTime::now());
+        let created = tokio::task::spawn_blocking(create).await.map_err(|error| error.to_string())?;
+        let entry = created.map_err(|error| error.to_string())?;
+        let task = self.task(request, entry, meta);
+        let seat = Seat::take(&task);
+        self.tasks.run(&self.key, &task);
+        self.settled = true;
+        Ok(seat)
+    }
+
     /// Sends the first request: for the part that the client wants where the origin knows
     /// ranges, else for the whole.
     async fn ask(

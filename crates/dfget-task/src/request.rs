@@ -34,6 +34,8 @@ pub struct TaskRequest {
     pub priority: u8,
     /// This attempt's name in the log.
     pub peer: Arc<str>,
+    /// It is no client's: another node wants the content to be here. No origin is asked for it.
+    pub ordered: bool,
 }
 
 impl TaskRequest {

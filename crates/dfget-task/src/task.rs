@@ -368,7 +368,12 @@ impl Task {
             let wanted = whole
                 .map_or_else(|| 0..state.entry.total().unwrap_or(u64::MAX), |range| range.start..range.end);
             state.wanted.insert(id, wanted);
+            let lacked = self.unasked_origin(&state).is_some();
             state.add_source(&request.fetch);
+            if let Some(swarm) = state.swarm.as_mut().filter(|_| lacked) {
+                // Now there is a credential that it can be asked with.
+                swarm.origin_failed = None;
+            }
         }
         if range.is_none() && self.can_swarm() {
             self.begin_swarm(None);

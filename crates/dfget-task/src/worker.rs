@@ -361,11 +361,12 @@ impl Task {
     }
 
     async fn fetch_again(&self, old: &Entry) -> Option<(Arc<Entry>, TaskMeta, ContentStream)> {
-        let (origin, request) = (self.tasks.origin().clone(), &self.first);
+        let (origin, request) = (self.tasks.origin().clone(), self.asked_with()?);
         let answer = origin.fetch(&request.fetch, &[]).await.ok()?.response;
         let headers = answer.headers().clone();
         let stream = ContentStream::new(origin, request.fetch.clone(), answer, None, request.named).ok()?;
-        let meta = TaskMeta::describing(request, &headers, stream.identity());
+        let mut meta = TaskMeta::describing(&request, &headers, stream.identity());
+        meta.private |= self.state.lock().meta.private;
         let (store, key) = (self.tasks.store()?.clone(), old.key());
         let (bytes, total) = (meta.to_bytes(), stream.identity().total);
         let create = move || store.create(key, bytes, total, SystemTime::now());

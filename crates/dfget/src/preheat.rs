@@ -8,8 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use dfget_get::{Event, Platform, Reference, Report};
-use dfget_preheat::{Audience, PreheatError, Project, Wanted, exit_code, images_of_list, preheat};
+use dfget_core::expand_hostlist;
+use dfget_get::{Event, Platform, Reference};
+use dfget_lease::{NodeSpread, Nodes, SpreadSeen, SpreadState};
+use dfget_preheat::{
+    Audience, PreheatError, Preheated, Project, SpreadError, Spreading, Wanted, exit_code, images_of_list,
+    preheat,
+};
 use dfget_run::Variables;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use parking_lot::Mutex;
@@ -30,6 +35,8 @@ const TIMED_OUT: u8 = 124;
 const INTERRUPTED: u8 = 130;
 /// The longest list that is read.
 const LONGEST_LIST: u64 = 4 << 20;
+/// Nodes that are named at the end.
+const SHOWN_NODES: usize = 8;
 const TEMPLATE: &str = "{pos} of {len} images  {msg}";
 
 /// Flags of `dfget preheat`.
@@ -47,6 +54,10 @@ pub(crate) struct PreheatArguments {
     /// Those that the files of a Nextflow or Snakemake project name
     #[arg(long, value_name = "DIR")]
     project: Vec<PathBuf>,
+
+    /// Have other nodes of the cluster take them too: so many with this one, all, or those of a hostlist
+    #[arg(long, value_name = "NUMBER|all|HOSTLIST")]
+    nodes: Option<String>,
 
     /// Only say which images these are
     #[arg(long)]
@@ -123,9 +134,25 @@ fn carry_out(arguments: &PreheatArguments) -> u8 {
             }
         });
     }
+    let spreading = match arguments.nodes.as_deref().map(nodes).transpose() {
+        Ok(nodes) => nodes.map(|nodes| Spreading {
+            sockets: dfget_daemon::daemon_sockets(),
+            nodes,
+            until: arguments.timeout.map(|limit| Instant::now() + limit),
+        }),
+        Err(reason) => {
+            message::error(format_args!("--nodes: {reason}"));
+            return USAGE;
+        }
+    };
+    // Before anything is fetched that could not be passed on.
+    if let Some(Err(error)) = spreading.as_ref().filter(|_| !references.is_empty()).map(Spreading::check) {
+        message::error(&error);
+        return error.exit_code();
+    }
     let (names, began) = (references.iter().map(ToString::to_string).collect::<Vec<_>>(), Instant::now());
     let screen = Arc::new(Screen::new(names.clone(), arguments));
-    let outcomes = match get_all(arguments, references, &screen) {
+    let outcomes = match get_all(arguments, references, spreading, &screen) {
         Ok(outcomes) => outcomes,
         Err((error, code)) => {
             screen.bar.finish_and_clear();
@@ -141,9 +168,27 @@ fn carry_out(arguments: &PreheatArguments) -> u8 {
     }
     let there = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     if !arguments.quiet {
-        message::note(format_args!("{there} of {} images are here", outcomes.len()));
+        let place = if arguments.nodes.is_some() { "at the nodes" } else { "here" };
+        message::note(format_args!("{there} of {} images are {place}", outcomes.len()));
     }
     code
+}
+
+/// Which nodes are meant.
+fn nodes(text: &str) -> Result<Nodes, String> {
+    if text == "all" {
+        return Ok(Nodes::All);
+    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match text.parse() {
+            Ok(number) if number > 0 => Ok(Nodes::Number(number)),
+            _ => Err("name at least one node, and not more than there are".to_owned()),
+        };
+    }
+    match expand_hostlist(text) {
+        Ok(_) => Ok(Nodes::Listed(text.to_owned())),
+        Err(error) => Err(format!("{error}; write a number, `all`, or a list such as node[01-16]")),
+    }
 }
 
 /// Prints a result.
@@ -204,8 +249,9 @@ fn read_list(file: &Path) -> std::io::Result<String> {
 fn get_all(
     arguments: &PreheatArguments,
     references: Vec<Reference>,
+    spreading: Option<Spreading>,
     screen: &Arc<Screen>,
-) -> Result<Vec<Result<Report, PreheatError>>, (String, u8)> {
+) -> Result<Vec<Result<Preheated, PreheatError>>, (String, u8)> {
     let variables = crate::variables::variables::<Variables>();
     let wanted = Wanted {
         references,
@@ -213,6 +259,7 @@ fn get_all(
         platform: arguments.platform.clone().unwrap_or_else(Platform::of_this_machine),
         login_file: arguments.authfile.clone(),
         verbose: arguments.verbose,
+        spreading,
     };
     let system = |error: std::io::Error| (format!("the system refuses: {error}"), 1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -292,11 +339,19 @@ impl Audience for Screen {
         }
     }
 
-    fn ended(&self, number: usize, outcome: &Result<Report, PreheatError>) {
+    fn spreads(&self, number: usize, seen: &SpreadSeen) {
+        let name = self.names.get(number).map_or("", String::as_str);
+        self.bar.set_message(format!("{name}: {}", progress(seen)));
+    }
+
+    fn ended(&self, number: usize, outcome: &Result<Preheated, PreheatError>) {
         let name = self.names.get(number).map_or("", String::as_str);
         self.bar.suspend(|| match outcome {
-            Ok(report) if !self.quiet => {
+            Ok(Preheated { report, nodes }) if !self.quiet => {
                 message::note(format_args!("{name}: {}", report::summary(report, self.took(number))));
+                if let Some(seen) = nodes {
+                    message::note(format_args!("{name}: {}", spread(seen)));
+                }
             }
             Ok(_) => {}
             Err(error) => {
@@ -309,10 +364,49 @@ impl Audience for Screen {
     }
 }
 
+/// How far it is, in a few words: what all nodes have together of what all that are wanted should have.
+fn progress(seen: &SpreadSeen) -> String {
+    let have = seen.nodes.iter().filter(|node| node.state != SpreadState::Failed);
+    let have = have.fold(0_u128, |sum, node| sum + u128::from(node.have));
+    let all = u128::from(seen.total) * u128::from(seen.wanted);
+    let percent = (have * 100).checked_div(all).unwrap_or(100).min(100);
+    format!("{} of {} nodes, {percent} %", seen.there(), seen.wanted)
+}
+
+/// Who has it in the end, and who should have and has not.
+fn spread(seen: &SpreadSeen) -> String {
+    let there = seen.nodes.iter().filter(|node| node.state == SpreadState::There);
+    let mut names: Vec<&str> = there.map(|node| node.name.as_str()).collect();
+    let more = names.len().saturating_sub(SHOWN_NODES);
+    names.truncate(SHOWN_NODES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let failed = seen.nodes.iter().filter(|node| node.state == SpreadState::Failed);
+    let failed =
+        failed.map(|node| format!("; not at {}: {}", node.name, node.reason.as_deref().unwrap_or("?")));
+    let failed: String = failed.take(SHOWN_NODES).collect();
+    format!("{} of {} nodes have it: {}{more}{failed}", seen.there(), seen.wanted, names.join(", "))
+}
+
+/// One node, for programs.
+fn node_object(node: &NodeSpread) -> serde_json::Value {
+    json!({
+        "name": node.name,
+        "thisNode": node.own,
+        "ok": node.state == SpreadState::There,
+        "bytes": node.have,
+        "error": node.reason,
+    })
+}
+
 /// `version` grows when a field changes its meaning or goes.
-fn object(names: &[String], outcomes: &[Result<Report, PreheatError>], took: Duration) -> serde_json::Value {
-    let image = |(name, outcome): (&String, &Result<Report, PreheatError>)| match outcome {
-        Ok(report) => json!({
+fn object(
+    names: &[String],
+    outcomes: &[Result<Preheated, PreheatError>],
+    took: Duration,
+) -> serde_json::Value {
+    let nodes = |seen: &SpreadSeen| seen.nodes.iter().map(node_object).collect::<serde_json::Value>();
+    let image = |(name, outcome): (&String, &Result<Preheated, PreheatError>)| match outcome {
+        Ok(Preheated { report, nodes: seen }) => json!({
             "image": name,
             "ok": true,
             "bytes": report.bytes,
@@ -322,9 +416,20 @@ fn object(names: &[String], outcomes: &[Result<Report, PreheatError>], took: Dur
                 "peers": report.sources.peers,
                 "origin": report.sources.origin,
             },
+            "nodes": seen.as_ref().map(nodes),
         }),
         Err(error) => {
-            json!({ "image": name, "ok": false, "error": error.to_string(), "exitCode": error.exit_code() })
+            let seen = match error {
+                PreheatError::Spread(SpreadError::TooFew { seen }) => Some(seen),
+                _ => None,
+            };
+            json!({
+                "image": name,
+                "ok": false,
+                "error": error.to_string(),
+                "exitCode": error.exit_code(),
+                "nodes": seen.map(nodes),
+            })
         }
     };
     json!({
@@ -341,12 +446,15 @@ Examples:
   dfget preheat -f images.txt --timeout 30m
   dfget preheat --project ~/workflows/rnaseq --dry-run
   srun --ntasks-per-node=1 dfget preheat -f images.txt      (all nodes of a job)
+  dfget preheat --nodes 8 --timeout 10m -f images.txt       (8 of the cluster)
   sbatch --dependency=afterok:$(sbatch --parsable preheat.sh) job.sh
 
 Images come into the store of the daemon that `dfget run` would use, with your
 own login; who pulls them later still needs theirs. Nodes of a cluster have
-them from each other.
+them from each other: with --nodes, which root and the daemon's own user may
+use, members take them from this one and never ask the registry.
 
-Exit status: 0 all are here, 75 try again later, 77 not allowed, 78
-configuration, 124 the time is over, 130 interrupted, 2 wrong command line, 1
-anything else, or failures of several kinds; with --best-effort always 0.";
+Exit status: 0 all are there, 75 try again later, also where fewer nodes have
+them, 77 not allowed, 78 configuration, 124 the time is over, 130 interrupted,
+2 wrong command line, 1 anything else, or failures of several kinds; with
+--best-effort always 0.";

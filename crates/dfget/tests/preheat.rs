@@ -1,8 +1,13 @@
 //! `dfget preheat`, by the real binary: what it gets is in the store afterwards, and how it ends tells how it went.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
 
-use dfget_testkit::{Answer, Blob, Ended, Session};
+use dfget_testkit::{Answer, Blob, Ended, Session, Stage};
 use serde_json::Value;
 
 const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
@@ -110,4 +115,39 @@ fn what_is_not_done_in_time_ends_as_timeout_says() {
     let late = preheat(&session, &["--timeout", "2s", &url]);
     assert_eq!(late.code, 124, "{}", late.stderr);
     assert!(late.stderr.contains("not done within 2s"), "{}", late.stderr);
+}
+
+#[test]
+fn only_root_and_the_daemons_own_user_may_fill_other_nodes() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        // Not by a macro, whose words the test harness keeps to itself when the test ends well.
+        writeln!(std::io::stderr(), "left out: becoming another user needs root; it runs in CI")
+            .expect("it is open");
+        return;
+    }
+    let stage = Stage::new(DFGET);
+    let home = stage.daemon.home();
+    // So that it is the daemon that refuses, and not the way to it.
+    let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let socket = home.join("lease.sock");
+    open(home, 0o755).expect("it is ours");
+    open(&socket, 0o666).expect("it is ours");
+    let place = tempfile::tempdir().expect("a directory");
+    open(place.path(), 0o755).expect("it is ours");
+    let binary = place.path().join("dfget");
+    assert!(Command::new("cp").arg(DFGET).arg(&binary).status().expect("cp is there").success());
+    let url = stage.registry.put("p/a", &Blob::random(10_000, 9));
+    let preheat = |uid: u32| {
+        let mut command = Command::new(&binary);
+        command.args(["preheat", "--nodes", "2", &url]).env_clear().env("HOME", "/");
+        Ended::of(command.env("DFGET_SYSTEM_SOCKET", &socket).uid(uid).gid(uid))
+    };
+    let refused = preheat(NOBODY);
+    assert_eq!(refused.code, 77, "{}", refused.stderr);
+    assert!(refused.stderr.contains("only root and the daemon's own user"), "{}", refused.stderr);
+    let alone = preheat(0);
+    assert_eq!(alone.code, 78, "{}", alone.stderr);
+    assert!(alone.stderr.contains("it belongs to no cluster"), "{}", alone.stderr);
+    assert!(stage.registry.origin.journal().is_empty());
 }

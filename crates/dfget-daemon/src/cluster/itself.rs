@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
-use dfget_scheduler::{Caller, Member};
+use dfget_scheduler::{Caller, Member, Takes, Taking};
 use dfget_task::PieceHashes;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+use tonic::Status;
 
 use super::holdings::Shelf;
 use super::host::OwnHost;
+use super::taking::Takers;
 
 /// Contents whose hashes are kept.
 const MOST_HASHED: usize = 4;
@@ -26,12 +28,13 @@ pub(super) struct Itself {
     /// The last that were reckoned, by task: where one asks, others do, and a content that has been verified does
     /// not change.
     hashed: Arc<Mutex<VecDeque<(String, PieceHashes)>>>,
+    takers: Takers,
 }
 
 // === impl Itself ===
 
 impl Itself {
-    pub(super) fn new(shelf: Shelf, host: OwnHost) -> Self {
+    pub(super) fn new(shelf: Shelf, host: OwnHost, takers: Takers) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
             shelf,
@@ -39,6 +42,7 @@ impl Itself {
             started_at: now.map_or(0, |now| now.as_secs()),
             hashing: Arc::new(Semaphore::new(1)),
             hashed: Arc::default(),
+            takers,
         }
     }
 }
@@ -81,5 +85,9 @@ impl Member for Itself {
         });
         let hashes = hashes.await.ok()??;
         Some(PieceHashesReply { total: hashes.total, sha256: hashes.sha256.concat() })
+    }
+
+    async fn take(&self, wanted: Taking, caller: &Caller) -> Result<Takes, Status> {
+        self.takers.take(wanted, caller)
     }
 }

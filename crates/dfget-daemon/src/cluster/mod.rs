@@ -4,13 +4,16 @@
 //! Without it, or when a part of it does not work, pulls go on from the origin.
 
 mod askers;
+mod choice;
 mod holdings;
 mod host;
 mod itself;
 mod network;
 mod options;
+mod spread;
 mod status;
 mod survey;
+mod taking;
 mod versions;
 
 use std::net::SocketAddr;
@@ -38,8 +41,10 @@ use self::itself::Itself;
 use self::network::Swarms;
 pub use self::options::cluster_options;
 use self::options::sources;
+pub(crate) use self::spread::{Refusal, Spreader};
 pub use self::status::{AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon};
 pub(crate) use self::survey::Survey;
+use self::taking::Takers;
 use self::versions::Versions;
 
 /// How often it is looked which contents have left the store.
@@ -63,6 +68,7 @@ pub(crate) struct Cluster {
     watched: Arc<AtomicBool>,
     own: OwnHost,
     askers: Askers,
+    spreader: Spreader,
     key: String,
     running: TaskTracker,
     ended: CancellationToken,
@@ -131,11 +137,12 @@ impl Cluster {
         told.rate = rate(config);
         let askers = shelf.askers();
         let uploads = Uploads::new(told, Arc::new(shelf.clone()));
-        let itself = Arc::new(Itself::new(shelf, own.clone()));
+        let share = config.cluster.share_private;
+        let takers = Takers::new(tasks.clone(), share, running.clone(), ended.clone());
+        let itself = Arc::new(Itself::new(shelf, own.clone(), takers));
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself)
             .with_tracer(tasks.origin().tracer().clone());
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
-        let share = config.cluster.share_private;
         let mut network = Swarms::new(schedulers.clone(), client, own.clone(), share);
         if setup.door.plain {
             network = network.with_strangers();
@@ -163,6 +170,7 @@ impl Cluster {
             keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding), Arc::clone(&watched));
         running.spawn(ended.clone().run_until_cancelled_owned(asking));
         let (control, key) = (setup.control, setup.key_fingerprint);
+        let spreader = Spreader::new(schedulers.clone(), tasks.clone(), share);
         Ok((
             Self {
                 schedulers,
@@ -173,6 +181,7 @@ impl Cluster {
                 watched,
                 own,
                 askers,
+                spreader,
                 key,
                 running,
                 ended,
@@ -203,6 +212,11 @@ impl Cluster {
     /// Asks all members how they are.
     pub(crate) fn survey(&self) -> Survey {
         Survey::new(self.schedulers.clone(), self.key.clone())
+    }
+
+    /// Has other members take contents of this one.
+    pub(crate) fn spreader(&self) -> Spreader {
+        self.spreader.clone()
     }
 
     /// Leaves the cluster and closes the ports.

@@ -9,6 +9,7 @@ mod challenge;
 mod look;
 mod serve;
 mod signers;
+mod spread;
 
 pub(crate) use serve::{Leases, refuse};
 pub(crate) use signers::{Configured, Own, Signers};

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::look;
 use super::signers::{Configured, Opened, Signers};
-use crate::cluster::Survey;
+use super::{look, spread};
+use crate::cluster::{Spreader, Survey};
 
 /// How long somebody who connects may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ struct Inner {
     /// Where the store is; or why there is none.
     store: Result<String, String>,
     /// The cluster that the daemon belongs to, if it does.
-    cluster: OnceLock<Survey>,
+    cluster: OnceLock<(Survey, Spreader)>,
     held: watch::Sender<usize>,
     tracker: TaskTracker,
     closing: CancellationToken,
@@ -74,8 +74,8 @@ impl Leases {
     }
 
     /// Answers questions about this cluster from now on.
-    pub(crate) fn know_cluster(&self, survey: Survey) {
-        let _ = self.inner.cluster.set(survey);
+    pub(crate) fn know_cluster(&self, survey: Survey, spreader: Spreader) {
+        let _ = self.inner.cluster.set((survey, spreader));
     }
 
     /// Gives leases until the daemon ends.
@@ -219,6 +219,12 @@ impl Held {
                 self.tell_of_cluster(&stream).await;
                 return;
             }
+            Ok(Ok(Some((ToDaemon::Spread(wanted), _)))) => {
+                let spreader = self.0.inner.cluster.get().map(|(_, spreader)| spreader);
+                let spreading = spread::answer(&stream, inbox, &wanted, spreader);
+                let _ = self.0.inner.closing.run_until_cancelled(spreading).await;
+                return;
+            }
             // Somebody looked whether anybody is here.
             Ok(Ok(None)) => return,
             _ => {
@@ -251,10 +257,8 @@ impl Held {
 
     /// Who may use this node may know how its cluster is; of contents and users nothing is told.
     async fn tell_of_cluster(&self, stream: &UnixStream) {
-        let Some(survey) = self.0.inner.cluster.get() else {
-            let alone =
-                "it belongs to no cluster: set cluster.members, and look into its log for why it stays alone";
-            return self.refuse(stream, alone.to_owned());
+        let Some((survey, _)) = self.0.inner.cluster.get() else {
+            return self.refuse(stream, spread::ALONE.to_owned());
         };
         let answer = FromDaemon::Cluster(survey.look().await);
         let _ = tokio::time::timeout(PATIENCE, dfget_lease::send_long(stream, &answer)).await;
@@ -296,9 +300,7 @@ async fn hold(stream: &UnixStream, inbox: &mut Inbox, entrance: &Entrance) {
                     break;
                 }
             }
-            Ok(Some((ToDaemon::Lease(_) | ToDaemon::Look(_) | ToDaemon::Cluster, _)) | None) | Err(_) => {
-                break;
-            }
+            Ok(Some(_) | None) | Err(_) => break,
         }
     }
     // Whoever held the lease is gone without a word, but its command may still pull.

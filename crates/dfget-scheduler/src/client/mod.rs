@@ -7,9 +7,11 @@ mod member;
 mod membership;
 mod outgoing;
 mod schedulers;
+mod take;
 
 pub use join::{Join, NoScheduler};
 pub use member::{MemberState, Roll};
 pub use membership::{Membership, Orders};
 pub use outgoing::Progress;
 pub use schedulers::{Pace, Schedulers};
+pub use take::{Take, TakeRefused};

@@ -41,7 +41,7 @@ pub struct Pace {
 /// The schedulers of the cluster. Clones are the same; [`Self::close`] ends what runs for them.
 #[derive(Clone, Debug)]
 pub struct Schedulers {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What all that runs for the client shares.
@@ -252,7 +252,7 @@ impl Shared {
         Ok(Arc::clone(slot.insert(Arc::new(line))))
     }
 
-    async fn dial(&self, name: &str) -> Result<Line, String> {
+    pub(crate) async fn dial(&self, name: &str) -> Result<Line, String> {
         let resolved = timeout(self.pace.connect, async { self.roll().resolve(name).await }).await;
         let addresses = resolved.map_err(|_| "its name does not resolve in time".to_owned())??;
         let mut why = "its name has no address".to_owned();

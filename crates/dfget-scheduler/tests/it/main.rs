@@ -1,6 +1,8 @@
 //! The scheduler's port and its client, over real sockets on loopback.
 
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod ours;
 #[cfg(test)]
 mod rig;

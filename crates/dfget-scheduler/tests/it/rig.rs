@@ -8,7 +8,7 @@ use std::time::Duration;
 use dfget_cluster::{ClusterKey, Dialer, Door, Identity};
 use dfget_proto::Ring;
 use dfget_proto::messages::common::v2::{Download, Host, Peer, Piece};
-use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply};
+use dfget_proto::messages::dfget::v1::{PieceHashesReply, StatusReply, TakeReply, TakeRequest};
 use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
 use dfget_proto::messages::scheduler::v2::announce_peer_response::Response;
 use dfget_proto::messages::scheduler::v2::scheduler_client::SchedulerClient;
@@ -17,7 +17,7 @@ use dfget_proto::messages::scheduler::v2::{
     DownloadPeerBackToSourceStartedRequest, DownloadPeerFinishedRequest, DownloadPeerStartedRequest,
     DownloadPieceFinishedRequest, RegisterPeerRequest,
 };
-use dfget_scheduler::{Caller, Member, Pace, Roll, SchedulerService, Schedulers, serve_grpc};
+use dfget_scheduler::{Caller, Member, Pace, Roll, SchedulerService, Schedulers, Takes, Taking, serve_grpc};
 use dfget_swarm::SchedulerOptions;
 use futures_util::stream;
 use tokio::net::TcpListener;
@@ -50,6 +50,13 @@ pub(crate) fn host(number: u8) -> Host {
     }
 }
 
+/// The order for a content of one letter.
+pub(crate) fn order(letter: char) -> TakeRequest {
+    let task = task(letter);
+    let url = format!("https://registry.test/v2/a/blobs/sha256:{task}");
+    TakeRequest { task_id: task, total: 9, url, ..TakeRequest::default() }
+}
+
 /// Says who it is, and has one content.
 struct Steward;
 
@@ -62,6 +69,16 @@ impl Member for Steward {
     async fn piece_hashes(&self, asked: &str, caller: &Caller) -> Option<PieceHashesReply> {
         let has = asked == task('a') && caller.keyed;
         has.then(|| PieceHashesReply { total: 5, sha256: vec![7; 32] })
+    }
+
+    async fn take(&self, wanted: Taking, _: &Caller) -> Result<Takes, Status> {
+        let word = |have, done, failed: &str| Ok(TakeReply { have, done, failed: failed.to_owned() });
+        let last = match wanted.task.chars().next() {
+            Some('a') => word(wanted.total, true, ""),
+            Some('b') => word(0, false, "no peer has it"),
+            _ => return Err(Status::resource_exhausted("it has too many orders")),
+        };
+        Ok(Box::pin(stream::iter([word(1, false, ""), last])))
     }
 }
 

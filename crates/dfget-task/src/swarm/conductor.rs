@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The same while a parent sends a whole piece: it says itself when nothing comes of it.
 const PATIENCE_FOR_WHOLE: Duration = Duration::from_secs(12);
 
+/// The same where another node has ordered the content: no client waits, and nobody else can be asked.
+const PATIENCE_BY_ORDER: Duration = Duration::from_secs(15);
+
 /// How much longer at most, for each by chance, where there are several to be fed by: what all wait for, one
 /// fetches for all. A scheduler that notices after some seconds that somebody is gone is waited for by most.
 const PATIENCE_SPREAD: Duration = Duration::from_secs(5);
@@ -201,7 +204,8 @@ impl Task {
             if state.outcome.is_some() || state.swarm.is_some() {
                 return;
             }
-            state.swarm = Some(super::Swarm { active: true, ..super::Swarm::default() });
+            let origin_failed = self.unasked_origin(&state);
+            state.swarm = Some(super::Swarm { active: true, origin_failed, ..super::Swarm::default() });
         }
         let conductor = Conductor::new(Arc::clone(self), network, joined);
         let task = Arc::clone(self);
@@ -890,7 +894,8 @@ impl Conductor {
             let state = self.task.state.lock();
             state.swarm.as_ref().is_some_and(|swarm| swarm.origin_failed.is_some())
         };
-        let newly = no_origin && !std::mem::replace(&mut self.no_origin, no_origin);
+        let changed = std::mem::replace(&mut self.no_origin, no_origin) != no_origin;
+        let newly = no_origin && changed;
         if newly {
             // From now on it counts what peers bring.
             self.moved.0 = Instant::now();
@@ -901,7 +906,7 @@ impl Conductor {
         }
         let Some(membership) = &self.membership else { return };
         let here = self.picker.as_ref().map_or(0, |picker| picker.have().present());
-        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told || newly;
+        let more = !self.wrong.is_empty() || !self.lost.is_empty() || here != self.told || changed;
         if !std::mem::take(&mut self.news) && !more {
             return;
         }
@@ -954,6 +959,9 @@ impl Conductor {
     fn go_alone(&self, why: &str) {
         let changed = {
             let mut state = self.task.state.lock();
+            if self.task.unasked_origin(&state).is_some() {
+                return;
+            }
             let Some(swarm) = &mut state.swarm else { return };
             !std::mem::replace(&mut swarm.alone, true)
         };
@@ -970,7 +978,12 @@ impl Conductor {
         // A whole piece counts when all of it is here.
         let whole = self.asked.iter().any(|asked| asked.stock);
         let several = self.parents.len() > 1;
-        let patience = if whole { PATIENCE_FOR_WHOLE } else { PATIENCE };
+        let unasked = self.task.unasked_origin(&self.task.state.lock()).is_some();
+        let patience = match (unasked, whole) {
+            (true, _) => PATIENCE_BY_ORDER,
+            (false, true) => PATIENCE_FOR_WHOLE,
+            (false, false) => PATIENCE,
+        };
         if waited < patience + if several { self.patient } else { Duration::ZERO } {
             return;
         }

@@ -317,6 +317,7 @@ impl Task {
         let mut prefix = self.prefix.lock();
         *prefix = self.digest.as_ref().map(PrefixHasher::like);
         let mut state = self.state.lock();
+        let unasked = self.unasked_origin(&state);
         state.suspect(old);
         state.pin = Some(fresh.pin());
         state.entry = fresh;
@@ -325,7 +326,7 @@ impl Task {
         if let Some(swarm) = &mut state.swarm {
             swarm.senders.retain(|number, _| kept.contains(number));
             swarm.from_peers = swarm.senders.keys().map(|number| layout.length(*number)).sum();
-            (swarm.alone, swarm.origin_failed, swarm.granted) = (false, None, Vec::new());
+            (swarm.alone, swarm.origin_failed, swarm.granted) = (false, unasked, Vec::new());
             swarm.expected = expected;
         }
         Ok((layout.count as usize).saturating_sub(kept.len() + settled.len()))

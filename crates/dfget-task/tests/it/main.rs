@@ -11,5 +11,6 @@
 mod cluster;
 mod hostile;
 mod losses;
+mod ordered;
 mod pulls;
 mod stage;

@@ -204,6 +204,7 @@ fn request(url: &str, digest: &str) -> TaskRequest {
         prefetch: None,
         priority: 0,
         peer: Arc::from("127.0.0.1-here-0"),
+        ordered: false,
     }
 }
 

@@ -211,6 +211,7 @@ impl GetArguments {
             rate: self.ratelimit.and_then(NonZeroU64::new),
             cluster: self.cluster()?,
             direct: self.direct,
+            everything: false,
             verbose: self.verbose,
         };
         Ok((order, warnings))

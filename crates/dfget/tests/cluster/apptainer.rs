@@ -50,12 +50,12 @@ fn push(cluster: &Cluster, image: &Blob) -> String {
     format!("oras://{}/public/sif:tag", cluster.registry.origin.authority())
 }
 
-fn home(node: &Node) -> PathBuf {
+pub(crate) fn home(node: &Node) -> PathBuf {
     Path::new("/tmp").join(node.place.name())
 }
 
 /// `apptainer pull` on this node, by a user who has nothing yet.
-fn apptainer_pull(node: &Node, reference: &str) -> Finished {
+pub(crate) fn apptainer_pull(node: &Node, reference: &str) -> Finished {
     let home = home(node);
     fs::create_dir_all(&home).expect("/tmp is ours");
     let mut command = Command::new("apptainer");

@@ -14,7 +14,8 @@ use dfget_proto::messages::dfdaemon::v2::dfdaemon_upload_server::{DfdaemonUpload
 use dfget_proto::messages::dfdaemon::v2::{SyncHostRequest, SyncPiecesRequest, SyncPiecesResponse};
 use dfget_proto::messages::dfget::v1::cluster_server::{Cluster as ClusterService, ClusterServer};
 use dfget_proto::messages::dfget::v1::{
-    HoldReply, HoldRequest, PieceHashesReply, PieceHashesRequest, StatusReply, StatusRequest,
+    HoldReply, HoldRequest, PieceHashesReply, PieceHashesRequest, StatusReply, StatusRequest, TakeReply,
+    TakeRequest,
 };
 use dfget_proto::vortex::{Asked, Code, Content, Failure, REQUEST_LEN, Step, UNIT};
 use dfget_proto::{Ring, host_id};
@@ -377,6 +378,13 @@ impl ClusterService for Mouth {
             }
             _ => Err(Status::not_found("it does not say")),
         }
+    }
+
+    type TakeStream = Answers<TakeReply>;
+
+    /// As one of an earlier version.
+    async fn take(&self, _: Request<TakeRequest>) -> Result<Response<Self::TakeStream>, Status> {
+        Err(Status::unimplemented("what is this?"))
     }
 }
 

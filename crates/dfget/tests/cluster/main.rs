@@ -29,6 +29,8 @@ mod losses;
 #[cfg(test)]
 mod mixed;
 #[cfg(test)]
+mod preheat;
+#[cfg(test)]
 mod pulls;
 #[cfg(test)]
 mod rights;

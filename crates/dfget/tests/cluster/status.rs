@@ -24,14 +24,14 @@ fn status(node: &Node, arguments: &[&str]) -> Finished {
     node.place.within(|| run(&mut command))
 }
 
-fn json(node: &Node, arguments: &[&str]) -> (Option<i32>, Value) {
+pub(crate) fn json(node: &Node, arguments: &[&str]) -> (Option<i32>, Value) {
     let ended = status(node, &[&["--output", "json"], arguments].concat());
     let json = serde_json::from_str(&ended.stdout);
     (ended.status.code(), json.unwrap_or_else(|error| panic!("{error}: {}{}", ended.stdout, ended.stderr)))
 }
 
 /// The line of a member.
-fn member<'a>(status: &'a Value, node: &Node) -> &'a Value {
+pub(crate) fn member<'a>(status: &'a Value, node: &Node) -> &'a Value {
     let name = format!("{}:65000", node.place.address());
     let members = status["members"].as_array().expect("a list");
     members.iter().find(|member| member["name"] == name.as_str()).expect("it is a member")
