@@ -15,6 +15,9 @@ mod serve;
 mod service;
 mod words;
 
-pub use client::{Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll, Schedulers};
+pub use client::{
+    Dragonfly, DragonflyMembership, Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll,
+    SchedulerState, Schedulers,
+};
 pub use serve::{Caller, serve_grpc};
 pub use service::{Member, SchedulerService};

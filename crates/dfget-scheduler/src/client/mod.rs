@@ -1,5 +1,6 @@
 //! Finding the scheduler of a task, and talking with it.
 
+mod dragonfly;
 mod join;
 mod keeper;
 mod line;
@@ -8,6 +9,7 @@ mod membership;
 mod outgoing;
 mod schedulers;
 
+pub use dragonfly::{Dragonfly, DragonflyMembership, SchedulerState};
 pub use join::{Join, NoScheduler};
 pub use member::{MemberState, Roll};
 pub use membership::{Membership, Orders};
