@@ -20,8 +20,8 @@ mod runtime;
 pub use channel::{Channel, Inbox, next, send, send_long};
 pub use lock::{Lock, try_lock};
 pub use message::{
-    ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeTold, PROTOCOL, Seen, SeenContent,
-    Sources, Spared, ToDaemon,
+    ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeTold, PROTOCOL, SchedulerSeen, Seen,
+    SeenContent, Sources, Spared, ToDaemon,
 };
 pub use peer::{Peer, Untrusted};
 pub use runtime::{

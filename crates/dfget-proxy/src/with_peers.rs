@@ -31,13 +31,18 @@ impl Proxy {
         lead: Lead,
         carried: Option<Answer>,
     ) -> Response<ResponseBody> {
+        let measured = match &carried {
+            None if lead.needs_length(&request.task) => Box::pin(self.measure(request)).await,
+            _ => None,
+        };
         let joined = match &carried {
-            None => lead.join(&request.task).await,
+            None => lead.join(&request.task, measured.as_ref().map(|(total, _)| *total)).await,
             Some(_) => None,
         };
         let (lead, joined) = match joined {
             Some(joined) if joined.has_parents() => {
-                match Box::pin(self.lead_with_peers(request, lead, joined)).await {
+                let described = measured.map(|(_, described)| described);
+                match Box::pin(self.lead_with_peers(request, lead, joined, described)).await {
                     Ok(response) => return response,
                     Err(lead) => (lead, None),
                 }
@@ -49,12 +54,22 @@ impl Proxy {
         Box::pin(self.begin(request, begun)).await
     }
 
-    /// Gives the lead back where the client's own request has to go to the origin.
+    /// How long the origin says that the content is, which this client may have.
+    async fn measure(&self, request: &Accelerated) -> Option<(u64, HeaderMap)> {
+        let named = |total| {
+            let identity = Identity { named: true, etag: None, last_modified: None, total: Some(total) };
+            self.permission(request, &request.content(&identity))
+        };
+        self.inner.access.measure(&request.task, LENGTH, named).await
+    }
+
+    /// `described` is how the origin has described the content just now, if it was asked. Gives the lead back where the client's own request has to go to the origin.
     async fn lead_with_peers(
         &self,
         request: &Accelerated,
         lead: Lead,
         mut joined: Joined,
+        described: Option<HeaderMap>,
     ) -> Result<Response<ResponseBody>, Lead> {
         joined.wait_for_length(LENGTH).await;
         let Some(total) = joined.total() else {
@@ -64,7 +79,10 @@ impl Proxy {
         let identity = Identity { named: true, etag: None, last_modified: None, total: Some(total) };
         let permission = self.permission(request, &request.content(&identity));
         let access = &self.inner.access;
-        let (verdict, described) = access.check_described(permission, &request.task, Some(total)).await;
+        let (verdict, described) = match described {
+            Some(described) => (Verdict::Allowed, Some(described)),
+            None => access.check_described(permission, &request.task, Some(total)).await,
+        };
         let described = match (verdict, described) {
             (Verdict::Allowed, Some(described)) => described,
             // The length is the word of peers until the origin has said it.

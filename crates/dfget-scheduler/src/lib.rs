@@ -20,4 +20,4 @@ pub use client::{
     SchedulerState, Schedulers,
 };
 pub use serve::{Caller, serve_grpc};
-pub use service::{Member, SchedulerService};
+pub use service::{Member, SchedulerService, mount_health};

@@ -289,7 +289,11 @@ impl Shared {
         if !member.put_down(why.clone(), self.pace.skip) {
             return;
         }
-        tracing::info!(scheduler = %member.name, why, "a scheduler does not answer; the next on the ring takes over");
+        let then = match self.roll().ring().len() {
+            0 | 1 => "until it does, all comes from the origin",
+            _ => "the next on the ring takes over",
+        };
+        tracing::info!(scheduler = %member.name, why, "a scheduler does not answer; {then}");
         self.changed();
         self.run(Arc::clone(self).probe(Arc::clone(member)));
     }

@@ -256,7 +256,7 @@ mod tests {
         };
         let members =
             vec![up("n1:1", "0.2.0", 3 << 20), up("n2:1", "0.2.0", 1), down, up("n4:1", "0.1.0", 0)];
-        ClusterSeen { key: "abc".to_owned(), members, remarks: Vec::new() }
+        ClusterSeen { key: "abc".to_owned(), members, ..ClusterSeen::default() }
     }
 
     #[test]
