@@ -286,7 +286,12 @@ impl Shared {
 
     /// A member did not answer: nobody asks it for a while.
     pub(crate) fn lost(self: &Arc<Self>, member: &Arc<Member>, why: String) {
-        if !member.put_down(why.clone(), self.pace.skip) {
+        self.lost_for(member, why, self.pace.skip);
+    }
+
+    /// The same, until the first probe for this long.
+    pub(crate) fn lost_for(self: &Arc<Self>, member: &Arc<Member>, why: String, skip: Duration) {
+        if !member.put_down(why.clone(), skip) {
             return;
         }
         let then = match self.roll().ring().len() {

@@ -18,6 +18,7 @@ use dfget_proto::messages::scheduler::v2::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
 
 use super::super::join::trouble;
 use super::super::line::Line;
@@ -99,20 +100,22 @@ impl Shelf {
         books.told.iter_mut().filter_map(|(name, told)| knows(told).then(|| name.clone())).collect()
     }
 
-    /// Notes on which connection a scheduler is; whether this host has to be announced on it (again).
-    fn meet(&self, scheduler: &str, line: &Arc<Line>, interval: Duration) -> bool {
+    /// Notes on which connection a scheduler is; whether that is another one, and whether this host has to be
+    /// announced again.
+    fn meet(&self, scheduler: &str, line: &Arc<Line>, interval: Duration) -> (bool, bool) {
         let mut books = self.books.lock();
         let now = Instant::now();
-        let fresh = || Told { line: Arc::downgrade(line), announced: now, tasks: HashMap::new() };
-        let told = books.told.entry(scheduler.to_owned()).or_insert_with(fresh);
-        if !told.line.ptr_eq(&Arc::downgrade(line)) {
-            *told = fresh();
-        }
+        let known = books.told.get_mut(scheduler).filter(|told| told.line.ptr_eq(&Arc::downgrade(line)));
+        let Some(told) = known else {
+            let told = Told { line: Arc::downgrade(line), announced: now, tasks: HashMap::new() };
+            books.told.insert(scheduler.to_owned(), told);
+            return (true, false);
+        };
         let due = told.announced.elapsed() >= interval;
         if due {
             told.announced = now;
         }
-        due
+        (false, due)
     }
 
     /// What a scheduler has to be told, of the tasks that are its own.
@@ -138,6 +141,17 @@ impl Shelf {
     /// Whether a content of this length is asked of peers at all (Dragonfly: what is no longer than a piece is not).
     pub(crate) const fn counts(total: u64) -> bool {
         total > piece_length(total)
+    }
+}
+
+/// What an error of a call says about a scheduler of Dragonfly.
+pub(crate) fn foreign(status: &Status) -> Trouble {
+    match status.code() {
+        Code::Unimplemented => Trouble::Lost(
+            "it does not know version 2 of Dragonfly's protocol: is it a scheduler, and not an older one?"
+                .to_owned(),
+        ),
+        _ => trouble(status),
     }
 }
 
@@ -180,11 +194,14 @@ async fn tell(
     let late = |_| Trouble::Lost("it does not answer in time".to_owned());
     let meet = async {
         let line = shared.line(&member).await?;
-        let again = shelf.meet(name, &line, interval);
-        line.announce(shared.host(), again).await.map_err(|status| trouble(&status))?;
-        Ok(line)
+        let (fresh, again) = shelf.meet(name, &line, interval);
+        line.announce(shared.host(), again).await.map_err(|status| foreign(&status))?;
+        Ok((line, fresh))
     };
-    let line = timeout(shared.pace().answer, meet).await.map_err(late)??;
+    let (line, fresh) = timeout(shared.pace().answer, meet).await.map_err(late)??;
+    if fresh {
+        tracing::info!(scheduler = %name, "announced to a scheduler");
+    }
     let is_its = |task: &str| shared.best(task).as_deref() == Some(name);
     for (task, kept) in shelf.news(name, is_its) {
         if !shelf.has(&task) {

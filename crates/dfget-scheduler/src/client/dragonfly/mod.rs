@@ -10,7 +10,9 @@ mod outbox;
 mod place;
 mod talk;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use dfget_cluster::Dialer;
@@ -23,11 +25,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Code;
 
 use self::addresses::Addresses;
-use self::held::{Shelf, forget, keep_telling};
+use self::held::{Shelf, foreign, forget, keep_telling};
 pub use self::place::DragonflyMembership;
 use self::place::Ended;
 use self::talk::Content;
-use super::join::{Join, NoScheduler, public_part, trouble};
+use super::join::{Join, NoScheduler, public_part};
 use super::line::Manners;
 use super::member::Member;
 use super::schedulers::{Pace, Shared, Trouble};
@@ -43,6 +45,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct Dragonfly {
     shared: Arc<Shared>,
     shelf: Arc<Shelf>,
+    /// How often talks have broken in a row.
+    strikes: Arc<AtomicU32>,
 }
 
 /// How a scheduler is, as this node sees it.
@@ -73,7 +77,7 @@ impl Dragonfly {
         shared.run(keep);
         let telling = keep_telling(Arc::clone(&shared), Arc::clone(&shelf), interval, Arc::new(peer_id));
         shared.run(telling);
-        Self { shared, shelf }
+        Self { shared, shelf, strikes: Arc::default() }
     }
 
     /// Whether peers are asked for a content of this length; shorter ones are the origin's.
@@ -138,14 +142,32 @@ impl Dragonfly {
         loop {
             let meet = async {
                 let line = self.shared.line(member).await?;
-                line.announce(self.shared.host(), again).await.map_err(|status| trouble(&status))?;
+                line.announce(self.shared.host(), again).await.map_err(|status| foreign(&status))?;
                 Ok(line)
             };
             let line = timeout_at(until, meet).await.map_err(late)??;
             let content = content.clone();
-            let mut place = DragonflyMembership::register(&self.shared, member, &line, content, peer);
-            match place.begin(until).await {
-                Ok(()) => return Ok(place.noted_by(&self.shelf)),
+            let place = DragonflyMembership::register(&self.shared, member, &line, content, peer);
+            let mut place = place.noted_by(&self.shelf, &self.strikes);
+            // One that thinks says meanwhile that it is there; one that hangs does not.
+            let mut health = line.health();
+            let mut alive = pin!(health.check(HealthCheckRequest::default()));
+            let mut is_alive = false;
+            let began = {
+                let mut begin = pin!(place.begin(until));
+                loop {
+                    tokio::select! {
+                        began = &mut begin => break began,
+                        // Whatever it says.
+                        _ = &mut alive, if !is_alive => is_alive = true,
+                    }
+                }
+            };
+            match began {
+                Ok(false) if !is_alive => {
+                    return Err(Trouble::Lost("it does not answer in time".to_owned()));
+                }
+                Ok(_) => return Ok(place),
                 // It has been started anew, and has forgotten this host.
                 Err(Ended::Refused(status)) if status.code() == Code::NotFound && !again => again = true,
                 Err(Ended::Refused(status)) => return Err(Trouble::Refused(status.message().to_owned())),

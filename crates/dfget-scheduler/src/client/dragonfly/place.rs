@@ -1,6 +1,7 @@
 //! A download's place at a scheduler of Dragonfly.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use dfget_proto::messages::scheduler::v2::AnnouncePeerResponse;
@@ -8,7 +9,7 @@ use dfget_proto::messages::scheduler::v2::announce_peer_request::Request as Arm;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tonic::{Code, Response, Status, Streaming};
 
 use super::super::line::Line;
@@ -24,6 +25,10 @@ use super::talk::{Content, Talk};
 /// times, half a second apart.
 const ANSWER: Duration = Duration::from_secs(4);
 
+/// How long a scheduler is not asked whose talk has broken, doubled for each time in a row up to this many.
+const SKIP: Duration = Duration::from_secs(1);
+const MOST_STRIKES: u32 = 6;
+
 /// For the last word to be read.
 const LAST_WORD: Duration = Duration::from_secs(5);
 
@@ -38,6 +43,8 @@ pub struct DragonflyMembership {
     inbound: Option<Inbound>,
     /// Where it is noted that the scheduler knows of the content.
     shelf: Option<Arc<Shelf>>,
+    /// How often talks with schedulers have broken, since one of them has answered.
+    strikes: Arc<AtomicU32>,
     /// Keeps the connection.
     _line: Arc<Line>,
 }
@@ -115,13 +122,16 @@ impl DragonflyMembership {
             outbox,
             inbound: Some(Inbound::Opening(opening)),
             shelf: None,
+            strikes: Arc::default(),
             _line: Arc::clone(line),
         }
     }
 
-    /// Once it has all, this notes that the scheduler knows.
-    pub(crate) fn noted_by(mut self, shelf: &Arc<Shelf>) -> Self {
+    /// Once it has all, `shelf` notes that the scheduler knows; the more often talks break, the longer a scheduler is
+    /// not asked.
+    pub(crate) fn noted_by(mut self, shelf: &Arc<Shelf>, strikes: &Arc<AtomicU32>) -> Self {
         self.shelf = Some(Arc::clone(shelf));
+        self.strikes = Arc::clone(strikes);
         self
     }
 
@@ -131,14 +141,20 @@ impl DragonflyMembership {
         &self.member.name
     }
 
-    /// Waits for the first answer until then; as long as it does not come, a part of the content may be fetched.
-    pub(crate) async fn begin(&mut self, until: Instant) -> Result<(), Ended> {
-        let first = match tokio::time::timeout_at(until, self.hear()).await {
-            Ok(first) => first?,
+    /// Waits for the first answer until then; whether it came. As long as it does not, a part of the content may be
+    /// fetched.
+    pub(crate) async fn begin(&mut self, until: Instant) -> Result<bool, Ended> {
+        let first = timeout_at(until, self.hear()).await;
+        let came = first.is_ok();
+        let orders = match first {
+            Ok(first) => {
+                self.strikes.store(0, Ordering::Relaxed);
+                first?
+            }
             Err(_) => self.state.lock().talk.meanwhile(),
         };
-        self.state.lock().ready = Some(first);
-        Ok(())
+        self.state.lock().ready = Some(orders);
+        Ok(came)
     }
 
     /// The next orders; `None`: the scheduler is gone, or wants nothing of this download any more.
@@ -157,7 +173,8 @@ impl DragonflyMembership {
                 None
             }
             Err(Ended::Lost(why)) => {
-                self.shared.lost(&self.member, why);
+                let strikes = self.strikes.fetch_add(1, Ordering::Relaxed).min(MOST_STRIKES);
+                self.shared.lost_for(&self.member, why, SKIP * (1 << strikes));
                 None
             }
         }
