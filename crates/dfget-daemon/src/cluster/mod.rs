@@ -39,7 +39,9 @@ use self::itself::Itself;
 use self::network::{Asked, Swarms};
 pub use self::options::cluster_options;
 use self::options::{guest_options, sources};
-pub use self::status::{AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon};
+pub use self::status::{
+    AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon, dragonfly_status,
+};
 pub(crate) use self::survey::Survey;
 use self::versions::Versions;
 

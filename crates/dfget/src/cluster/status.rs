@@ -8,6 +8,7 @@ use dfget_cluster::ClusterOptions;
 use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authority};
 use dfget_daemon::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
+    dragonfly_status,
 };
 use dfget_run::{ClusterWish, Variables};
 
@@ -23,16 +24,22 @@ const USAGE: u8 = 2;
 const NOT_ALLOWED: u8 = 77;
 
 /// Which cluster is meant.
-struct Meant {
-    options: ClusterOptions,
-    /// Whether this node's daemon may answer.
-    daemon: AskDaemon,
+enum Meant {
+    /// One of daemons like this node's.
+    Own {
+        options: ClusterOptions,
+        /// Whether this node's daemon may answer.
+        daemon: AskDaemon,
+    },
+    /// One of Dragonfly, with these schedulers.
+    Dragonfly(Vec<(String, u16)>),
 }
 
 /// Says how the members of a cluster are.
 pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> ExitCode {
     let status = match meant(arguments, environment) {
-        Ok(Meant { options, daemon }) => cluster_status(&options, daemon),
+        Ok(Meant::Own { options, daemon }) => cluster_status(&options, daemon),
+        Ok(Meant::Dragonfly(schedulers)) => dragonfly_status(&schedulers),
         Err(NotMeant::Config(failed)) => match of_daemon(arguments) {
             Some(status) => Ok(status),
             None => {
@@ -46,8 +53,8 @@ pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> Exi
         }
         Err(NotMeant::Alone(file)) => {
             message::error(format_args!(
-                "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
-                 --cluster HOSTLIST",
+                "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or \
+                 scheduler.netAddrs, or say --cluster HOSTLIST",
                 file.display()
             ));
             return ExitCode::from(ConfigErrors::EXIT_CODE);
@@ -82,7 +89,7 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
         let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
-        return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });
+        return Ok(Meant::Own { options: leased::cluster(start).options, daemon: AskDaemon::Never });
     }
     let options = LoadOptions {
         config: config.clone(),
@@ -91,6 +98,9 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         ..LoadOptions::default()
     };
     let loaded = load_without_authority(&options, environment).map_err(NotMeant::Config)?;
+    if !loaded.config.scheduler.addresses.is_empty() {
+        return Ok(Meant::Dragonfly(loaded.config.scheduler.addresses));
+    }
     // A job has ports of its own, the daemon of the file has not.
     let variable = |name: &str| match name {
         "SLURM_JOB_ID" if cluster.is_none() => None,
@@ -107,7 +117,7 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     if let Some(key) = key {
         options.key_file = key;
     }
-    Ok(Meant { options, daemon })
+    Ok(Meant::Own { options, daemon })
 }
 
 /// Where the file is not for everybody's eyes, the daemon still answers.
@@ -130,7 +140,12 @@ fn print(status: &ClusterStatus, output: Output) -> ExitCode {
         Output::Json => to_json(seen, by_daemon.as_deref(), now).to_string(),
     };
     match message::output(text) {
-        Ok(()) if seen.members.iter().all(|member| member.told.is_some()) => ExitCode::SUCCESS,
+        Ok(())
+            if seen.members.iter().all(|member| member.told.is_some())
+                && seen.schedulers.iter().all(|scheduler| scheduler.down.is_none()) =>
+        {
+            ExitCode::SUCCESS
+        }
         Ok(()) => ExitCode::from(SOME_DOWN),
         Err(error) => {
             message::error(format_args!("standard output cannot be written: {error}; look for a full disk"));

@@ -13,11 +13,15 @@ mod checks;
 #[cfg(test)]
 mod churn;
 #[cfg(test)]
+mod dragonfly;
+#[cfg(test)]
 mod evil;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod jobs;
+#[cfg(test)]
+mod joined;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]

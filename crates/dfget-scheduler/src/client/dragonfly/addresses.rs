@@ -99,6 +99,19 @@ impl Roll for Addresses {
     }
 }
 
+/// Those names that do not resolve, and why.
+pub(crate) async fn missing(names: &[(String, u16)]) -> Vec<(String, String)> {
+    let mut missing = Vec::new();
+    for name in names {
+        let found = timeout(AT_START, look_up(std::slice::from_ref(name))).await;
+        let why = found.map_or_else(|_| "DNS does not answer in time".to_owned(), |found| found.missing);
+        if !why.is_empty() {
+            missing.push((format!("{}:{}", name.0, name.1), why));
+        }
+    }
+    missing
+}
+
 async fn look_up(names: &[(String, u16)]) -> Found {
     let mut found = Found::default();
     for (host, port) in names {

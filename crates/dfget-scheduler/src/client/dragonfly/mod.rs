@@ -191,28 +191,22 @@ impl Dragonfly {
 
     /// Asks all schedulers how they are, in order of their addresses.
     pub async fn status(&self) -> Vec<SchedulerState> {
-        let roll = self.shared.roll();
-        let mut names: Vec<String> = roll.ring().order("").map(str::to_owned).collect();
-        names.sort_unstable();
-        join_all(names.into_iter().map(|name| async move {
-            let asked = timeout(self.shared.pace().answer, self.check(&name)).await;
-            let down = asked.unwrap_or_else(|_| Err("it does not answer in time".to_owned())).err();
-            SchedulerState { name, down }
-        }))
-        .await
+        ask_all(&self.shared).await
     }
 
-    async fn check(&self, name: &str) -> Result<(), String> {
-        let line = self.shared.dial(name).await?;
-        let reply = line.health().check(HealthCheckRequest::default()).await;
-        match reply.map(|reply| reply.into_inner().status) {
-            Ok(status) if status == i32::from(ServingStatus::Serving) => Ok(()),
-            Ok(_) => Err("it says that it does not serve now".to_owned()),
-            Err(status) if status.code() == Code::Unimplemented => {
-                Err("it speaks gRPC, and is no scheduler".to_owned())
-            }
-            Err(status) => Err(status.message().to_owned()),
-        }
+    /// Asks the schedulers at these names how they are, for somebody who joins nothing; also told are names that do
+    /// not resolve.
+    pub async fn look(names: Vec<(String, u16)>) -> Vec<SchedulerState> {
+        let missing = addresses::missing(&names).await;
+        let (addresses, _keep) = Addresses::follow(names).await;
+        let manners = Manners { pings: false, interval: None };
+        let host = Box::new(Host::default);
+        let shared = Shared::start(addresses, Dialer { tls: None }, host, Pace::default(), manners);
+        let mut states = ask_all(&shared).await;
+        let lost = missing.into_iter().map(|(name, why)| SchedulerState { name, down: Some(why) });
+        states.extend(lost);
+        shared.stop();
+        states
     }
 
     /// Takes leave of all schedulers and ends all that runs, in two seconds at most.
@@ -243,3 +237,27 @@ impl std::fmt::Debug for Dragonfly {
 
 /// From the last moment of waiting to that of giving up: the task that waits has to come to its turn.
 const GRACE: Duration = Duration::from_millis(200);
+
+async fn ask_all(shared: &Arc<Shared>) -> Vec<SchedulerState> {
+    let mut names: Vec<String> = shared.roll().ring().order("").map(str::to_owned).collect();
+    names.sort_unstable();
+    let ask = |name: String| async move {
+        let asked = timeout(shared.pace().answer, check(shared, &name)).await;
+        let down = asked.unwrap_or_else(|_| Err("it does not answer in time".to_owned())).err();
+        SchedulerState { name, down }
+    };
+    join_all(names.into_iter().map(ask)).await
+}
+
+async fn check(shared: &Shared, name: &str) -> Result<(), String> {
+    let line = shared.dial(name).await?;
+    let reply = line.health().check(HealthCheckRequest::default()).await;
+    match reply.map(|reply| reply.into_inner().status) {
+        Ok(status) if status == i32::from(ServingStatus::Serving) => Ok(()),
+        Ok(_) => Err("it says that it does not serve now".to_owned()),
+        Err(status) if status.code() == Code::Unimplemented => {
+            Err("it speaks gRPC, and is no scheduler".to_owned())
+        }
+        Err(status) => Err(status.message().to_owned()),
+    }
+}
