@@ -27,7 +27,7 @@ const NOT_ALLOWED: u8 = 77;
 enum Meant {
     /// One of daemons like this node's.
     Own {
-        options: ClusterOptions,
+        options: Box<ClusterOptions>,
         /// Whether this node's daemon may answer.
         daemon: AskDaemon,
     },
@@ -89,7 +89,8 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         wish.check().map_err(|error| NotMeant::List(format!("--cluster: {error}")))?;
         let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
-        return Ok(Meant::Own { options: leased::cluster(start).options, daemon: AskDaemon::Never });
+        let options = Box::new(leased::cluster(start).options);
+        return Ok(Meant::Own { options, daemon: AskDaemon::Never });
     }
     let options = LoadOptions {
         config: config.clone(),
@@ -117,7 +118,7 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     if let Some(key) = key {
         options.key_file = key;
     }
-    Ok(Meant::Own { options, daemon })
+    Ok(Meant::Own { options: Box::new(options), daemon })
 }
 
 /// Where the file is not for everybody's eyes, the daemon still answers.

@@ -60,7 +60,7 @@ struct State {
 /// Dragonfly's scheduler sends no head before its first answer.
 enum Inbound {
     Opening(BoxFuture<'static, Result<Response<Streaming<AnnouncePeerResponse>>, Status>>),
-    Open(Streaming<AnnouncePeerResponse>),
+    Open(Box<Streaming<AnnouncePeerResponse>>),
 }
 
 /// How a talk has ended.
@@ -80,7 +80,7 @@ impl Inbound {
         loop {
             match self {
                 Self::Open(answers) => return answers.message().await,
-                Self::Opening(opening) => *self = Self::Open(opening.await?.into_inner()),
+                Self::Opening(opening) => *self = Self::Open(Box::new(opening.await?.into_inner())),
             }
         }
     }

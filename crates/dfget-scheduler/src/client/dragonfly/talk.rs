@@ -186,7 +186,7 @@ impl Talk {
     /// for, for it may name somebody who has the content.
     pub(crate) fn meanwhile(&self) -> Orders {
         let units = FIRST_PART / (piece_length(self.content.total) / u64::from(UNITS));
-        self.from_origin(0..u32::try_from(units).unwrap_or(u32::MAX))
+        self.fetching(0..u32::try_from(units).unwrap_or(u32::MAX))
     }
 
     /// Takes an answer; what is to be said about it goes to `out`.
@@ -204,7 +204,7 @@ impl Talk {
         }
         self.asked = false;
         if self.stage == Stage::Source {
-            return Ok(self.from_origin(0..u32::MAX));
+            return Ok(self.fetching(0..u32::MAX));
         }
         match message.response {
             Some(Response::NormalTaskResponse(NormalTaskResponse { candidate_parents })) => {
@@ -222,13 +222,13 @@ impl Talk {
                 // At once: others are not sent here before.
                 let started = DownloadPeerBackToSourceStartedRequest { description: None };
                 out.push(Arm::DownloadPeerBackToSourceStartedRequest(started));
-                Ok(self.from_origin(0..u32::MAX))
+                Ok(self.fetching(0..u32::MAX))
             }
             // It takes the content for empty (somebody did not know its length), or does not know what to say.
             Some(Response::EmptyTaskResponse(_) | Response::MetadataOnlyResponse(_)) | None => {
                 self.stage = Stage::Free;
                 out.push(Arm::DownloadPeerStartedRequest(DownloadPeerStartedRequest {}));
-                Ok(self.from_origin(0..u32::MAX))
+                Ok(self.fetching(0..u32::MAX))
             }
         }
     }
@@ -287,7 +287,7 @@ impl Talk {
     fn ask_again(&mut self, why: &str, out: &mut Vec<Arm>) -> Option<Orders> {
         if self.reschedules >= MOST_RESCHEDULES {
             self.stage = Stage::Free;
-            return Some(self.from_origin(0..u32::MAX));
+            return Some(self.fetching(0..u32::MAX));
         }
         self.reschedules += 1;
         self.asked = true;
@@ -384,7 +384,7 @@ impl Talk {
         }
     }
 
-    fn from_origin(&self, pieces: Range<u32>) -> Orders {
+    fn fetching(&self, pieces: Range<u32>) -> Orders {
         Orders {
             origin: std::iter::once(pieces).collect(),
             total: Some(self.content.total),
@@ -397,4 +397,149 @@ fn timestamp() -> Timestamp {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     Timestamp { seconds, nanos: i32::try_from(now.subsec_nanos()).unwrap_or(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use dfget_swarm::Pieces;
+
+    use super::*;
+
+    const TOTAL: u64 = 10 << 20;
+
+    fn talk() -> Talk {
+        let (host, task) = ("10.0.0.1-n1".to_owned(), "a".repeat(64));
+        Talk::new(Content { host, task, url: "https://r.test/v2/a/blobs/x".to_owned(), total: TOTAL })
+    }
+
+    fn peer(number: u8) -> Peer {
+        let host = Host {
+            id: format!("10.0.0.{number}-n{number}"),
+            hostname: format!("n{number}"),
+            ip: format!("10.0.0.{number}"),
+            port: 65_000,
+            ..Host::default()
+        };
+        Peer { id: format!("p{number}"), state: "Succeeded".to_owned(), host: Some(host), ..Peer::default() }
+    }
+
+    fn parents(numbers: &[u8]) -> AnnouncePeerResponse {
+        let candidate_parents = numbers.iter().map(|number| peer(*number)).collect();
+        let normal = Response::NormalTaskResponse(NormalTaskResponse { candidate_parents });
+        AnnouncePeerResponse { response: Some(normal), swarm: None }
+    }
+
+    fn to_the_origin() -> AnnouncePeerResponse {
+        let response = Some(Response::NeedBackToSourceResponse(Default::default()));
+        AnnouncePeerResponse { response, swarm: None }
+    }
+
+    fn answered(talk: &mut Talk, message: AnnouncePeerResponse) -> (Orders, Vec<Arm>) {
+        let mut out = Vec::new();
+        (talk.answered(message, &mut out).expect("a good answer"), out)
+    }
+
+    fn told(talk: &mut Talk, progress: &Progress) -> (Option<Orders>, Vec<Arm>) {
+        let mut out = Vec::new();
+        (talk.told(progress, &mut out), out)
+    }
+
+    fn lost(host: u8) -> Progress {
+        let lost_hosts = vec![format!("10.0.0.{host}-n{host}").into()];
+        Progress { have: Pieces::none(20), lost_hosts, ..Progress::default() }
+    }
+
+    fn all_from_origin(orders: &Orders) -> bool {
+        orders.parents.is_empty() && orders.origin.iter().eq([&(0..u32::MAX)])
+    }
+
+    #[test]
+    fn who_is_sent_to_the_origin_says_at_once_that_it_goes() {
+        let mut talk = talk();
+        let (orders, out) = answered(&mut talk, to_the_origin());
+        assert!(all_from_origin(&orders) && !talk.asked);
+        assert!(matches!(out[..], [Arm::DownloadPeerBackToSourceStartedRequest(_)]), "{out:?}");
+        assert!(matches!(talk.part(None), Arm::DownloadPeerBackToSourceFinishedRequest(_)));
+        assert!(matches!(talk.part(Some("no")), Arm::DownloadPeerBackToSourceFailedRequest(_)));
+        // It stays so, whatever comes.
+        assert!(all_from_origin(&answered(&mut talk, parents(&[2])).0));
+    }
+
+    #[test]
+    fn a_piece_is_reported_once_all_its_units_are_here_with_who_sent_it() {
+        let mut talk = talk();
+        let (orders, out) = answered(&mut talk, parents(&[1, 2]));
+        assert_eq!(orders.parents.len(), 1, "this node is none of its own parents");
+        assert!(matches!(out[..], [Arm::DownloadPeerStartedRequest(_)]), "{out:?}");
+        let mut have = Pieces::none(20);
+        for unit in (0..9).chain(16..20) {
+            have.insert(unit);
+        }
+        let came = vec![(0..9, "10.0.0.2-n2".into())];
+        let progress = Progress { have, came, ..Progress::default() };
+        let (orders, out) = told(&mut talk, &progress);
+        assert!(orders.is_none());
+        let [
+            Arm::DownloadPieceFinishedRequest(DownloadPieceFinishedRequest { piece: Some(first) }),
+            Arm::DownloadPieceBackToSourceFinishedRequest(last),
+        ] = &out[..]
+        else {
+            panic!("{out:?}")
+        };
+        assert_eq!((first.number, first.parent_id(), first.length), (0, "p2", 4 << 20));
+        assert!(first.cost.is_some() && first.created_at.is_some());
+        let last = last.piece.as_ref().expect("a piece");
+        assert_eq!((last.number, last.offset, last.length), (2, 8 << 20, 2 << 20));
+        assert!(told(&mut talk, &progress).1.is_empty(), "each once");
+    }
+
+    #[test]
+    fn where_no_parent_is_left_others_are_asked_for_and_in_the_end_the_origin() {
+        let mut talk = talk();
+        let mut asked = 0;
+        loop {
+            answered(&mut talk, parents(&[2, 3]));
+            let (orders, out) = told(&mut talk, &lost(2));
+            assert!(orders.is_none() && out.len() == 1, "one is left: {out:?}");
+            let (orders, out) = told(&mut talk, &lost(3));
+            let Arm::DownloadPieceFailedRequest(failed) = &out[0] else { panic!("{out:?}") };
+            assert_eq!((failed.parent_id.as_str(), failed.piece_number), ("p3", Some(0)));
+            if let Some(orders) = orders {
+                assert!(all_from_origin(&orders) && !talk.asked);
+                break;
+            }
+            assert!(matches!(out[1], Arm::ReschedulePeerRequest(_)) && talk.asked, "{out:?}");
+            asked += 1;
+        }
+        assert_eq!(asked, MOST_RESCHEDULES);
+        assert!(matches!(talk.part(None), Arm::DownloadPeerFinishedRequest(_)));
+    }
+
+    #[test]
+    fn parents_that_bring_nothing_are_handed_back_whole_as_the_scheduler_wants_them() {
+        let mut talk = talk();
+        answered(&mut talk, parents(&[2, 3]));
+        let mut out = Vec::new();
+        assert!(talk.starved(&mut out).is_none());
+        assert!(talk.starved(&mut out).is_none() && out.len() == 1, "it waits for the answer");
+        let [Arm::ReschedulePeerRequest(message)] = &out[..] else { panic!("{out:?}") };
+        assert_eq!(message.candidate_parents.len(), 2);
+        for parent in &message.candidate_parents {
+            let task = parent.task.as_ref().expect("a task");
+            assert!(parent.cost.is_some() && parent.created_at.is_some() && parent.updated_at.is_some());
+            assert!(!parent.state.is_empty() && !task.state.is_empty() && task.created_at.is_some());
+            assert!(parent.host.as_ref().is_some_and(|host| host.port == 65_000));
+        }
+    }
+
+    #[test]
+    fn nonsense_leads_to_the_origin_and_too_much_of_it_ends_the_talk() {
+        let mut talk = talk();
+        let nothing = || AnnouncePeerResponse { response: None, swarm: None };
+        assert!(all_from_origin(&answered(&mut talk, nothing()).0));
+        let heard = (0..100).take_while(|_| talk.answered(nothing(), &mut Vec::new()).is_ok()).count();
+        assert_eq!(heard + 1, MOST_ANSWERS as usize);
+        let first = self::talk().meanwhile();
+        assert_eq!(first.origin.iter().collect::<Vec<_>>(), [&(0..32)], "16 MiB");
+    }
 }
