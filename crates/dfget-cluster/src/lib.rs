@@ -8,6 +8,7 @@
 
 mod door;
 mod door_error;
+mod guest;
 mod identity;
 mod key;
 mod key_file;
@@ -21,6 +22,7 @@ mod visitor;
 
 pub use door::{Dialer, Door};
 pub use door_error::{DoorError, describe_io};
+pub use guest::Guest;
 pub use identity::{Identity, IdentityError};
 pub use key::{ClusterKey, KeyError};
 pub use key_file::{KeyFileError, read_key, read_or_make_key};

@@ -162,7 +162,7 @@ async fn listed_address(members: &Members, ours: &[IpAddr]) -> Option<IpAddr> {
 }
 
 /// The first that others may reach, of IPv4 if there is one.
-fn first_address(ours: &[IpAddr]) -> IpAddr {
+pub(crate) fn first_address(ours: &[IpAddr]) -> IpAddr {
     let outside = || ours.iter().copied().filter(|ip| !ip.is_loopback());
     let first = outside().find(IpAddr::is_ipv4).or_else(|| outside().next());
     first.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))

@@ -267,7 +267,10 @@ mod tests {
         let table = [
             ("objectStorage: {maxReplicas: few}", "f:1:30: objectStorage.maxReplicas: not a"),
             ("objectStorage: 7", "f:1:16: objectStorage: a mapping belongs here (got a single value)"),
-            ("scheduler: {netAddrs: 7}", "f:1:23: scheduler.netAddrs: a list belongs here"),
+            (
+                "scheduler: {manager: {netAddrs: 7}}",
+                "f:1:33: scheduler.manager.netAddrs: a list belongs here",
+            ),
             (
                 "download: {grpcDialTimeout: 10}",
                 "f:1:29: download.grpcDialTimeout: a number without a unit is no duration (got `10`); \

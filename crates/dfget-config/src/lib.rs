@@ -43,7 +43,7 @@ pub use model::{
     Access, BasicAuth, Cluster, Concurrent, Config, Download, Health, Hijack, HijackAuthority, HijackHost,
     Host, Listen, LogFiles, Manifests, MirrorTasks, OriginBudget, OwnAuthority, Paths, PeerListen, PemSource,
     PortRange, Proxy, ProxyTls, RedirectPolicy, RegistryMirror, RegistryMirrors, ResourceClient,
-    ResourceClients, SharePrivate, SniListen, Storage, Traces, Upload, WhiteListEntry,
+    ResourceClients, Scheduler, SharePrivate, SniListen, Storage, Traces, Upload, WhiteListEntry,
 };
 pub use options::reference;
 pub use pem_check::{PemCheck, PemFault, PemHalf};

@@ -34,6 +34,8 @@ pub struct LoadOptions {
     pub cluster: Option<String>,
     /// The port for the members, whatever the file says (`--cluster-port`).
     pub cluster_port: Option<u16>,
+    /// A scheduler of a Dragonfly cluster, instead of those of the file, and of its members (`--scheduler`).
+    pub scheduler: Option<String>,
 }
 
 /// A configuration without errors, and what should be said about it all the same.
@@ -181,6 +183,7 @@ fn read(
     let proxy = layout.proxy.as_ref().map(|section| build::proxy(section, own, &mut context));
     let mut config = build::daemon(&layout.daemon, proxy.unwrap_or_default(), paths, &mut context);
     config.cluster = build::cluster(&layout.daemon, &places, options, &mut context);
+    config.scheduler = build::scheduler(&layout.daemon, &mut config.cluster, options, &mut context);
     match &layout.proxy {
         Some(section) => lint::proxy(section, &config.proxy, report),
         None if is_complete => nothing_to_serve(subjects.first(), environment, report),

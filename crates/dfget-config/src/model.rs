@@ -56,6 +56,8 @@ pub struct Config {
     pub manifests: Manifests,
     /// The nodes that feed each other.
     pub cluster: Cluster,
+    /// `scheduler`, `announcer`.
+    pub scheduler: Scheduler,
     /// How they know this one.
     pub host: Host,
     /// Pieces for them.
@@ -189,6 +191,16 @@ pub struct Cluster {
     pub allow_plaintext_peers: bool,
     /// Who may have what was fetched with a credential (`sharePrivate`, default `keyed`).
     pub share_private: SharePrivate,
+}
+
+/// `scheduler` and `announcer`: a Dragonfly cluster that this daemon joins, instead of one of daemons like
+/// itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scheduler {
+    /// Where its schedulers are, names or addresses, with their ports (`netAddrs`, or `--scheduler`).
+    pub addresses: Vec<(String, u16)>,
+    /// How often this host is announced to them (`announcer.schedulerInterval`, default 1 minute).
+    pub announce_interval: Duration,
 }
 
 /// `cluster.sharePrivate`.
@@ -620,6 +632,14 @@ impl Default for Download {
     }
 }
 
+// === impl Scheduler ===
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self { addresses: Vec::new(), announce_interval: Duration::from_mins(1) }
+    }
+}
+
 // === impl Cluster ===
 
 impl Cluster {
@@ -707,6 +727,7 @@ impl Config {
             access: Access::default(),
             manifests: Manifests::default(),
             cluster: Cluster::default(),
+            scheduler: Scheduler::default(),
             host: Host::default(),
             upload: Upload::default(),
             traces: None,

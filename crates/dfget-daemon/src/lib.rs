@@ -34,8 +34,9 @@ mod upkeep;
 pub use admin::{Offline, OfflineError, admin_sockets, offline};
 pub use cluster::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
+    dragonfly_status,
 };
-pub use dfget_lease::{ClusterSeen, MemberSeen, NodeTold};
+pub use dfget_lease::{ClusterSeen, MemberSeen, NodeTold, SchedulerSeen};
 pub use dfget_telemetry::redact_url as shown_url;
 pub use error::{RootsError, RunError};
 pub use explain::{

@@ -340,6 +340,7 @@ mod tests {
 
     /// Keys that hold from the start to the end of a daemon.
     const FIXED: &[&str] = &[
+        "announcer.schedulerInterval",
         "cluster.allowPlaintextPeers",
         "cluster.keyFile",
         "cluster.port",
@@ -372,6 +373,7 @@ mod tests {
         "proxy.tcpListen.listen",
         "proxy.tcpListen.namespace",
         "proxy.tcpListen.port",
+        "scheduler.netAddrs",
         "storage.strategy",
         "upload.tcpListen.listen",
         "upload.tcpListen.port",

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use dfget_config::Config;
-use dfget_daemon::{AskDaemon, ClusterSeen, cluster_options, cluster_status};
+use dfget_daemon::{AskDaemon, ClusterSeen, cluster_options, cluster_status, dragonfly_status};
 
 use crate::finding::{Area, Finding, Verdict};
 
 /// So many that are down are named.
 const MOST: usize = 3;
+const SCHEDULERS: &str = "look at scheduler.netAddrs, and whether the schedulers run; until they answer, all comes from the origin";
 const STATUS: &str = "`dfget cluster status` tells of all";
 
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
@@ -17,6 +18,12 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
         "SLURM_JOB_ID" => None,
         _ => std::env::var_os(name),
     };
+    if !config.scheduler.addresses.is_empty() {
+        return match dragonfly_status(&config.scheduler.addresses) {
+            Ok(status) => judge_joined(&status.seen),
+            Err(error) => vec![Finding::new(Area::Cluster, Verdict::Bad, error.to_string(), SCHEDULERS)],
+        };
+    }
     let Some(options) = cluster_options(config, variable) else { return Vec::new() };
     match cluster_status(&options, AskDaemon::First) {
         Ok(status) => judge(&status.seen),
@@ -26,6 +33,25 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
             vec![Finding::new(Area::Cluster, Verdict::Bad, error.to_string(), remedy)]
         }
     }
+}
+
+/// Of a daemon that is to be a peer of Dragonfly's schedulers.
+fn judge_joined(seen: &ClusterSeen) -> Vec<Finding> {
+    let all = seen.schedulers.len();
+    let down: Vec<_> =
+        seen.schedulers.iter().filter_map(|one| Some((&one.name, one.down.as_ref()?))).collect();
+    let text = format!("{} of {all} schedulers of Dragonfly answer", all - down.len());
+    // The origin stands in for them.
+    let (verdict, remedy) = match down.len() == all {
+        true => (Verdict::Warning, SCHEDULERS),
+        false => (Verdict::Good, ""),
+    };
+    let mut findings = vec![Finding::new(Area::Cluster, verdict, text, remedy)];
+    let warn = |(name, why): &(&String, &String)| {
+        Finding::new(Area::Cluster, Verdict::Warning, format!("scheduler {name}: {why}"), SCHEDULERS)
+    };
+    findings.extend(down.iter().take(MOST).map(warn));
+    findings
 }
 
 fn judge(seen: &ClusterSeen) -> Vec<Finding> {

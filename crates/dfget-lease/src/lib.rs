@@ -21,7 +21,7 @@ pub use channel::{Channel, Inbox, next, send, send_long};
 pub use lock::{Lock, try_lock};
 pub use message::{
     ClusterSeen, FromDaemon, Grant, LeaseRequest, Look, MemberSeen, NodeSpread, NodeTold, Nodes, NotSpread,
-    PROTOCOL, Seen, SeenContent, Sources, Spared, Spread, SpreadSeen, SpreadState, ToDaemon,
+    PROTOCOL, SchedulerSeen, Seen, SeenContent, Sources, Spared, Spread, SpreadSeen, SpreadState, ToDaemon,
 };
 pub use peer::{Peer, Untrusted};
 pub use runtime::{

@@ -208,6 +208,19 @@ pub struct ClusterSeen {
     /// What is odd with the list of members.
     #[serde(default)]
     pub remarks: Vec<String>,
+    /// The schedulers of the Dragonfly cluster that the node has joined; then it alone is a member.
+    #[serde(default)]
+    pub schedulers: Vec<SchedulerSeen>,
+}
+
+/// One scheduler of a Dragonfly cluster.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulerSeen {
+    /// `ip:port`.
+    pub name: String,
+    /// Why it does not serve; `None` = it does.
+    pub down: Option<String>,
 }
 
 /// One member.

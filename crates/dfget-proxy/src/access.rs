@@ -105,13 +105,15 @@ struct Said {
     word: Word,
     /// The headers by which it describes the content.
     described: HeaderMap,
+    /// How long it says that the content is, in bytes.
+    total: Option<u64>,
 }
 
 // === impl Said ===
 
 impl Said {
     fn nothing() -> Self {
-        Self { word: Word::Unreachable, described: HeaderMap::new() }
+        Self { word: Word::Unreachable, described: HeaderMap::new(), total: None }
     }
 }
 
@@ -233,7 +235,7 @@ impl Access {
         }
         let answer = Box::pin(self.ask_on(permission, request, total, within)).await;
         let verdict = match answer {
-            Ok(Said { word: Word::Yes, described }) => {
+            Ok(Said { word: Word::Yes, described, .. }) => {
                 self.metrics.access_checked(AccessCheck::Allowed);
                 return (Verdict::Allowed, Some(described));
             }
@@ -370,13 +372,32 @@ impl Access {
         let word = word_of_head(answer.status(), answer.headers(), request.digest, total);
         debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked about a credential: {word:?}");
         if word != Word::Unclear {
-            return Ok(Said { word, described: representation(answer.headers()) });
+            let total = content_length(answer.headers()).filter(|_| answer.status() == StatusCode::OK);
+            return Ok(Said { word, described: representation(answer.headers()), total });
         }
         let first_byte: [(HeaderName, HeaderValue); 1] = [(RANGE, HeaderValue::from_static("bytes=0-0"))];
         let answer = self.origin.fetch(&request.fetch, &first_byte).await?.response;
         let word = word_of_byte(answer.status(), answer.headers(), total);
         debug!(task = %request.id, status = answer.status().as_u16(), "the origin was asked for a byte: {word:?}");
-        Ok(Said { word, described: representation(answer.headers()) })
+        let part = text(answer.headers(), &CONTENT_RANGE).and_then(ContentRange::parse);
+        let total = part.and_then(|part| part.total);
+        Ok(Said { word, described: representation(answer.headers()), total })
+    }
+
+    /// How long the origin says that a content named by a digest is, and the headers by which it describes it, if
+    /// the client may have it; asked by the client's own request, and remembered under the permission that `named`
+    /// gives for that length. `None` if it does not say so within `patience`.
+    pub(crate) async fn measure(
+        &self,
+        request: &TaskRequest,
+        patience: Duration,
+        named: impl FnOnce(u64) -> Permission,
+    ) -> Option<(u64, HeaderMap)> {
+        let said = timeout(patience, self.ask(request, None)).await.ok()?.ok()?;
+        let total = said.total.filter(|_| said.word == Word::Yes)?;
+        self.metrics.access_checked(AccessCheck::Allowed);
+        self.grant(named(total), &request.authority);
+        Some((total, said.described))
     }
 
     /// Whether the origin says at once that the content has another length than `total`.

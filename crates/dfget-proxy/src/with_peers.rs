@@ -34,13 +34,18 @@ impl Proxy {
         lead: Lead,
         carried: Option<Answer>,
     ) -> Response<ResponseBody> {
+        let measured = match &carried {
+            None if lead.needs_length(&request.task) => Box::pin(self.measure(request)).await,
+            _ => None,
+        };
         let joined = match &carried {
-            None => join(request, &lead).await,
+            None => join(request, &lead, measured.as_ref().map(|(total, _)| *total)).await,
             Some(_) => None,
         };
         let (lead, joined) = match joined {
             Some(joined) if joined.has_parents() && joined.total().is_some() => {
-                match Box::pin(self.lead_with_peers(request, lead, joined)).await {
+                let described = measured.map(|(_, described)| described);
+                match Box::pin(self.lead_with_peers(request, lead, joined, described)).await {
                     Ok(response) => return response,
                     Err(lead) => (lead, None),
                 }
@@ -53,18 +58,32 @@ impl Proxy {
         Box::pin(self.begin(request, begun)).await
     }
 
-    /// Gives the lead back where the client's own request has to go to the origin.
+    /// How long the origin says that the content is, which this client may have.
+    async fn measure(&self, request: &Accelerated) -> Option<(u64, HeaderMap)> {
+        let named = |total| {
+            let identity = Identity { named: true, etag: None, last_modified: None, total: Some(total) };
+            self.permission(request, &request.content(&identity))
+        };
+        self.inner.access.measure(&request.task, LENGTH, named).await
+    }
+
+    /// `described` is how the origin has described the content just now, if it was asked. Gives the lead back
+    /// where the client's own request has to go to the origin.
     async fn lead_with_peers(
         &self,
         request: &Accelerated,
         lead: Lead,
         joined: Joined,
+        described: Option<HeaderMap>,
     ) -> Result<Response<ResponseBody>, Lead> {
         let Some(total) = joined.total() else { return Err(lead) };
         let identity = Identity { named: true, etag: None, last_modified: None, total: Some(total) };
         let permission = self.permission(request, &request.content(&identity));
         let access = &self.inner.access;
-        let (verdict, described) = access.check_described(permission, &request.task, Some(total)).await;
+        let (verdict, described) = match described {
+            Some(described) => (Verdict::Allowed, Some(described)),
+            None => access.check_described(permission, &request.task, Some(total)).await,
+        };
         let described = match (verdict, described) {
             (Verdict::Allowed, Some(described)) => described,
             // The length is the word of peers until the origin has said it.
@@ -92,9 +111,9 @@ impl Proxy {
 /// A place in the swarm of a content; if others fetch it already, and the cluster learns its length within a
 /// moment, with that. A scheduler that goes in that moment is followed by the next: all that wait would go to the
 /// origin at once.
-async fn join(request: &Accelerated, lead: &Lead) -> Option<Joined> {
+async fn join(request: &Accelerated, lead: &Lead, total: Option<u64>) -> Option<Joined> {
     for _ in 0..JOINS {
-        let mut joined = lead.join(&request.task).await?;
+        let mut joined = lead.join(&request.task, total).await?;
         if !joined.has_parents() || joined.wait_for_length(LENGTH).await {
             return Some(joined);
         }

@@ -17,8 +17,9 @@ mod take;
 mod words;
 
 pub use client::{
-    Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll, Schedulers, Take, TakeRefused,
+    Dragonfly, DragonflyMembership, Join, MemberState, Membership, NoScheduler, Orders, Pace, Progress, Roll,
+    SchedulerState, Schedulers, Take, TakeRefused,
 };
 pub use serve::{Caller, serve_grpc};
-pub use service::{Member, SchedulerService};
+pub use service::{Member, SchedulerService, mount_health};
 pub use take::{Takes, Taking, manifest_type};

@@ -259,6 +259,27 @@ impl Cluster for SchedulerService {
     }
 }
 
+/// Adds to a port the word that it serves, for who is no scheduler.
+pub fn mount_health(routes: &mut RoutesBuilder) {
+    routes.add_service(HealthServer::new(Alive).max_decoding_message_size(limits::MESSAGE));
+}
+
+/// Says that it serves.
+struct Alive;
+
+// === impl Health for Alive ===
+
+#[tonic::async_trait]
+impl Health for Alive {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        caller(&request).await?;
+        Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
+    }
+}
+
 // === impl Health for SchedulerService ===
 
 #[tonic::async_trait]

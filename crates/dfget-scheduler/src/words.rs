@@ -250,6 +250,12 @@ pub(crate) fn parent(peer: &Peer, plain: &[String]) -> Option<Parent> {
     Some(Parent { peer: peer.id.as_str().into(), host: Arc::new(info), complete: peer.state == COMPLETE })
 }
 
+/// The same of a scheduler that knows of no key: whoever it names is spoken to in clear.
+pub(crate) fn plain_parent(peer: &Peer) -> Option<Parent> {
+    let host = peer.host.as_ref()?;
+    parent(peer, std::slice::from_ref(&host.id))
+}
+
 /// Reads the ranges of an order.
 pub(crate) fn origin_ranges(origin: &[PieceRange]) -> Vec<Range<u32>> {
     let ranges = origin.iter().map(|range| range.first..if range.end == 0 { u32::MAX } else { range.end });

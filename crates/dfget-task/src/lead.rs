@@ -20,7 +20,7 @@ use crate::error::ContentError;
 use crate::meta::TaskMeta;
 use crate::request::{RunKey, TaskRequest, partial_key};
 use crate::spans;
-use crate::swarm::{Join, Membership, Orders};
+use crate::swarm::{Join, Membership, Network, Orders};
 use crate::task::{OnEnd, Seat, Task};
 use crate::tasks::{Answered, Tasks};
 
@@ -188,18 +188,32 @@ impl Lead {
         Ok(Begun::Task { task: seat, own_headers: (!redirected).then_some(headers) })
     }
 
-    /// Asks the cluster who has the content. `None` if it is no content that peers share, or if no
-    /// scheduler answers within a moment.
-    pub async fn join(&self, request: &TaskRequest) -> Option<Joined> {
+    /// Whether the cluster has to be told how long the content is before it says who has it.
+    #[must_use]
+    pub fn needs_length(&self, request: &TaskRequest) -> bool {
+        self.tasks.network().is_some_and(|network| network.needs_length()) && self.may_join(request, None)
+    }
+
+    fn may_join(&self, request: &TaskRequest, total: Option<u64>) -> bool {
+        let shared = |network: &Arc<dyn Network>| network.may_share(request.is_private(), total);
+        self.tasks.network().is_some_and(shared)
+            && request.is_shared()
+            && request.range == RangeHeader::Whole
+            && self.tasks.store().is_some()
+    }
+
+    /// Asks the cluster who has the content, of `total` bytes if that is known. `None` if it is no content that
+    /// peers share, or if no scheduler answers within a moment.
+    pub async fn join(&self, request: &TaskRequest, total: Option<u64>) -> Option<Joined> {
         let network = self.tasks.network()?;
-        if !request.is_shared() || request.range != RangeHeader::Whole || self.tasks.store().is_none() {
+        if !self.may_join(request, total) || (network.needs_length() && total.is_none()) {
             return None;
         }
         let join = Join {
             task: request.id.clone(),
             peer: network.peer_id(),
             url: public_url(&request.fetch.url),
-            total: None,
+            total,
             have: Pieces::default(),
             private: request.is_private(),
             trace: None,

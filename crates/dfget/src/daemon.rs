@@ -9,8 +9,8 @@ use crate::{arguments::DaemonArguments, message};
 
 /// Loads the configuration, says what is to be said about it, and runs the daemon to its end.
 pub(crate) fn run(arguments: DaemonArguments, environment: &Environment) -> ExitCode {
-    let DaemonArguments { config, console, verbose, cluster, cluster_port } = arguments;
-    let options = LoadOptions { config, console, verbose, cluster, cluster_port };
+    let DaemonArguments { config, console, verbose, cluster, cluster_port, scheduler } = arguments;
+    let options = LoadOptions { config, console, verbose, cluster, cluster_port, scheduler };
     let origin = match ConfigOrigin::new(options.clone(), environment.clone()) {
         Ok(origin) => origin,
         Err(error) => {

@@ -15,7 +15,7 @@ use crate::{
 /// Prints the configuration as it is in effect.
 pub(crate) fn run(arguments: ShowArguments, environment: &Environment) -> ExitCode {
     let ShowArguments { config, console, verbose, cluster, cluster_port, output } = arguments;
-    let options = LoadOptions { config, console, verbose, cluster, cluster_port };
+    let options = LoadOptions { config, console, verbose, cluster, cluster_port, ..LoadOptions::default() };
     // What the authority is does not matter here, and not everybody may read its key.
     let loaded = match load_without_authority(&options, environment) {
         Ok(loaded) => loaded,

@@ -10,6 +10,7 @@ mod mirror;
 mod node;
 mod pem;
 mod proxy;
+mod scheduler;
 mod tls;
 mod tracing;
 
@@ -17,6 +18,7 @@ use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 pub(crate) use cluster::cluster;
 pub(crate) use proxy::proxy;
+pub(crate) use scheduler::scheduler;
 
 use dfget_core::{PingPath, RateLimits, Share};
 
@@ -62,6 +64,7 @@ pub(crate) fn daemon(section: &Section<'_>, proxy: Proxy, paths: Paths, context:
         access: access(&section.section(report, "access"), report),
         manifests: manifests(&section.section(report, "manifests"), report),
         cluster: defaults.cluster,
+        scheduler: defaults.scheduler,
         host: cluster::host(&section.section(report, "host"), report),
         upload: cluster::upload(&section.section(report, "upload"), report),
         traces: None,

@@ -7,6 +7,11 @@ const ADDRESSES: &[Opt] = &[
     Opt::part("addr", Kind::Text, "`host:port`"),
 ];
 
+const SCHEDULERS: &[Opt] = &[
+    Opt::full("type", Kind::Text, "tcp", "kind of the address; there is no other"),
+    Opt::full("addr", Kind::Text, "", "`host:port`; all addresses of a name are schedulers"),
+];
+
 const SEED_PEER: &[Opt] = &[
     Opt::part("enable", Kind::Boolean, "be a seed peer").harmless(&["false"]),
     Opt::part("type", Kind::Text, "`super`, `strong` or `weak`"),
@@ -25,17 +30,40 @@ const MANAGER: &[Opt] = &[
     Opt::part("seedPeer", Kind::Section(SEED_PEER), "being a seed peer"),
 ];
 
-pub(super) const SCHEDULER: Opt = Opt::later(
+pub(super) const SCHEDULER: Opt = Opt::full(
     "scheduler",
     Kind::Section(&[
-        Opt::part("manager", Kind::Section(MANAGER), "the manager"),
-        Opt::part("netAddrs", Kind::Sections(ADDRESSES), "addresses of schedulers"),
-        Opt::part("scheduleTimeout", Kind::Duration, "how long to wait for a scheduler"),
-        Opt::part("disableAutoBackSource", Kind::Boolean, "leave the origin to the scheduler's word")
-            .harmless(&["false"]),
+        Opt::later(
+            "manager",
+            Kind::Section(MANAGER),
+            "the manager",
+            "no manager is asked for the schedulers of its cluster",
+        )
+        .remedy("name the schedulers in `scheduler.netAddrs`; one name in DNS for all of them will do"),
+        Opt::full(
+            "netAddrs",
+            Kind::Sections(SCHEDULERS),
+            "",
+            "schedulers of a Dragonfly cluster, whose peer this daemon is then, instead of `cluster`; in clear, as they speak",
+        ),
+        Opt::later(
+            "scheduleTimeout",
+            Kind::Duration,
+            "how long to wait for a scheduler",
+            "the origin is asked after one second without an answer",
+        )
+        .remedy("remove it"),
+        Opt::later(
+            "disableAutoBackSource",
+            Kind::Boolean,
+            "leave the origin to the scheduler's word",
+            "the origin is asked for whatever peers do not bring",
+        )
+        .harmless(&["false"])
+        .remedy("remove it"),
     ]),
-    "the schedulers of a cluster",
-    "this daemon works alone, and takes from the origin what its cache does not hold",
+    "",
+    "the schedulers of a Dragonfly cluster to join",
 );
 
 pub(super) const CLUSTER: Opt = Opt::full(
@@ -175,12 +203,17 @@ pub(super) const SECURITY: Opt = Opt::later(
         ),
     ]),
     "TLS between the members of a cluster",
-    "this daemon works alone, it speaks to no other member",
+    "members know each other by the key of `cluster.keyFile`; schedulers of `scheduler.netAddrs` are spoken to in clear",
 );
 
-pub(super) const ANNOUNCER: Opt = Opt::later(
+pub(super) const ANNOUNCER: Opt = Opt::full(
     "announcer",
-    Kind::Section(&[Opt::part("schedulerInterval", Kind::UnitDuration, "pause between two announcements")]),
-    "telling the schedulers about this host",
-    "this daemon works alone, there is no scheduler to tell",
+    Kind::Section(&[Opt::full(
+        "schedulerInterval",
+        Kind::UnitDuration,
+        "1m",
+        "pause between two announcements of this host to the schedulers of `scheduler.netAddrs`; after two they forget it",
+    )]),
+    "",
+    "telling schedulers about this host",
 );

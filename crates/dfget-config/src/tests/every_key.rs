@@ -45,10 +45,10 @@ fn every_key_of_dragonfly_is_known_and_none_is_an_error() {
     lines.sort();
     lines.dedup();
     assert_eq!(lines.len(), all, "a key was warned about twice");
-    for key in ["scheduler", "host.listenIP", "upload.security", "objectStorage", "announcer", "security"] {
+    for key in ["scheduler.manager", "host.listenIP", "upload.security", "objectStorage", "security"] {
         assert!(lines.iter().any(|line| line == key), "no warning for {key}: {lines:?}");
     }
-    assert!(!lines.iter().any(|line| line.starts_with("scheduler.")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("scheduler.manager.")), "{lines:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod every_key;
 mod hostile;
 mod mirror;
 mod page;
+mod scheduler;
 mod settings;
 mod tracing;
 mod values;

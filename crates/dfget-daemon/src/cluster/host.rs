@@ -5,13 +5,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use dfget_cluster::ClusterSetup;
+use dfget_cluster::{ClusterSetup, Guest};
 use dfget_config::Config;
 use dfget_proto::messages::common::v2::{Build, Cpu, Host, Memory, Network};
 
 /// What is assumed of a network card that does not tell its speed, in bits a second: schedulers of
 /// Dragonfly take 0 for a node that cannot send.
 const USUAL_SPEED: u64 = 10_000_000_000;
+
+/// How this node is known, and where it is reached.
+pub(super) struct Known {
+    pub(super) id: String,
+    pub(super) hostname: String,
+    pub(super) ip: IpAddr,
+    pub(super) port: u16,
+}
 
 /// What this node says of itself. Clones are the same.
 #[derive(Clone)]
@@ -34,17 +42,34 @@ struct Facts {
     uplink: AtomicU64,
 }
 
+// === impl Known ===
+
+impl From<&ClusterSetup> for Known {
+    fn from(setup: &ClusterSetup) -> Self {
+        let (id, hostname) = (setup.host_id.clone(), setup.hostname.clone());
+        Self { id, hostname, ip: setup.ip, port: setup.grpc.port() }
+    }
+}
+
+impl From<&Guest> for Known {
+    fn from(guest: &Guest) -> Self {
+        let (id, hostname) = (guest.host_id.clone(), guest.hostname.clone());
+        Self { id, hostname, ip: guest.ip, port: guest.grpc.port() }
+    }
+}
+
 // === impl OwnHost ===
 
 impl OwnHost {
-    pub(super) fn new(config: &Config, setup: &ClusterSetup) -> Self {
+    pub(super) fn new(config: &Config, known: impl Into<Known>) -> Self {
+        let Known { id, hostname, ip, port } = known.into();
         let card = card_speed().unwrap_or(USUAL_SPEED);
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let facts = Facts {
-            id: setup.host_id.clone(),
-            hostname: setup.hostname.clone(),
-            ip: setup.ip,
-            port: setup.grpc.port(),
+            id,
+            hostname,
+            ip,
+            port,
             idc: config.host.idc.clone(),
             location: config.host.location.clone(),
             processors: u32::try_from(processors).unwrap_or(u32::MAX),

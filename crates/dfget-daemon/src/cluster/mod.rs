@@ -5,6 +5,7 @@
 
 mod askers;
 mod choice;
+mod guest;
 mod holdings;
 mod host;
 mod itself;
@@ -25,7 +26,7 @@ use dfget_cluster::{ClusterOptions, ClusterSetup, MemberControl};
 use dfget_config::{Config, SharePrivate};
 use dfget_net::Listener;
 use dfget_peer::{Asker, PeerClient, UploadOptions, Uploads};
-use dfget_scheduler::{Caller, Pace, SchedulerService, Schedulers, serve_grpc};
+use dfget_scheduler::{Caller, Dragonfly, Pace, SchedulerService, Schedulers, serve_grpc};
 use dfget_swarm::SchedulerOptions;
 use dfget_task::{Network as _, Tasks};
 use tokio_util::sync::CancellationToken;
@@ -38,11 +39,13 @@ use self::askers::Askers;
 use self::holdings::Shelf;
 use self::host::OwnHost;
 use self::itself::Itself;
-use self::network::Swarms;
+use self::network::{Asked, Swarms};
 pub use self::options::cluster_options;
-use self::options::sources;
+use self::options::{guest_options, sources};
 pub(crate) use self::spread::{Refusal, Spreader};
-pub use self::status::{AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon};
+pub use self::status::{
+    AskDaemon, ClusterStatus, StatusError, cluster_status, cluster_status_by_daemon, dragonfly_status,
+};
 pub(crate) use self::survey::Survey;
 use self::taking::Takers;
 use self::versions::Versions;
@@ -59,19 +62,25 @@ const IDLE: u32 = 3;
 
 /// What runs for the cluster.
 pub(crate) struct Cluster {
-    schedulers: Schedulers,
-    scheduler: SchedulerService,
+    way: Way,
     uploads: Uploads,
-    control: MemberControl,
     feeding: Arc<AtomicBool>,
     /// Somebody wants to know that.
     watched: Arc<AtomicBool>,
     own: OwnHost,
     askers: Askers,
-    spreader: Spreader,
-    key: String,
+    /// None in a Dragonfly cluster, whose peers take no orders.
+    spreader: Option<Spreader>,
     running: TaskTracker,
     ended: CancellationToken,
+}
+
+/// By which schedulers nodes find each other.
+enum Way {
+    /// By those in daemons like this one.
+    Own { schedulers: Schedulers, scheduler: SchedulerService, control: MemberControl, key: String },
+    /// By those of Dragonfly.
+    Dragonfly { schedulers: Dragonfly, itself: Arc<Itself> },
 }
 
 // === impl Cluster ===
@@ -85,6 +94,9 @@ impl Cluster {
         tasks: &Tasks,
         announce: &dyn Fn(&str),
     ) -> Option<Self> {
+        if let Some(options) = guest_options(config, |name| std::env::var_os(name)) {
+            return Self::visit(config, &options, tasks, announce).await;
+        }
         let options = options?;
         match Self::open(config, &options, tasks).await {
             Ok((cluster, ready)) => {
@@ -143,7 +155,7 @@ impl Cluster {
         let scheduler = SchedulerService::new(SchedulerOptions::default(), seed(), itself)
             .with_tracer(tasks.origin().tracer().clone());
         let client = PeerClient::new(setup.dialer.clone(), setup.host_id.clone());
-        let mut network = Swarms::new(schedulers.clone(), client, own.clone(), share);
+        let mut network = Swarms::new(Asked::Own(schedulers.clone()), client, own.clone(), share);
         if setup.door.plain {
             network = network.with_strangers();
         }
@@ -170,24 +182,9 @@ impl Cluster {
             keep_asking(schedulers.clone(), tasks.clone(), Arc::clone(&feeding), Arc::clone(&watched));
         running.spawn(ended.clone().run_until_cancelled_owned(asking));
         let (control, key) = (setup.control, setup.key_fingerprint);
-        let spreader = Spreader::new(schedulers.clone(), tasks.clone(), share);
-        Ok((
-            Self {
-                schedulers,
-                scheduler,
-                uploads,
-                control,
-                feeding,
-                watched,
-                own,
-                askers,
-                spreader,
-                key,
-                running,
-                ended,
-            },
-            ready,
-        ))
+        let spreader = Some(Spreader::new(schedulers.clone(), tasks.clone(), share));
+        let way = Way::Own { schedulers, scheduler, control, key };
+        Ok((Self { way, uploads, feeding, watched, own, askers, spreader, running, ended }, ready))
     }
 
     /// Tells whether other nodes still need this one.
@@ -199,7 +196,9 @@ impl Cluster {
 
     /// Takes over what it can of another configuration: the members and the rate.
     pub(crate) fn apply(&self, config: &Config) {
-        self.control.reload(sources(&config.cluster));
+        if let Way::Own { control, .. } = &self.way {
+            control.reload(sources(&config.cluster));
+        }
         self.uploads.set_rate(rate(config));
         self.own.set_limit(config);
     }
@@ -211,18 +210,26 @@ impl Cluster {
 
     /// Asks all members how they are.
     pub(crate) fn survey(&self) -> Survey {
-        Survey::new(self.schedulers.clone(), self.key.clone())
+        match &self.way {
+            Way::Own { schedulers, key, .. } => Survey::new(schedulers.clone(), key.clone()),
+            Way::Dragonfly { schedulers, itself } => Survey::of_guest(schedulers.clone(), Arc::clone(itself)),
+        }
     }
 
     /// Has other members take contents of this one.
-    pub(crate) fn spreader(&self) -> Spreader {
+    pub(crate) fn spreader(&self) -> Option<Spreader> {
         self.spreader.clone()
     }
 
     /// Leaves the cluster and closes the ports.
     pub(crate) async fn close(&self) {
-        self.scheduler.close();
-        self.schedulers.close().await;
+        match &self.way {
+            Way::Own { schedulers, scheduler, .. } => {
+                scheduler.close();
+                schedulers.close().await;
+            }
+            Way::Dragonfly { schedulers, .. } => schedulers.close().await,
+        }
         self.ended.cancel();
         self.running.close();
         self.running.wait().await;

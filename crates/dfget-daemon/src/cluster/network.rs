@@ -10,7 +10,7 @@ use dfget_config::SharePrivate;
 use dfget_core::TaskId;
 use dfget_peer::{ErrorKind, Patience, PeerClient, PeerError, SyncItem, SyncStream};
 use dfget_proto::vortex::UNIT;
-use dfget_scheduler::{Progress, Schedulers};
+use dfget_scheduler::{Dragonfly, DragonflyMembership, Progress, Schedulers};
 use dfget_swarm::{Failure, HostInfo};
 use dfget_task::{
     Boxed, Heard, Held, Join, Membership, Network, Offer, Orders, PieceHashes, Told, WantedPiece,
@@ -27,9 +27,18 @@ const BAN: Duration = Duration::from_hours(1);
 /// one passes on what it gets until it finds out, and leaves it then.
 const MOST_PASSED: usize = 3;
 
+/// Whom downloads ask who has a content.
+#[derive(Clone)]
+pub(super) enum Asked {
+    /// The schedulers of daemons like this one.
+    Own(Schedulers),
+    /// Those of Dragonfly.
+    Dragonfly(Dragonfly),
+}
+
 /// The schedulers and peers of this node's cluster.
 pub(super) struct Swarms {
-    schedulers: Schedulers,
+    asked: Asked,
     peers: PeerClient,
     /// Goes to peers without the cluster's key, if they may take part (`cluster.allowPlaintextPeers`).
     strangers: Option<PeerClient>,
@@ -46,6 +55,9 @@ type Passed = Vec<(TaskId, Instant)>;
 /// A place at a scheduler.
 struct Place(dfget_scheduler::Membership);
 
+/// A place at a scheduler of Dragonfly.
+struct Guest(DragonflyMembership);
+
 /// What a parent tells.
 struct Listener {
     items: SyncStream,
@@ -56,9 +68,9 @@ struct Listener {
 // === impl Swarms ===
 
 impl Swarms {
-    pub(super) fn new(schedulers: Schedulers, peers: PeerClient, host: OwnHost, share: SharePrivate) -> Self {
+    pub(super) fn new(asked: Asked, peers: PeerClient, host: OwnHost, share: SharePrivate) -> Self {
         let (banned, passed) = (Mutex::default(), Mutex::default());
-        Self { schedulers, peers, strangers: None, host, share, banned, passed }
+        Self { asked, peers, strangers: None, host, share, banned, passed }
     }
 
     /// Lets peers without the cluster's key be parents, too.
@@ -74,14 +86,26 @@ impl Swarms {
 
     /// A content has left this node.
     pub(super) fn drop_task(&self, task: &str) {
-        self.schedulers.drop_task(task);
+        match &self.asked {
+            Asked::Own(schedulers) => schedulers.drop_task(task),
+            Asked::Dragonfly(schedulers) => schedulers.drop_task(task),
+        }
+    }
+
+    /// Whether what was fetched with a credential has anybody to go to and come from. Dragonfly's peers show no key.
+    const fn shares_private(&self) -> bool {
+        match (&self.asked, self.share) {
+            (_, SharePrivate::All) => true,
+            (_, SharePrivate::Never) | (Asked::Dragonfly(_), SharePrivate::Keyed) => false,
+            (Asked::Own(_), SharePrivate::Keyed) => true,
+        }
     }
 }
 
 impl Network for Swarms {
     fn join(&self, join: Join) -> Boxed<'static, Option<Box<dyn Membership>>> {
-        let schedulers = self.schedulers.clone();
-        let alone = join.private && self.share == SharePrivate::Never;
+        let asked = self.asked.clone();
+        let alone = join.private && !self.shares_private();
         Box::pin(async move {
             if alone {
                 return None;
@@ -95,8 +119,12 @@ impl Network for Swarms {
                 private: join.private,
                 trace: join.trace,
             };
-            match schedulers.join(&join).await {
-                Ok(membership) => Some(Box::new(Place(membership)) as Box<dyn Membership>),
+            let joined = match asked {
+                Asked::Own(schedulers) => schedulers.join(&join).await.map(|place| boxed(Place(place))),
+                Asked::Dragonfly(schedulers) => schedulers.join(&join).await.map(|place| boxed(Guest(place))),
+            };
+            match joined {
+                Ok(membership) => Some(membership),
                 Err(none) => {
                     debug!(task = %join.task, "no scheduler: {none}");
                     None
@@ -187,13 +215,60 @@ impl Network for Swarms {
     }
 
     fn hold(&self, held: Held) {
-        if !(held.private && self.share == SharePrivate::Never) {
-            self.schedulers.hold(held.task.as_str(), held.total, held.origins, held.private);
+        if held.private && !self.shares_private() {
+            return;
+        }
+        match &self.asked {
+            Asked::Own(schedulers) => {
+                schedulers.hold(held.task.as_str(), held.total, held.origins, held.private);
+            }
+            Asked::Dragonfly(schedulers) => {
+                if let Some(origin) = held.origins.first() {
+                    schedulers.hold(held.task.as_str(), held.total, origin);
+                }
+            }
         }
     }
 
     fn peer_id(&self) -> String {
         self.host.peer_id()
+    }
+
+    fn may_share(&self, private: bool, total: Option<u64>) -> bool {
+        let counts = match self.asked {
+            Asked::Own(_) => true,
+            Asked::Dragonfly(_) => total.is_none_or(Dragonfly::counts),
+        };
+        counts && (!private || self.shares_private())
+    }
+
+    fn needs_length(&self) -> bool {
+        matches!(self.asked, Asked::Dragonfly(_))
+    }
+
+    fn trusts_strangers(&self) -> bool {
+        matches!(self.asked, Asked::Dragonfly(_)) && self.share == SharePrivate::All
+    }
+}
+
+fn boxed(membership: impl Membership + 'static) -> Box<dyn Membership> {
+    Box::new(membership)
+}
+
+fn orders(orders: dfget_scheduler::Orders) -> Orders {
+    let dfget_scheduler::Orders { parents, origin, total, .. } = orders;
+    Orders { parents, origin, total }
+}
+
+fn progress(state: Told) -> Progress {
+    Progress {
+        have: state.have,
+        total: state.total,
+        whole_only: state.whole_only,
+        no_origin: state.no_origin,
+        came: state.came,
+        wrong_hosts: state.wrong_hosts,
+        lost_hosts: state.lost_hosts,
     }
 }
 
@@ -201,21 +276,35 @@ impl Network for Swarms {
 
 impl Membership for Place {
     fn next(&mut self) -> Boxed<'_, Option<Orders>> {
-        Box::pin(async move {
-            let dfget_scheduler::Orders { parents, origin, total, .. } = self.0.next().await?;
-            Some(Orders { parents, origin, total })
-        })
+        Box::pin(async move { self.0.next().await.map(orders) })
     }
 
     fn tell(&self, state: Told) {
-        self.0.tell(Progress {
-            have: state.have,
-            total: state.total,
-            whole_only: state.whole_only,
-            no_origin: state.no_origin,
-            wrong_hosts: state.wrong_hosts,
-            lost_hosts: state.lost_hosts,
-        });
+        self.0.tell(progress(state));
+    }
+
+    fn finish(self: Box<Self>) {
+        self.0.finish();
+    }
+
+    fn fail(self: Box<Self>, reason: &str) {
+        self.0.fail(reason);
+    }
+}
+
+// === impl Guest ===
+
+impl Membership for Guest {
+    fn next(&mut self) -> Boxed<'_, Option<Orders>> {
+        Box::pin(async move { self.0.next().await.map(orders) })
+    }
+
+    fn tell(&self, state: Told) {
+        self.0.tell(&progress(state));
+    }
+
+    fn starved(&self) {
+        self.0.starved();
     }
 
     fn finish(self: Box<Self>) {

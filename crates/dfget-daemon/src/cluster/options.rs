@@ -12,10 +12,23 @@ pub fn cluster_options(
     config: &Config,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Option<ClusterOptions> {
+    config.cluster.is_wanted().then(|| options(config, variable))
+}
+
+/// The same for one who is a peer of Dragonfly's schedulers: neither members nor key matter then. `None`: there are
+/// none.
+pub(super) fn guest_options(
+    config: &Config,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Option<ClusterOptions> {
+    (!config.scheduler.addresses.is_empty()).then(|| options(config, variable))
+}
+
+fn options(config: &Config, variable: impl Fn(&str) -> Option<OsString>) -> ClusterOptions {
     let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-    let cluster = config.cluster.is_wanted().then_some(&config.cluster)?;
+    let cluster = &config.cluster;
     let (grpc, pieces) = (config.download.peer_grpc, config.upload.listen);
-    Some(ClusterOptions {
+    ClusterOptions {
         sources: sources(cluster),
         key_file: cluster.key_file.clone(),
         make_key: cluster.make_key,
@@ -26,7 +39,7 @@ pub fn cluster_options(
         aliases: text("SLURMD_NODENAME").into_iter().filter(|name| !name.is_empty()).collect(),
         grpc: Bind { ip: grpc.ip, port: cluster.port.or(grpc.port) },
         pieces: Bind { ip: pieces.ip, port: pieces.port },
-    })
+    }
 }
 
 /// Where the members are named.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use dfget_cluster::{ClusterError, ClusterOptions, KeyFileError, Visitor};
 use dfget_lease::{Channel, ClusterSeen, FromDaemon, Peer, ToDaemon};
 use dfget_proto::messages::common::v2::Host;
-use dfget_scheduler::{Pace, Schedulers};
+use dfget_scheduler::{Dragonfly, Pace, Schedulers};
 use tokio::runtime::Builder;
 
-use super::survey::seen;
+use super::survey::{scheduler, seen};
 use crate::explain::sockets;
 use crate::open_files;
 
@@ -118,6 +118,23 @@ pub fn cluster_status(options: &ClusterOptions, daemon: AskDaemon) -> Result<Clu
         }
     }
     Err(StatusError::Key { key, daemon: reasons })
+}
+
+/// How the schedulers of a Dragonfly cluster are: as this node's daemon sees them, which has joined it; else as we do.
+///
+/// # Errors
+/// [`StatusError::Io`].
+pub fn dragonfly_status(schedulers: &[(String, u16)]) -> Result<ClusterStatus, StatusError> {
+    if let Ok(status) = cluster_status_by_daemon()
+        && !status.seen.schedulers.is_empty()
+    {
+        return Ok(status);
+    }
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let states = runtime.block_on(Dragonfly::look(schedulers.to_vec()));
+    runtime.shutdown_background();
+    let schedulers = states.into_iter().map(scheduler).collect();
+    Ok(ClusterStatus { seen: ClusterSeen { schedulers, ..ClusterSeen::default() }, by_daemon: None })
 }
 
 fn ask_members(options: &ClusterOptions) -> Result<Result<ClusterSeen, ClusterError>, StatusError> {

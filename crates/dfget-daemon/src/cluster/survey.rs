@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dfget_cluster::local_addresses;
-use dfget_lease::{ClusterSeen, MemberSeen, NodeTold};
+use dfget_lease::{ClusterSeen, MemberSeen, NodeTold, SchedulerSeen};
 use dfget_proto::messages::dfget::v1::StatusReply;
-use dfget_scheduler::{MemberState, Schedulers};
+use dfget_scheduler::{Dragonfly, Member as _, MemberState, SchedulerState, Schedulers};
 use tokio::sync::Mutex;
+
+use super::itself::Itself;
 
 /// For so long an answer is given again: whoever may ask this daemon must not be able to keep the
 /// whole cluster busy by it.
@@ -17,9 +19,17 @@ const HOLDS: Duration = Duration::from_secs(2);
 /// Asks all members. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Survey {
-    schedulers: Schedulers,
-    key: String,
+    of: Of,
     last: Arc<Mutex<Option<(Instant, ClusterSeen)>>>,
+}
+
+/// Whom it asks.
+#[derive(Clone)]
+enum Of {
+    /// All members, which have the key with this fingerprint.
+    Own(Schedulers, String),
+    /// The schedulers of Dragonfly, and this node itself.
+    Guest(Dragonfly, Arc<Itself>),
 }
 
 // === impl Survey ===
@@ -27,7 +37,12 @@ pub(crate) struct Survey {
 impl Survey {
     /// By these, under the key with this fingerprint.
     pub(crate) fn new(schedulers: Schedulers, key: String) -> Self {
-        Self { schedulers, key, last: Arc::default() }
+        Self { of: Of::Own(schedulers, key), last: Arc::default() }
+    }
+
+    /// Of a peer of these schedulers.
+    pub(super) fn of_guest(schedulers: Dragonfly, itself: Arc<Itself>) -> Self {
+        Self { of: Of::Guest(schedulers, itself), last: Arc::default() }
     }
 
     /// How all members are now, or were a moment ago; nobody else asks them meanwhile.
@@ -36,7 +51,16 @@ impl Survey {
         if let Some((_, seen)) = last.as_ref().filter(|(at, _)| at.elapsed() < HOLDS) {
             return seen.clone();
         }
-        let seen = seen(self.schedulers.status().await, self.key.clone());
+        let seen = match &self.of {
+            Of::Own(schedulers, key) => seen(schedulers.status().await, key.clone()),
+            Of::Guest(schedulers, itself) => {
+                let reply = itself.status().await;
+                let name = reply.host.as_ref().map(|host| host.id.clone()).unwrap_or_default();
+                let own = MemberState { name, own: true, reply: Ok(reply) };
+                let schedulers = schedulers.status().await.into_iter().map(scheduler).collect();
+                ClusterSeen { schedulers, ..seen(vec![own], String::new()) }
+            }
+        };
         *last = Some((Instant::now(), seen.clone()));
         seen
     }
@@ -55,7 +79,12 @@ pub(super) fn seen(states: Vec<MemberState>, key: String) -> ClusterSeen {
             only.own = true;
         }
     }
-    ClusterSeen { key, members, remarks: Vec::new() }
+    ClusterSeen { key, members, ..ClusterSeen::default() }
+}
+
+/// What a scheduler of Dragonfly answered.
+pub(super) fn scheduler(state: SchedulerState) -> SchedulerSeen {
+    SchedulerSeen { name: state.name, down: state.down.map(|why| shown(&why)) }
 }
 
 fn member(state: MemberState) -> MemberSeen {

@@ -42,7 +42,7 @@ struct Inner {
     /// Where the store is; or why there is none.
     store: Result<String, String>,
     /// The cluster that the daemon belongs to, if it does.
-    cluster: OnceLock<(Survey, Spreader)>,
+    cluster: OnceLock<(Survey, Option<Spreader>)>,
     held: watch::Sender<usize>,
     tracker: TaskTracker,
     closing: CancellationToken,
@@ -74,7 +74,7 @@ impl Leases {
     }
 
     /// Answers questions about this cluster from now on.
-    pub(crate) fn know_cluster(&self, survey: Survey, spreader: Spreader) {
+    pub(crate) fn know_cluster(&self, survey: Survey, spreader: Option<Spreader>) {
         let _ = self.inner.cluster.set((survey, spreader));
     }
 
@@ -220,7 +220,7 @@ impl Held {
                 return;
             }
             Ok(Ok(Some((ToDaemon::Spread(wanted), _)))) => {
-                let spreader = self.0.inner.cluster.get().map(|(_, spreader)| spreader);
+                let spreader = self.0.inner.cluster.get().and_then(|(_, spreader)| spreader.as_ref());
                 let spreading = spread::answer(&stream, inbox, &wanted, spreader);
                 let _ = self.0.inner.closing.run_until_cancelled(spreading).await;
                 return;

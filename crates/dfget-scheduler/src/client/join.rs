@@ -199,7 +199,7 @@ fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
 }
 
 /// A URL without what may be secret, whoever has made it; empty if it is none.
-fn public_part(url: &str) -> String {
+pub(crate) fn public_part(url: &str) -> String {
     url::Url::parse(url).map(|url| public_url(&url)).unwrap_or_default()
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use dfget_cluster::Dialer;
 use dfget_proto::messages::common::v2::Host;
 use dfget_proto::messages::dfget::v1::cluster_client::ClusterClient;
+use dfget_proto::messages::grpc::health::v1::health_client::HealthClient;
 use dfget_proto::messages::scheduler::v2::AnnounceHostRequest;
 use dfget_proto::messages::scheduler::v2::scheduler_client::SchedulerClient;
 use http::{Request, Response, Uri};
@@ -31,14 +32,33 @@ use crate::serve::{PING, PONG};
 pub(crate) struct Line {
     wire: Wire,
     gone: CancellationToken,
+    /// See [`Manners::interval`].
+    interval: Option<Duration>,
     /// This host has been announced on it.
     announced: tokio::sync::Mutex<bool>,
     used: Mutex<Instant>,
 }
 
+/// What is kept to on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manners {
+    /// Whether the other end is asked, again and again, if it is there. Dragonfly's scheduler ends connections that
+    /// do so more often than every five minutes (grpc-go, `keepalive.EnforcementPolicy`).
+    pub(crate) pings: bool,
+    /// How often this host says that it will announce itself; `None` = once for a connection.
+    pub(crate) interval: Option<Duration>,
+}
+
 /// The HTTP/2 connection, as the generated clients want it.
 #[derive(Clone, Debug)]
 pub(crate) struct Wire(SendRequest<Body>);
+
+// === impl Manners ===
+
+impl Manners {
+    /// Those of dfget's own daemons.
+    pub(crate) const OWN: Self = Self { pings: true, interval: None };
+}
 
 // === impl Line ===
 
@@ -48,15 +68,15 @@ impl Line {
         dialer: &Dialer,
         to: SocketAddr,
         within: Duration,
+        manners: Manners,
         tasks: &TaskTracker,
     ) -> Result<Self, String> {
         let stream = dialer.dial(to, within).await.map_err(|error| error.to_string())?;
         let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(true);
+        builder.timer(TokioTimer::new());
+        if manners.pings {
+            builder.keep_alive_interval(PING).keep_alive_timeout(PONG).keep_alive_while_idle(true);
+        }
         let (sender, connection) =
             builder.handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         let gone = CancellationToken::new();
@@ -70,6 +90,7 @@ impl Line {
         Ok(Self {
             wire: Wire(sender),
             gone,
+            interval: manners.interval,
             announced: tokio::sync::Mutex::new(false),
             used: Mutex::new(Instant::now()),
         })
@@ -94,6 +115,10 @@ impl Line {
         SchedulerClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(limits::MESSAGE)
     }
 
+    pub(crate) fn health(&self) -> HealthClient<Wire> {
+        HealthClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(limits::MESSAGE)
+    }
+
     pub(crate) fn cluster(&self) -> ClusterClient<Wire> {
         ClusterClient::with_origin(self.wire.clone(), origin()).max_decoding_message_size(limits::MESSAGE)
     }
@@ -104,7 +129,8 @@ impl Line {
         if *announced && !again {
             return Ok(());
         }
-        let request = AnnounceHostRequest { host: Some(host), interval: None };
+        let interval = self.interval.and_then(|interval| interval.try_into().ok());
+        let request = AnnounceHostRequest { host: Some(host), interval };
         self.scheduler().announce_host(request).await?;
         *announced = true;
         Ok(())

@@ -1,5 +1,6 @@
 //! Finding the scheduler of a task, and talking with it.
 
+mod dragonfly;
 mod join;
 mod keeper;
 mod line;
@@ -9,6 +10,7 @@ mod outgoing;
 mod schedulers;
 mod take;
 
+pub use dragonfly::{Dragonfly, DragonflyMembership, SchedulerState};
 pub use join::{Join, NoScheduler};
 pub use member::{MemberState, Roll};
 pub use membership::{Membership, Orders};

@@ -1,5 +1,6 @@
 //! What a download tells its scheduler.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct Progress {
     pub whole_only: bool,
     /// It can fetch nothing from the origin.
     pub no_origin: bool,
+    /// Units that came from hosts, since the last time. Only schedulers of Dragonfly are told.
+    pub came: Vec<(Range<u32>, Arc<str>)>,
     /// Hosts whose piece was wrong, since the last time.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached or were too slow, since the last time.

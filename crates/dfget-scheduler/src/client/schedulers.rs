@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::join::{Join, NoScheduler};
 use super::keeper::Keeper;
-use super::line::Line;
+use super::line::{Line, Manners};
 use super::member::{Member, MemberState, Roll};
 use super::membership::Membership;
 
@@ -50,6 +50,7 @@ pub(crate) struct Shared {
     dialer: Dialer,
     host: Box<dyn Fn() -> Host + Send + Sync>,
     pace: Pace,
+    manners: Manners,
     members: Mutex<HashMap<String, Arc<Member>>>,
     changes: watch::Sender<u64>,
     pub(crate) keeper: Keeper,
@@ -91,24 +92,12 @@ impl Schedulers {
     /// node. Has to be called in a runtime.
     #[must_use]
     pub fn new<R: Roll>(
-        mut members: watch::Receiver<Arc<R>>,
+        members: watch::Receiver<Arc<R>>,
         dialer: Dialer,
         host: impl Fn() -> Host + Send + Sync + 'static,
         pace: Pace,
     ) -> Self {
-        let shared = Arc::new(Shared {
-            roll: Mutex::new(members.borrow_and_update().clone()),
-            dialer,
-            host: Box::new(host),
-            pace,
-            members: Mutex::default(),
-            changes: watch::Sender::new(0),
-            keeper: Keeper::default(),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            began: Instant::now(),
-        });
-        shared.run(Arc::clone(&shared).follow_members(members));
+        let shared = Shared::start(members, dialer, Box::new(host), pace, Manners::OWN);
         shared.run(Arc::clone(&shared).follow_changes());
         shared.run(Arc::clone(&shared).close_idle());
         Self { shared }
@@ -172,10 +161,8 @@ impl Schedulers {
     /// Leaves all schedulers and ends all that runs, in two seconds at most. Downloads that still have
     /// their place keep their connection.
     pub async fn close(&self) {
-        self.shared.stop.cancel();
-        self.shared.members.lock().clear();
+        self.shared.stop();
         self.shared.keeper.close();
-        self.shared.tasks.close();
         let _ended = timeout(GOODBYE, self.shared.tasks.wait()).await;
     }
 }
@@ -183,6 +170,38 @@ impl Schedulers {
 // === impl Shared ===
 
 impl Shared {
+    /// Begins to follow the members.
+    pub(crate) fn start<R: Roll>(
+        mut members: watch::Receiver<Arc<R>>,
+        dialer: Dialer,
+        host: Box<dyn Fn() -> Host + Send + Sync>,
+        pace: Pace,
+        manners: Manners,
+    ) -> Arc<Self> {
+        let shared = Arc::new(Self {
+            roll: Mutex::new(members.borrow_and_update().clone()),
+            dialer,
+            host,
+            pace,
+            manners,
+            members: Mutex::default(),
+            changes: watch::Sender::new(0),
+            keeper: Keeper::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            began: Instant::now(),
+        });
+        shared.run(Arc::clone(&shared).follow_members(members));
+        shared
+    }
+
+    /// Ends all that runs; the members are forgotten.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+        self.members.lock().clear();
+        self.tasks.close();
+    }
+
     pub(crate) fn roll(&self) -> Arc<dyn Roll> {
         Arc::clone(&self.roll.lock())
     }
@@ -257,7 +276,7 @@ impl Shared {
         let addresses = resolved.map_err(|_| "its name does not resolve in time".to_owned())??;
         let mut why = "its name has no address".to_owned();
         for to in addresses.into_iter().take(MOST_ADDRESSES) {
-            match Line::connect(&self.dialer, to, self.pace.connect, &self.tasks).await {
+            match Line::connect(&self.dialer, to, self.pace.connect, self.manners, &self.tasks).await {
                 Ok(line) => return Ok(line),
                 Err(error) => why = error,
             }
@@ -267,10 +286,19 @@ impl Shared {
 
     /// A member did not answer: nobody asks it for a while.
     pub(crate) fn lost(self: &Arc<Self>, member: &Arc<Member>, why: String) {
-        if !member.put_down(why.clone(), self.pace.skip) {
+        self.lost_for(member, why, self.pace.skip);
+    }
+
+    /// The same, until the first probe for this long.
+    pub(crate) fn lost_for(self: &Arc<Self>, member: &Arc<Member>, why: String, skip: Duration) {
+        if !member.put_down(why.clone(), skip) {
             return;
         }
-        tracing::info!(scheduler = %member.name, why, "a scheduler does not answer; the next on the ring takes over");
+        let then = match self.roll().ring().len() {
+            0 | 1 => "until it does, all comes from the origin",
+            _ => "the next on the ring takes over",
+        };
+        tracing::info!(scheduler = %member.name, why, "a scheduler does not answer; {then}");
         self.changed();
         self.run(Arc::clone(self).probe(Arc::clone(member)));
     }

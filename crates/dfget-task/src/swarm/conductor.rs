@@ -88,7 +88,8 @@ pub(super) struct Conductor {
     heard: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
     asks: JoinSet<Answer>,
     asked: Vec<Asked>,
-    /// Hosts that cannot be told of yet, for want of a scheduler.
+    /// What came of whom, and hosts that went wrong: not told of yet, perhaps for want of a scheduler.
+    came: Vec<(Range<u32>, Arc<str>)>,
     wrong: Vec<Arc<str>>,
     lost: Vec<Arc<str>>,
     /// When something came last, and what was here then.
@@ -307,6 +308,7 @@ impl Conductor {
             heard: mpsc::channel(HEARD),
             asks: JoinSet::new(),
             asked: Vec::new(),
+            came: Vec::new(),
             wrong: Vec::new(),
             lost: Vec::new(),
             moved: (now, 0),
@@ -452,6 +454,7 @@ impl Conductor {
         self.parents.clear();
         self.shunned.extend(self.met.drain());
         self.wrong = wrong;
+        self.came.clear();
         self.left.clear();
         self.alone_until = None;
         self.written = true;
@@ -612,7 +615,7 @@ impl Conductor {
             .parents
             .iter()
             .filter(|parent| !self.network.is_banned(&parent.host.id) && !self.shuns(parent))
-            .filter(|parent| parent.host.keyed || !private)
+            .filter(|parent| parent.host.keyed || !private || self.network.trusts_strangers())
             .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
             .collect();
         let now = self.now();
@@ -842,6 +845,7 @@ impl Conductor {
                 self.starved = 0;
                 debug!(task = %self.task.id, parent = %ask.host, "piece {} came, {len} bytes in {took:?}", ask.piece);
                 picker.came(&ask, len, took, now);
+                self.came.push((units.clone(), Arc::clone(&ask.host)));
                 self.stop_superfluous(units);
                 if self.picker.as_ref().is_some_and(|picker| picker.have().is_full()) {
                     self.task.advance();
@@ -918,6 +922,7 @@ impl Conductor {
             whole_only: state.whole_only,
             no_origin,
             have,
+            came: std::mem::take(&mut self.came),
             wrong_hosts: std::mem::take(&mut self.wrong),
             lost_hosts: std::mem::take(&mut self.lost),
         };
@@ -1003,6 +1008,9 @@ impl Conductor {
                 self.alone_until = Some(Instant::now() + ALONE * self.starved.min(MOST_STARVED));
                 self.starved += 1;
                 self.go_alone("nothing has come from peers for a while");
+                if let Some(membership) = &self.membership {
+                    membership.starved();
+                }
             }
             None => {}
         }
@@ -1185,7 +1193,12 @@ impl Task {
 
     /// Whether this task may take part in a swarm: what cannot be checked is not taken from peers.
     pub(crate) fn can_swarm(&self) -> bool {
-        self.tasks.network().is_some() && self.first.is_shared()
+        let Some(network) = self.tasks.network().filter(|_| self.first.is_shared()) else { return false };
+        let (private, total) = {
+            let state = self.state.lock();
+            (state.meta.private, state.entry.total())
+        };
+        network.may_share(private, total)
     }
 }
 

@@ -53,6 +53,22 @@ pub trait Network: Send + Sync + 'static {
 
     /// How a peer of a new attempt is called.
     fn peer_id(&self) -> String;
+
+    /// Whether a content is to be shared at all: one that was fetched with a credential or not, of this many
+    /// bytes, if that is known.
+    fn may_share(&self, _private: bool, _total: Option<u64>) -> bool {
+        true
+    }
+
+    /// Whether its scheduler has to be told at once how long the content is.
+    fn needs_length(&self) -> bool {
+        false
+    }
+
+    /// Whether what was fetched with a credential is taken of hosts that have not shown the cluster's key.
+    fn trusts_strangers(&self) -> bool {
+        false
+    }
 }
 
 /// A download's place in its swarm. Dropped, the scheduler takes the peer for gone.
@@ -64,6 +80,10 @@ pub trait Membership: Send {
 
     /// What this peer has now.
     fn tell(&self, state: Told);
+
+    /// Nothing has come from the parents for a while, and the origin is asked for everything until there are
+    /// other orders.
+    fn starved(&self) {}
 
     /// The content is whole and verified here.
     fn finish(self: Box<Self>);
@@ -121,6 +141,8 @@ pub struct Told {
     pub whole_only: bool,
     /// It can fetch nothing from the origin.
     pub no_origin: bool,
+    /// Units that came of hosts since the last time.
+    pub came: Vec<(Range<u32>, Arc<str>)>,
     /// Hosts that sent wrong bytes.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached, or were too slow.

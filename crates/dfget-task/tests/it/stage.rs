@@ -109,7 +109,7 @@ impl Stage {
             Found::Running(seat) => Ok(seat),
             Found::Unanswered => panic!("nobody asked before"),
             Found::Absent(lead) => {
-                let joined = lead.join(&self.request).await;
+                let joined = lead.join(&self.request, None).await;
                 let on_end = |_: &Identity| -> dfget_task::OnEnd { Box::new(|_| {}) };
                 if let Some(joined) = joined {
                     if joined.has_parents() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) use dfget_core::binary_size as size;
-use dfget_daemon::{ClusterSeen, MemberSeen, NodeTold};
+use dfget_daemon::{ClusterSeen, MemberSeen, NodeTold, SchedulerSeen};
 use serde_json::{Value, json};
 
 use crate::words::span;
@@ -23,6 +23,7 @@ const HEADS: [&str; COLUMNS] = [
     "TO PEERS",
 ];
 const COLUMNS: usize = 10;
+const SCHEDULER: &str = "DRAGONFLY SCHEDULER";
 const NUMBERS_FROM: usize = 3;
 
 /// Seconds by which a clock may be ahead before that is worth a word.
@@ -67,6 +68,9 @@ pub(super) fn to_text(seen: &ClusterSeen, by_daemon: Option<&Path>, now: u64) ->
     let total = Total::of(seen);
     let versions = versions(seen);
     let usual = usual(&versions);
+    if !seen.schedulers.is_empty() {
+        return joined_text(seen, by_daemon, now);
+    }
     let mut rows = vec![Row::Whole(HEADS.map(str::to_owned))];
     rows.extend(seen.members.iter().map(|member| row(member, usual, now)));
     rows.push(Row::Whole([
@@ -92,6 +96,30 @@ pub(super) fn to_text(seen: &ClusterSeen, by_daemon: Option<&Path>, now: u64) ->
     }
     if let Some(socket) = by_daemon {
         text.push_str(&format!("\nas the daemon at {} sees it", socket.display()));
+    }
+    text
+}
+
+/// The same of a node that has joined a Dragonfly cluster: its schedulers, and what the node itself has.
+fn joined_text(seen: &ClusterSeen, by_daemon: Option<&Path>, now: u64) -> String {
+    let width = seen.schedulers.iter().map(|scheduler| scheduler.name.chars().count()).max().unwrap_or(0);
+    let width = width.max(SCHEDULER.len());
+    let mut text = format!("{SCHEDULER:<width$}  STATE");
+    for SchedulerSeen { name, down } in &seen.schedulers {
+        let (state, gap, why) = match down {
+            Some(why) => ("down", "  ", why.as_str()),
+            None => ("up", "", ""),
+        };
+        text.push_str(&format!("\n{name:<width$}  {state}{gap}{why}"));
+    }
+    if !seen.members.is_empty() {
+        let mut rows = vec![Row::Whole(HEADS.map(str::to_owned))];
+        rows.extend(seen.members.iter().map(|member| row(member, None, now)));
+        text.push_str(&format!("\n\n{}", table(&rows)));
+    }
+    match by_daemon {
+        Some(socket) => text.push_str(&format!("\nas the daemon at {} sees it", socket.display())),
+        None => text.push_str("\nno daemon of this node has joined them"),
     }
     text
 }
@@ -196,6 +224,7 @@ pub(super) fn to_json(seen: &ClusterSeen, by_daemon: Option<&Path>, now: u64) ->
             .map(|(version, members)| json!({ "version": version, "members": members }))
             .collect::<Vec<_>>(),
         "remarks": seen.remarks,
+        "schedulers": seen.schedulers.iter().map(scheduler_json).collect::<Vec<_>>(),
     })
 }
 
@@ -219,6 +248,11 @@ fn member_json(member: &MemberSeen, usual: Option<&str>, now: u64) -> Value {
     })
 }
 
+fn scheduler_json(scheduler: &SchedulerSeen) -> Value {
+    let state = if scheduler.down.is_none() { "up" } else { "down" };
+    json!({ "name": scheduler.name, "state": state, "reason": scheduler.down })
+}
+
 fn tasks(stored: u64, running: u64, scheduled: u64) -> Value {
     json!({ "stored": stored, "running": running, "scheduled": scheduled })
 }
@@ -230,6 +264,27 @@ fn bytes(from_peers: u64, from_origin: u64, to_peers: u64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_joined_cluster_the_schedulers_are_told_and_this_node() {
+        let scheduler = |name: &str, down: Option<&str>| SchedulerSeen {
+            name: name.to_owned(),
+            down: down.map(str::to_owned),
+        };
+        let schedulers = vec![scheduler("10.0.0.1:8002", None), scheduler("10.0.0.2:8002", Some("no route"))];
+        let members = vec![up("n1:1", "1", 0)];
+        let mut seen = ClusterSeen { members, schedulers, ..ClusterSeen::default() };
+        let text = to_text(&seen, Some(Path::new("/s")), 1000);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..3],
+            ["DRAGONFLY SCHEDULER  STATE", "10.0.0.1:8002        up", "10.0.0.2:8002        down  no route",]
+        );
+        assert!(lines[5].starts_with("n1:1 (this node)  up"), "{text}");
+        seen.members.clear();
+        assert!(to_text(&seen, None, 1000).ends_with("no daemon of this node has joined them"));
+        assert_eq!(to_json(&seen, None, 0)["schedulers"][1]["reason"], "no route");
+    }
 
     fn up(name: &str, version: &str, bytes: u64) -> MemberSeen {
         let told = NodeTold {
@@ -256,7 +311,7 @@ mod tests {
         };
         let members =
             vec![up("n1:1", "0.2.0", 3 << 20), up("n2:1", "0.2.0", 1), down, up("n4:1", "0.1.0", 0)];
-        ClusterSeen { key: "abc".to_owned(), members, remarks: Vec::new() }
+        ClusterSeen { key: "abc".to_owned(), members, ..ClusterSeen::default() }
     }
 
     #[test]

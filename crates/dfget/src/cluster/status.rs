@@ -9,6 +9,7 @@ use dfget_config::{ConfigErrors, Environment, LoadOptions, load_without_authorit
 use dfget_core::unix_seconds;
 use dfget_daemon::{
     AskDaemon, ClusterStatus, StatusError, cluster_options, cluster_status, cluster_status_by_daemon,
+    dragonfly_status,
 };
 use dfget_run::{ClusterWish, Variables};
 
@@ -24,16 +25,22 @@ const USAGE: u8 = 2;
 const NOT_ALLOWED: u8 = 77;
 
 /// Which cluster is meant.
-struct Meant {
-    options: ClusterOptions,
-    /// Whether this node's daemon may answer.
-    daemon: AskDaemon,
+enum Meant {
+    /// One of daemons like this node's.
+    Own {
+        options: Box<ClusterOptions>,
+        /// Whether this node's daemon may answer.
+        daemon: AskDaemon,
+    },
+    /// One of Dragonfly, with these schedulers.
+    Dragonfly(Vec<(String, u16)>),
 }
 
 /// Says how the members of a cluster are.
 pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> ExitCode {
     let status = match meant(arguments, environment) {
-        Ok(Meant { options, daemon }) => cluster_status(&options, daemon),
+        Ok(Meant::Own { options, daemon }) => cluster_status(&options, daemon),
+        Ok(Meant::Dragonfly(schedulers)) => dragonfly_status(&schedulers),
         // Root is told what is wrong with the file.
         Err(NotMeant::Config(failed)) => {
             match of_daemon(arguments).filter(|_| !rustix::process::geteuid().is_root()) {
@@ -48,13 +55,13 @@ pub(crate) fn run(arguments: &StatusArguments, environment: &Environment) -> Exi
             message::error(reason);
             return ExitCode::from(USAGE);
         }
-        // Its daemon may have been told by `--cluster`.
+        // Its daemon may have been told by `--cluster` or `--scheduler`.
         Err(NotMeant::Alone(file)) => match of_daemon(arguments) {
             Some(status) => Ok(status),
             None => {
                 message::error(format_args!(
-                    "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or say \
-                     --cluster HOSTLIST",
+                    "{} names no cluster: set cluster.members, cluster.membersFile or cluster.dns there, or \
+                     scheduler.netAddrs, or say --cluster HOSTLIST",
                     file.display()
                 ));
                 return ExitCode::from(ConfigErrors::EXIT_CODE);
@@ -94,7 +101,8 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         })?;
         let variables = crate::variables::variables::<Variables>();
         let start = wish.start(&variables, rustix::process::geteuid().is_root());
-        return Ok(Meant { options: leased::cluster(start).options, daemon: AskDaemon::Never });
+        let options = Box::new(leased::cluster(start).options);
+        return Ok(Meant::Own { options, daemon: AskDaemon::Never });
     }
     let options = LoadOptions {
         config: config.clone(),
@@ -103,6 +111,9 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
         ..LoadOptions::default()
     };
     let loaded = load_without_authority(&options, environment).map_err(NotMeant::Config)?;
+    if !loaded.config.scheduler.addresses.is_empty() {
+        return Ok(Meant::Dragonfly(loaded.config.scheduler.addresses));
+    }
     // A job has ports of its own, the daemon of the file has not.
     let variable = |name: &str| match name {
         "SLURM_JOB_ID" if cluster.is_none() => None,
@@ -119,7 +130,7 @@ fn meant(arguments: &StatusArguments, environment: &Environment) -> Result<Meant
     if let Some(key) = key {
         options.key_file = key;
     }
-    Ok(Meant { options, daemon })
+    Ok(Meant::Own { options: Box::new(options), daemon })
 }
 
 /// What the daemon answers, unless a cluster is named: the file may not be for everybody's eyes, or name none.
@@ -141,7 +152,8 @@ fn print(status: &ClusterStatus, output: Output) -> ExitCode {
         }
         Output::Json => to_json(seen, by_daemon.as_deref(), now).to_string(),
     };
-    let all_up = seen.members.iter().all(|member| member.told.is_some());
+    let all_up = seen.members.iter().all(|member| member.told.is_some())
+        && seen.schedulers.iter().all(|scheduler| scheduler.down.is_none());
     let status = if all_up { ExitCode::SUCCESS } else { ExitCode::from(SOME_DOWN) };
     message::printed_or(message::output(text), status)
 }

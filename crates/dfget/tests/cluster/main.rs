@@ -17,11 +17,15 @@ mod churn;
 #[expect(dead_code, reason = "one node is looked at more closely")]
 mod collector;
 #[cfg(test)]
+mod dragonfly;
+#[cfg(test)]
 mod evil;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod jobs;
+#[cfg(test)]
+mod joined;
 #[cfg(test)]
 mod kit;
 #[cfg(test)]

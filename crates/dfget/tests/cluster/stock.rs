@@ -136,6 +136,18 @@ impl Stock {
         url: &str,
         manner: Manner,
     ) -> Self {
+        let address = |number: &usize| format!("{}:{PORT}", cluster.node(*number).place.address());
+        Self::start_at(place, schedulers.iter().map(address).collect(), blob, url, manner)
+    }
+
+    /// The same for schedulers at these addresses.
+    pub(crate) fn start_at(
+        place: &Place,
+        schedulers: Vec<String>,
+        blob: &Blob,
+        url: &str,
+        manner: Manner,
+    ) -> Self {
         let length = piece_length(blob.len() as u64);
         let count = (blob.len() as u64).div_ceil(length);
         let mind = Arc::new(Mind {
@@ -144,10 +156,7 @@ impl Stock {
             url: url.to_owned(),
             task: blob.digest.trim_start_matches("sha256:").to_owned(),
             ip: IpAddr::V4(place.address()),
-            schedulers: schedulers
-                .iter()
-                .map(|number| format!("{}:{PORT}", cluster.node(*number).place.address()))
-                .collect(),
+            schedulers,
             pieces: Mutex::new(vec![None; usize::try_from(count).expect("small")]),
             progress: watch::channel(0).0,
             knows: AtomicBool::new(false),
