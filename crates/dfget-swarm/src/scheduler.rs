@@ -56,6 +56,8 @@ pub struct Register {
     pub have: Option<Pieces>,
     /// It fetches with a credential.
     pub private: bool,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
     /// It only announces what it has (`metadata_only`).
     pub metadata_only: bool,
     /// It insists on the origin (`need_back_to_source`).
@@ -75,6 +77,8 @@ pub enum Report {
         whole_only: bool,
         /// It can fetch nothing from the origin.
         no_origin: bool,
+        /// It takes nothing without proof.
+        wants_proof: bool,
         /// Hosts whose piece was wrong.
         wrong_hosts: Vec<Arc<str>>,
         /// Hosts that could not be reached or were too slow.
@@ -227,6 +231,12 @@ impl Scheduler {
         self.hosts.values().map(|host| &host.info)
     }
 
+    /// The hosts that are handed to nobody, because they were caught.
+    pub fn banned(&self, now: Duration) -> impl Iterator<Item = &Arc<str>> {
+        let banned = move |host: &&Host| host.banned.is_some_and(|until| until > now);
+        self.hosts.values().filter(banned).map(|host| &host.info.id)
+    }
+
     /// How many swarms it knows.
     #[must_use]
     pub fn swarms(&self) -> usize {
@@ -335,6 +345,7 @@ impl Scheduler {
         let state = if ours { State::Pulling } else { State::Announcing };
         let mut member = Member::new(register.peer.clone(), info, kind, state, now);
         member.private = register.private;
+        member.wants_proof = register.wants_proof;
         member.banned = banned;
         self.add(swarm, member, now, orders, |swarm, slot, context| {
             if let Some(total) = register.total {
@@ -362,7 +373,7 @@ impl Scheduler {
             return;
         };
         match report {
-            Report::Progress { have, total, whole_only, no_origin, wrong_hosts, lost_hosts } => {
+            Report::Progress { have, total, whole_only, no_origin, wants_proof, wrong_hosts, lost_hosts } => {
                 self.with(swarm, now, orders, |swarm, context| {
                     let news = total.is_some_and(|total| swarm.learn_total(total, false, context));
                     swarm.progress(slot, &have, context);
@@ -372,6 +383,7 @@ impl Scheduler {
                     for host in lost_hosts {
                         swarm.part(slot, &host, now + LOST, context);
                     }
+                    swarm.set_wants_proof(slot, wants_proof, context);
                     if whole_only {
                         swarm.set_whole_only(slot, context);
                     }

@@ -98,6 +98,8 @@ pub(super) struct Swarm {
     /// The one that fetches all of it, when the origin takes no notice of ranges, or another client does.
     whole: Option<u32>,
     whole_only: bool,
+    /// The one of those that take nothing without proof that fetches all, so that it can prove it to the others.
+    witness: Option<u32>,
     /// What a granted piece takes, from the last ones.
     granted_piece: Option<Duration>,
     /// How many grants stalled in a row.
@@ -137,6 +139,7 @@ impl Swarm {
             grants: Vec::new(),
             whole: None,
             whole_only: false,
+            witness: None,
             granted_piece: None,
             stalls: 0,
             stale: Vec::new(),
@@ -214,6 +217,7 @@ impl Swarm {
         }
         self.grants.retain(|grant| grant.slot != slot);
         self.whole = self.whole.filter(|&whole| whole != slot);
+        self.witness = self.witness.filter(|&witness| witness != slot);
         children
     }
 
@@ -544,6 +548,7 @@ impl Swarm {
         self.count_in(slot);
         self.grants.retain(|grant| grant.slot != slot);
         self.whole = self.whole.filter(|&whole| whole != slot);
+        self.witness = self.witness.filter(|&witness| witness != slot);
         self.waiting.retain(|&other| other != slot);
         self.answer_waiting(context);
         self.plan(context);
@@ -575,6 +580,7 @@ impl Swarm {
     /// Says who fetches what, until enough are at the origin or nothing is left to say.
     pub(super) fn plan(&mut self, context: &mut Context<'_>) {
         self.end_grants(context.now);
+        self.call_witness(context);
         if self.pulling == 0 || self.whole.is_some() {
             return;
         }
@@ -595,6 +601,46 @@ impl Swarm {
             self.grants.push(Grant { slot, range, left, moved: context.now });
             self.tell(slot, context);
         }
+    }
+
+    /// Where some take nothing without proof, and nobody has verified the content, one of them fetches all of it:
+    /// what all of them lack, one proves to all. Which one is left to chance: it may be a liar.
+    fn call_witness(&mut self, context: &mut Context<'_>) {
+        if self.completes > 0 || self.witness.is_some() {
+            return;
+        }
+        let fit = |member: &Member| member.is_pulling() && member.wants_proof && member.unfit <= context.now;
+        let fit: Vec<u32> = self.list.iter().copied().filter(|&slot| fit(self.member(slot))).collect();
+        if fit.is_empty() {
+            return;
+        }
+        let slot = fit[context.random.usize(..fit.len())];
+        self.witness = Some(slot);
+        self.member_mut(slot).moved = context.now;
+        self.tell(slot, context);
+    }
+
+    /// A witness that gets nowhere makes room for another.
+    fn check_witness(&mut self, context: &mut Context<'_>) {
+        let late = |slot: &u32| context.now >= self.member(*slot).moved + GRANT_STALLS;
+        let Some(slot) = self.witness.filter(late) else { return self.call_witness(context) };
+        self.witness = None;
+        self.member_mut(slot).unfit = context.now + UNFIT;
+        self.tell(slot, context);
+        self.call_witness(context);
+    }
+
+    /// A peer says whether it takes anything without proof.
+    pub(super) fn set_wants_proof(&mut self, slot: u32, wants: bool, context: &mut Context<'_>) {
+        if std::mem::replace(&mut self.member_mut(slot).wants_proof, wants) == wants {
+            return;
+        }
+        if self.witness == Some(slot) && !wants {
+            self.witness = None;
+        }
+        self.find_parents(slot, context);
+        self.restale(slot, context.now);
+        self.call_witness(context);
     }
 
     /// Grants that are done are forgotten, and what their peers were told of them.
@@ -746,7 +792,7 @@ impl Swarm {
             return;
         }
         let parents: Vec<Parent> = member.parents.iter().map(|&at| parent(self.member(at))).collect();
-        let mut origin: Vec<Range<u32>> = if member.alone || self.whole == Some(slot) {
+        let mut origin: Vec<Range<u32>> = if member.alone || self.whole == Some(slot) || self.witness == Some(slot) {
             std::iter::once(0..u32::MAX).collect()
         } else {
             self.grants.iter().filter(|grant| grant.slot == slot).map(|grant| grant.range.clone()).collect()
@@ -782,6 +828,7 @@ impl Swarm {
         if self.next_round <= context.now {
             self.next_round = context.now + ROUND;
             self.check_grants(context);
+            self.check_witness(context);
             self.check_claims(context);
             self.split_grants(context);
             self.check_whole(context);
@@ -849,7 +896,7 @@ impl Swarm {
         }
         let moving = self.grants.iter().any(|grant| context.now < grant.moved + GRANT_STALLS * 2);
         let waits_for_origin = self.whole.is_some() || (moving && self.origin_is_the_brake(slot));
-        let long = context.now >= self.member(slot).moved + STUCK * 3;
+        let long = context.now >= self.member(slot).moved + STUCK * 3 && !self.member(slot).wants_proof;
         if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only
         {
             self.grant_missing(slot, context);
