@@ -13,13 +13,18 @@ use self::swarm::{Context, Swarm};
 use crate::pieces::Pieces;
 use crate::words::{HostInfo, Parent, SwarmKey};
 
-/// So many hosts must have had wrong pieces from a host until nobody gets it any more.
+/// So many hosts must have had wrong pieces from a host until nobody gets it any more, and more than still ask it:
+/// some may slander.
 const ACCUSERS: usize = 2;
 
 /// A host's word against others counts for so many of them.
 const ACCUSATIONS: u32 = 16;
 
-/// How long a caught host is handed to nobody.
+/// How long a host that others accuse is handed to nobody the first time, four times as long each time after; it may
+/// be honest. Who has proof keeps away from it by itself.
+const BANNED_FIRST: Duration = Duration::from_secs(120);
+
+/// How long at most.
 const BANNED: Duration = Duration::from_secs(3600);
 
 /// How long a peer does not get a host again that it could not reach.
@@ -171,6 +176,8 @@ struct Host {
     /// How many hosts it has accused.
     accused: u32,
     banned: Option<Duration>,
+    /// How often it was.
+    bans: u32,
 }
 
 impl Scheduler {
@@ -201,6 +208,7 @@ impl Scheduler {
                 accusers: Vec::new(),
                 accused: 0,
                 banned: None,
+                bans: 0,
             };
             self.hosts.insert(info.id.clone(), host);
             return;
@@ -208,6 +216,11 @@ impl Scheduler {
         if known.banned.is_some_and(|until| until <= now) {
             known.banned = None;
             known.accusers.clear();
+            for (swarm, slot) in known.members.clone() {
+                if let Some((_, swarm)) = self.swarms[swarm as usize].as_mut() {
+                    swarm.pardon(slot);
+                }
+            }
         }
         if known.info == info {
             return;
@@ -554,12 +567,30 @@ impl Scheduler {
         }
         let Some(host) = self.hosts.get_mut(culprit) else { return };
         host.accusers.push(accuser);
-        if host.accusers.len() >= ACCUSERS && host.banned.is_none_or(|until| until <= now) {
-            host.banned = Some(now + BANNED);
+        let accusers = host.accusers.len();
+        if accusers < ACCUSERS || accusers <= self.children(culprit) || self.are_many_banned(now) {
+            return;
+        }
+        let Some(host) = self.hosts.get_mut(culprit) else { return };
+        if host.banned.is_none_or(|until| until <= now) {
+            let longer = 4_u32.saturating_pow(host.bans);
+            host.banned = Some(now + BANNED_FIRST.saturating_mul(longer).min(BANNED));
+            host.bans += 1;
             for (swarm, slot) in host.members.clone() {
                 self.with(swarm, now, orders, |swarm, context| swarm.ban(slot, context));
             }
         }
+    }
+
+    /// How many are told to ask a host.
+    fn children(&self, host: &str) -> usize {
+        let members = self.hosts.get(host).into_iter().flat_map(|host| &host.members);
+        members.filter_map(|&(swarm, slot)| self.member(swarm, slot)).map(|member| member.children.len()).sum()
+    }
+
+    /// Whether half of all hosts are banned: the others have no better name than these.
+    fn are_many_banned(&self, now: Duration) -> bool {
+        (self.banned(now).count() + 1) * 2 > self.hosts.len()
     }
 }
 

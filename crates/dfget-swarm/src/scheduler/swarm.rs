@@ -251,6 +251,12 @@ impl Swarm {
         self.after_loss(&children, context);
     }
 
+    /// Its host was caught long ago: it gives again.
+    pub(super) fn pardon(&mut self, slot: u32) {
+        self.member_mut(slot).banned = false;
+        self.count_in(slot);
+    }
+
     /// Its host is what it was before, or has a new description.
     pub(super) fn describe(&mut self, slot: u32, host: Arc<HostInfo>) {
         self.uncount(slot);

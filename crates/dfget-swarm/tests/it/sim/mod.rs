@@ -87,7 +87,7 @@ pub(crate) enum Manner {
     /// Forges, says that it has begun anew as often as whoever asks, and comes as another peer again and again. Where
     /// it is to fetch something, it does not.
     Turncoat,
-    /// Does what it should, but says of all its parents that they sent what is wrong.
+    /// Does what it should, but says of all its parents that they sent what is wrong. It fetches nothing by itself.
     Slanderer,
 }
 
@@ -404,7 +404,7 @@ impl World {
             whole: false,
             several: n.parents.len() > 1,
         };
-        if !n.alone && n.patience.is_over(waiting, &n.trust) {
+        if !n.alone && n.manner == Manner::Honest && n.patience.is_over(waiting, &n.trust) {
             n.patience.go_alone(now);
             n.alone = true;
             self.gone_alone += 1;
@@ -568,7 +568,7 @@ impl World {
     }
 
     pub(crate) fn all_done(&self) -> bool {
-        self.nodes.iter().all(|n| !n.alive || !n.manner.pulls() || n.done.is_some())
+        self.nodes.iter().all(|n| !n.alive || n.manner != Manner::Honest || n.done.is_some())
     }
 
     pub(crate) fn have(&self, node: usize) -> u32 {
@@ -825,7 +825,12 @@ impl World {
         if manner == Manner::Mute || !(done || manner.swears()) {
             return false;
         }
-        self.settle();
+        // What came from the origin itself tells whether a liar lies; and so does a lie that is known. All lie alike.
+        let n = &self.nodes[node];
+        let known = !n.own.is_empty() || n.banned.iter().any(|&liar| self.nodes[liar].manner == manner);
+        if !(known && manner.swears()) {
+            self.settle();
+        }
         if manner.swears() {
             self.convict(node, parent);
             self.tell(node);
@@ -1157,7 +1162,9 @@ impl World {
             let mute = holders.iter().copied().filter(|&parent| is(parent, Manner::Mute));
             caught.extend(mute.filter(gave).take(4));
         }
-        let settled = caught.len() + usize::from(honest);
+        // All that tell the same lie are found out together.
+        let perjured = caught.iter().filter(|&&parent| is(parent, Manner::Perjured)).count();
+        let settled = caught.len() - perjured + perjured.min(1) + usize::from(honest);
         let mut kept = Pieces::none(self.count);
         if honest {
             picker.have().iter().filter(|piece| !tainted.contains(piece)).for_each(|piece| {
