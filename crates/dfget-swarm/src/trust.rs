@@ -8,10 +8,13 @@ use crate::words::Parent;
 
 /// How often a content is begun anew among peers of whom nothing is proved. After that nothing is taken without
 /// proof: from the origin, or what has the hashes of somebody who can be believed.
-pub const MOST_ROUNDS: u32 = 2;
+pub const MOST_ROUNDS: u32 = 1;
 
 /// How often it is begun anew at all: after that the origin alone is asked.
 pub const MOST_ROUNDS_AT_ALL: u32 = 6;
+
+/// How often the origin is asked who is right, the hashes that are believed or a peer's piece.
+const MOST_DISPUTES: u32 = 3;
 
 /// Who takes nothing without proof waits at least so long for it.
 const PROOF_AT_LEAST: Duration = Duration::from_secs(10);
@@ -42,6 +45,8 @@ pub struct Trust {
     unproven: u32,
     /// The hashes of the pieces are known, by the word of somebody who is believed.
     believes: bool,
+    /// How often these hashes were right where a peer's piece was not what they say.
+    disputes: u32,
     /// Which peer of each host was to be asked in the rounds before: what it has may be as wrong as what it had then.
     shunned: HashMap<Arc<str>, Arc<str>>,
     /// Which was to be asked last, in this round.
@@ -62,13 +67,21 @@ impl Trust {
     pub fn begin_anew(&mut self, believes: bool) {
         self.round += 1;
         self.unproven += u32::from(!believes);
-        self.believes = believes;
+        self.believe(believes);
         self.shunned.extend(self.met.drain());
     }
 
     /// The hashes of the pieces are known now, as far as somebody can be believed; or whoever told them lied.
     pub const fn believe(&mut self, believes: bool) {
         self.believes = believes;
+        self.disputes = 0;
+    }
+
+    /// A piece came that is not what the hashes say. Whether the origin is to be asked who is right: once they have
+    /// been right some times, such a piece is only thrown away, or each that lies would cost the origin a piece.
+    pub const fn disputes(&mut self) -> bool {
+        self.disputes += 1;
+        self.disputes <= MOST_DISPUTES
     }
 
     /// Whether the hashes of the pieces are known.

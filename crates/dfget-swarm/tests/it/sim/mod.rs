@@ -1052,8 +1052,12 @@ impl World {
         let forges = self.nodes[parent].manner.forges();
         let tainted = forges || self.nodes[parent].tainted.contains(&ask.piece);
         if tainted && self.nodes[child].trust.believes() {
-            // Hashes tell at once; the origin says who is right.
+            // Hashes tell at once; the origin says who is right, the first times.
             self.nodes[child].bad.push(parent);
+            if !self.nodes[child].trust.disputes() {
+                self.failed(child, ask, Failure::Broken);
+                return;
+            }
             self.settle();
             if self.nodes[parent].manner.swears() {
                 self.convict(child, parent);
