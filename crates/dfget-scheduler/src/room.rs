@@ -354,6 +354,7 @@ impl State {
             total,
             have: wanted.have,
             private: wanted.private,
+            wants_proof: wanted.wants_proof,
             metadata_only,
             back_to_source,
         };

@@ -17,5 +17,5 @@ pub use patience::{Patience, Waiting};
 pub use picker::{Ask, Failure, Picker, PickerOptions};
 pub use pieces::Pieces;
 pub use scheduler::{Order, Register, Report, Scheduler, SchedulerOptions, What};
-pub use trust::{MOST_ROUNDS, MOST_ROUNDS_AT_ALL, Take, Trust};
+pub use trust::{Disputes, MOST_ROUNDS, MOST_ROUNDS_AT_ALL, Take, Trust};
 pub use words::{HostInfo, Parent, SwarmKey};

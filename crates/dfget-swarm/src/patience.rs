@@ -19,6 +19,9 @@ const SPREAD: Duration = Duration::from_secs(5);
 const ALONE: Duration = Duration::from_secs(10);
 const MOST_STARVED: u32 = 6;
 
+/// The same for one that takes nothing without proof, and got none.
+const WITHOUT_PROOF: Duration = Duration::from_secs(600);
+
 /// When one download stops waiting for peers, and how long the origin is asked for everything then.
 #[derive(Clone, Debug)]
 pub struct Patience {
@@ -65,8 +68,10 @@ impl Patience {
 
     /// The origin is asked for everything. The first time the next orders may change it: the scheduler may have known
     /// nobody.
-    pub fn go_alone(&mut self, now: Duration) {
-        self.alone_until = Some(now + ALONE * self.starved.min(MOST_STARVED));
+    pub fn go_alone(&mut self, now: Duration, trust: &Trust) {
+        // Who has waited for proof in vain waits no more.
+        let least = if trust.wants_proof() { WITHOUT_PROOF } else { Duration::ZERO };
+        self.alone_until = Some(now + least.max(ALONE * self.starved.min(MOST_STARVED)));
         self.starved += 1;
     }
 
@@ -125,15 +130,15 @@ mod tests {
 
     #[test]
     fn who_starves_again_and_again_stays_alone_for_longer() {
-        let mut patience = Patience::new(0.0);
-        patience.go_alone(seconds(1));
+        let (mut patience, trust) = (Patience::new(0.0), Trust::default());
+        patience.go_alone(seconds(1), &trust);
         assert!(!patience.stays_alone(seconds(1)) && patience.comes_back(seconds(1)));
         assert!(!patience.comes_back(seconds(2)), "once");
-        patience.go_alone(seconds(5));
+        patience.go_alone(seconds(5), &trust);
         assert!(patience.stays_alone(seconds(14)) && !patience.comes_back(seconds(14)));
         assert!(!patience.stays_alone(seconds(15)) && patience.comes_back(seconds(15)));
         patience.fed();
-        patience.go_alone(seconds(20));
+        patience.go_alone(seconds(20), &trust);
         assert!(!patience.stays_alone(seconds(20)));
     }
 }

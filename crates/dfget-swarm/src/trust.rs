@@ -11,7 +11,7 @@ use crate::words::Parent;
 pub const MOST_ROUNDS: u32 = 1;
 
 /// How often it is begun anew at all: after that the origin alone is asked.
-pub const MOST_ROUNDS_AT_ALL: u32 = 6;
+pub const MOST_ROUNDS_AT_ALL: u32 = 4;
 
 /// How often the origin is asked who is right, the hashes that are believed or a peer's piece.
 const MOST_DISPUTES: u32 = 3;
@@ -45,12 +45,30 @@ pub struct Trust {
     unproven: u32,
     /// The hashes of the pieces are known, by the word of somebody who is believed.
     believes: bool,
-    /// How often these hashes were right where a peer's piece was not what they say.
-    disputes: u32,
     /// Which peer of each host was to be asked in the rounds before: what it has may be as wrong as what it had then.
     shunned: HashMap<Arc<str>, Arc<str>>,
     /// Which was to be asked last, in this round.
     met: HashMap<Arc<str>, Arc<str>>,
+}
+
+/// How often the hashes that are believed were right where a peer's piece was not what they say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disputes(u32);
+
+// === impl Disputes ===
+
+impl Disputes {
+    /// Whether the origin is asked who is right. Once the hashes were right some times, a piece that has others is only
+    /// thrown away: each that lies would cost the origin a piece.
+    #[must_use]
+    pub const fn goes_to_origin(self) -> bool {
+        self.0 < MOST_DISPUTES
+    }
+
+    /// The origin has said that the hashes are right.
+    pub const fn won(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
 }
 
 // === impl Trust ===
@@ -74,14 +92,6 @@ impl Trust {
     /// The hashes of the pieces are known now, as far as somebody can be believed; or whoever told them lied.
     pub const fn believe(&mut self, believes: bool) {
         self.believes = believes;
-        self.disputes = 0;
-    }
-
-    /// A piece came that is not what the hashes say. Whether the origin is to be asked who is right: once they have
-    /// been right some times, such a piece is only thrown away, or each that lies would cost the origin a piece.
-    pub const fn disputes(&mut self) -> bool {
-        self.disputes += 1;
-        self.disputes <= MOST_DISPUTES
     }
 
     /// Whether the hashes of the pieces are known.

@@ -191,6 +191,7 @@ impl Lead {
             total: None,
             have: Pieces::default(),
             private: request.is_private(),
+            wants_proof: false,
         };
         let asking = async {
             let mut membership = network.join(join).await?;

@@ -93,6 +93,7 @@ impl Network for Swarms {
                 total: join.total,
                 have: join.have,
                 private: join.private,
+                wants_proof: join.wants_proof,
             };
             match schedulers.join(&join).await {
                 Ok(membership) => Some(Box::new(Place(membership)) as Box<dyn Membership>),
@@ -212,6 +213,7 @@ impl Membership for Place {
             total: state.total,
             whole_only: state.whole_only,
             no_origin: state.no_origin,
+            wants_proof: state.wants_proof,
             wrong_hosts: state.wrong_hosts,
             lost_hosts: state.lost_hosts,
         });
@@ -246,7 +248,7 @@ impl Heard for Listener {
 
 fn offer(item: SyncItem) -> Offer {
     match item {
-        SyncItem::All { have, total, pieces, again } => Offer::All { have, total, from: pieces, again },
+        SyncItem::All { have, total, pieces, round } => Offer::All { have, total, from: pieces, round },
         SyncItem::One { number, pieces, .. } => Offer::One { number, from: pieces },
     }
 }

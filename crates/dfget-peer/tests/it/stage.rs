@@ -124,7 +124,7 @@ impl Stage {
             entry: Arc::clone(&entry),
             progress: None,
             ended: CancellationToken::new(),
-            again: false,
+            round: 0,
         };
         self.shelf.holdings.lock().insert(task(letter), holding);
         entry
@@ -144,7 +144,7 @@ impl Stage {
             entry: Arc::clone(&entry),
             progress: Some(watched),
             ended: ended.clone(),
-            again: false,
+            round: 0,
         };
         self.shelf.holdings.lock().insert(task(letter), holding);
         (entry, progress, ended)

@@ -34,6 +34,8 @@ pub struct Join {
     pub have: Pieces,
     /// It is fetched with a credential.
     pub private: bool,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
 }
 
 /// No scheduler takes the download: it goes on alone.
@@ -186,6 +188,7 @@ fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
         have: join.have.to_bytes(),
         total: join.total.unwrap_or(0),
         private: join.private,
+        wants_proof: join.wants_proof,
         ..SwarmPeer::default()
     };
     let request = Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(download) });

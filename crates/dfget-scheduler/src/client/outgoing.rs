@@ -24,6 +24,8 @@ pub struct Progress {
     pub whole_only: bool,
     /// It can fetch nothing from the origin.
     pub no_origin: bool,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
     /// Hosts whose piece was wrong, since the last time.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached or were too slow, since the last time.
@@ -200,6 +202,7 @@ fn swarm_peer(progress: Progress) -> SwarmPeer {
         total: progress.total.unwrap_or(0),
         whole_only: progress.whole_only,
         no_origin: progress.no_origin,
+        wants_proof: progress.wants_proof,
         wrong_hosts: names(progress.wrong_hosts),
         lost_hosts: names(progress.lost_hosts),
         private: false,

@@ -20,6 +20,7 @@ pub(crate) fn join(number: u8, letter: char) -> Join {
         total: Some(TOTAL),
         have: Pieces::none(COUNT),
         private: false,
+        wants_proof: false,
     }
 }
 

@@ -88,6 +88,7 @@ impl World {
             total: None,
             have: None,
             private: false,
+            wants_proof: false,
             metadata_only: false,
             back_to_source: false,
         };
@@ -151,6 +152,7 @@ fn progress(total: u64, pieces: impl IntoIterator<Item = u32>) -> Report {
         total: Some(total),
         whole_only: false,
         no_origin: false,
+        wants_proof: false,
         wrong_hosts: vec![],
         lost_hosts: vec![],
     }
@@ -164,6 +166,7 @@ fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool
             total,
             whole_only,
             no_origin: false,
+        wants_proof: false,
             wrong_hosts: vec![host],
             lost_hosts: vec![],
         },
@@ -172,6 +175,7 @@ fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool
             total,
             whole_only,
             no_origin: false,
+        wants_proof: false,
             wrong_hosts: vec![],
             lost_hosts: vec![host],
         },
@@ -252,6 +256,7 @@ fn an_origin_without_ranges_is_asked_by_one_only_and_by_another_when_that_one_di
         total,
         whole_only: true,
         no_origin: false,
+        wants_proof: false,
         wrong_hosts: vec![],
         lost_hosts: vec![],
     };

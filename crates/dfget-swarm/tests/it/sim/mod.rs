@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use dfget_core::{piece_count, piece_range, unit_length};
 use dfget_swarm::{
-    Ask, Failure, HostInfo, MOST_ROUNDS_AT_ALL, Order, Parent, Patience, Picker, PickerOptions, Pieces, Register,
+    Ask, Disputes, Failure, HostInfo, MOST_ROUNDS_AT_ALL, Order, Parent, Patience, Picker, PickerOptions, Pieces, Register,
     Report, Scheduler, SchedulerOptions, SwarmKey, Take, Trust, Waiting, What,
 };
 
@@ -128,6 +128,7 @@ pub(crate) struct Node {
     own: Vec<u32>,
     pub(crate) trust: Trust,
     patience: Patience,
+    disputes: Disputes,
     /// When something came last, and what was here then.
     moved: (f64, u32),
     /// It takes everything from the origin.
@@ -301,6 +302,7 @@ impl World {
             own: Vec::new(),
             trust: Trust::default(),
             patience: Patience::new(0.0),
+            disputes: Disputes::default(),
             moved: (0.0, 0),
             alone: false,
             closed: false,
@@ -405,7 +407,7 @@ impl World {
             several: n.parents.len() > 1,
         };
         if !n.alone && n.manner == Manner::Honest && n.patience.is_over(waiting, &n.trust) {
-            n.patience.go_alone(now);
+            n.patience.go_alone(now, &n.trust);
             n.alone = true;
             self.gone_alone += 1;
             n.origin = std::iter::once(0..u32::MAX).collect();
@@ -1054,11 +1056,12 @@ impl World {
         if tainted && self.nodes[child].trust.believes() {
             // Hashes tell at once; the origin says who is right, the first times.
             self.nodes[child].bad.push(parent);
-            if !self.nodes[child].trust.disputes() {
+            if !self.nodes[child].disputes.goes_to_origin() {
                 self.failed(child, ask, Failure::Broken);
                 return;
             }
             self.settle();
+            self.nodes[child].disputes.won();
             if self.nodes[parent].manner.swears() {
                 self.convict(child, parent);
             }
