@@ -292,7 +292,7 @@ impl Scheduler {
         let Some(known) = self.hosts.get(host) else { return };
         let (info, banned) = (known.info.clone(), known.banned.is_some_and(|until| until > now));
         let swarm = self.swarm(&key, now);
-        if self.swarms[swarm as usize].as_ref().is_some_and(|(_, swarm)| swarm.denies(total)) {
+        if self.swarms[swarm as usize].as_ref().is_some_and(|(_, swarm)| swarm.denies(total, info.keyed)) {
             return;
         }
         let mine: Vec<u32> =
@@ -301,6 +301,7 @@ impl Scheduler {
             self.with(swarm, now, orders, |swarm, _| swarm.member_mut(slot).private = private);
             return;
         }
+        let keyed = info.keyed;
         let task: String = key.task.chars().take(16).collect();
         // Another name each time: who has lost this host is to know that it is back.
         let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}-{}", now.as_millis()).into();
@@ -308,7 +309,7 @@ impl Scheduler {
         member.private = private;
         member.banned = banned;
         self.add(swarm, member, now, orders, |swarm, slot, context| {
-            swarm.learn_total(total, true, context);
+            swarm.learn_total(total, keyed, context);
             swarm.find_children(slot, context);
             swarm.finish(slot, context);
         });

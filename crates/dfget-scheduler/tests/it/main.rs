@@ -10,3 +10,5 @@ mod rough;
 mod stock;
 #[cfg(test)]
 mod storm;
+#[cfg(test)]
+mod strangers;

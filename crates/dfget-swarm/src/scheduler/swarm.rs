@@ -88,6 +88,8 @@ pub(super) struct Swarm {
     /// The total is the word of a holder.
     total_sure: bool,
     count: u32,
+    /// Some fetch it with a credential: what strangers have is nothing to count on.
+    private: bool,
     /// How many that count have each piece, those that have all not counted.
     copies: Vec<u32>,
     /// How many that count have all.
@@ -133,6 +135,7 @@ impl Swarm {
             total: None,
             total_sure: false,
             count: 0,
+            private: false,
             copies: Vec::new(),
             completes: 0,
             pulling: 0,
@@ -186,6 +189,13 @@ impl Swarm {
             u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX)
         });
         self.pulling += usize::from(member.is_pulling());
+        if member.private && member.host.keyed && !std::mem::replace(&mut self.private, true) {
+            for at in 0..self.list.len() {
+                if !self.member(self.list[at]).host.keyed {
+                    self.uncount(self.list[at]);
+                }
+            }
+        }
         self.members[slot as usize] = Some(member);
         self.list.push(slot);
         slot
@@ -266,9 +276,9 @@ impl Swarm {
 
     /// Counts what a member has, if it gives.
     fn count_in(&mut self, slot: u32) {
-        let Self { members, copies, completes, .. } = self;
+        let Self { members, copies, completes, private, .. } = self;
         let Some(member) = members[slot as usize].as_mut() else { return };
-        if member.counted || member.doubted || !member.gives() {
+        if member.counted || member.doubted || !member.gives() || (*private && !member.host.keyed) {
             return;
         }
         member.counted = true;
@@ -309,7 +319,7 @@ impl Swarm {
             let slot = self.list[at];
             let count = self.count;
             let member = self.member_mut(slot);
-            if member.have.count() != count {
+            if member.have.count() != count && member.state != State::Complete {
                 member.have = Pieces::none(count);
             }
             self.count_in(slot);
@@ -325,9 +335,10 @@ impl Swarm {
         true
     }
 
-    /// Whether another holder has told another length.
-    pub(super) fn denies(&self, total: u64) -> bool {
-        self.total_sure && self.total != Some(total)
+    /// Whether a holder of another length is not believed: another holder has told its length, or it has not shown the
+    /// cluster's key and anybody has.
+    pub(super) fn denies(&self, total: u64, keyed: bool) -> bool {
+        (self.total_sure || !keyed) && self.total.is_some_and(|known| known != total)
     }
 
     // --- who asks whom ---

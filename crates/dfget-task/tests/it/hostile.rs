@@ -227,9 +227,11 @@ async fn who_takes_nothing_without_proof_takes_what_a_holder_proves_and_finds_ou
     stage.until("the end", |stage| stage.tasks.running() == 0).await;
     stage.right(&stage.pull().await);
     assert_eq!(stage.cluster.seen().banned.len(), 1);
-    assert_eq!((stage.cluster.asked_of("forger"), stage.cluster.asked_of("third")), (0, 0));
-    // What the senders were tested by, and nothing else.
-    assert!(stage.sent() <= 2.0 * PIECE);
+    assert_eq!(stage.cluster.asked_of("forger"), 0);
+    // Once hashes tell what is right, it does no harm to ask whoever may know.
+    assert!(stage.cluster.asked_of("third") <= 1);
+    // What the senders were tested by, and what the third sent.
+    assert!(stage.sent() <= 3.0 * PIECE);
 }
 
 #[tokio::test(flavor = "multi_thread")]
