@@ -22,7 +22,7 @@ pub(crate) const HELD: usize = 262_144;
 /// and all together may have.
 pub(crate) const STRANGERS: usize = 1024;
 pub(crate) const PEERS_OF_STRANGER: usize = 1024;
-pub(crate) const PEERS_OF_STRANGERS: usize = 16_384;
+pub(crate) const PEERS_OF_STRANGERS: usize = 4096;
 pub(crate) const HELD_OF_STRANGER: usize = 4096;
 pub(crate) const HELD_OF_STRANGERS: usize = 32_768;
 /// Contents in one message of a Hold stream.

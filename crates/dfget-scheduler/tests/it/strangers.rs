@@ -34,8 +34,7 @@ fn host(number: usize) -> Host {
 async fn claim(channel: &Channel, number: usize, contents: usize) -> (Streaming<HoldReply>, oneshot::Sender<()>) {
     let held = move |content: usize| Held {
         task_id: format!("{:064x}", number * 1_000_000 + content),
-        // The longest that there can be: what is kept of it must not depend on that.
-        total: 1 << 44,
+        total: TOTAL,
         origins: (0..16).map(|at| format!("https://r{at}.test")).collect(),
         private: false,
     };

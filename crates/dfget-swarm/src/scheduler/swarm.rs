@@ -90,7 +90,8 @@ pub(super) struct Swarm {
     count: u32,
     /// Some fetch it with a credential: what strangers have is nothing to count on.
     private: bool,
-    /// How many that count have each piece, those that have all not counted.
+    /// How many that count have each piece, those that have all not counted. Empty until somebody has less than all:
+    /// of what is only held, nothing is kept that is as long as the content.
     copies: Vec<u32>,
     /// How many that count have all.
     completes: u32,
@@ -276,7 +277,7 @@ impl Swarm {
 
     /// Counts what a member has, if it gives.
     fn count_in(&mut self, slot: u32) {
-        let Self { members, copies, completes, private, .. } = self;
+        let Self { members, copies, completes, private, count, .. } = self;
         let Some(member) = members[slot as usize].as_mut() else { return };
         if member.counted || member.doubted || !member.gives() || (*private && !member.host.keyed) {
             return;
@@ -285,6 +286,7 @@ impl Swarm {
         if member.state == State::Complete {
             *completes += 1;
         } else {
+            copies.resize(*count as usize, 0);
             member.have.iter().for_each(|piece| copies[piece as usize] += 1);
         }
     }
@@ -314,7 +316,7 @@ impl Swarm {
         self.total = Some(total);
         self.total_sure = sure;
         self.count = u32::try_from(piece_count(total, unit_length(total))).unwrap_or(u32::MAX);
-        self.copies = vec![0; self.count as usize];
+        self.copies = Vec::new();
         for at in 0..self.list.len() {
             let slot = self.list[at];
             let count = self.count;
@@ -527,7 +529,8 @@ impl Swarm {
         if have.count() != self.count || !self.member(slot).is_pulling() {
             return;
         }
-        let Self { members, copies, .. } = self;
+        let Self { members, copies, count, .. } = self;
+        copies.resize(*count as usize, 0);
         let Some(member) = members[slot as usize].as_mut() else { return };
         let (mut news, mut losses, counted) = (0, 0, member.counted);
         let first = member.have.present() == 0;
@@ -677,6 +680,17 @@ impl Swarm {
         self.grants.iter().filter(|grant| grant.left > NEARLY || small).count()
     }
 
+    /// Whether nobody that counts has a piece, but those that have all.
+    fn has_nobody(&self, piece: u32) -> bool {
+        self.copies.get(piece as usize).is_none_or(|&copies| copies == 0)
+    }
+
+    /// How many pieces are counted.
+    #[cfg(test)]
+    pub(super) const fn counted(&self) -> usize {
+        self.copies.len()
+    }
+
     /// The next pieces that nobody has and nobody fetches.
     fn next_run(&self) -> Option<Range<u32>> {
         let Some(total) = self.total else {
@@ -689,7 +703,7 @@ impl Swarm {
         let bytes = (total / GRANTS).clamp(GRANT_AT_LEAST, GRANT_AT_MOST);
         let most = u32::try_from(bytes / length).unwrap_or(u32::MAX).max(1);
         let open = |piece: u32| {
-            self.copies[piece as usize] == 0 && !self.grants.iter().any(|grant| grant.range.contains(&piece))
+            self.has_nobody(piece) && !self.grants.iter().any(|grant| grant.range.contains(&piece))
         };
         let start = (0..self.count).find(|&piece| open(piece))?;
         let end = (start..self.count.min(start + most)).find(|&piece| !open(piece));
@@ -923,7 +937,7 @@ impl Swarm {
     /// Whether all that others have is here already, so that waiting is the origin's fault.
     fn origin_is_the_brake(&self, slot: u32) -> bool {
         let have = &self.member(slot).have;
-        self.completes == 0 && have.missing().all(|piece| self.copies[piece as usize] == 0)
+        self.completes == 0 && have.missing().all(|piece| self.has_nobody(piece))
     }
 
     /// Lets a peer fetch itself what it lacks, a run at a time.

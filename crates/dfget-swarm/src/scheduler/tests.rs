@@ -558,7 +558,7 @@ fn of_those_that_take_nothing_without_proof_one_fetches_all_and_the_next_when_it
     let holder = format!("host{}", second[0]);
     let others = (0..4).filter(|number| *number != second[0]);
     assert!(others.clone().all(|number| world.told(number).parents == [holder.clone()]));
-    assert!(others.clone().all(|number| world.told(number).origin.is_empty()));
+    assert!(witnesses(&world).iter().all(|number| *number == second[0]), "proof is there");
 }
 
 #[test]
@@ -582,4 +582,15 @@ fn who_is_accused_by_few_of_many_is_handed_out_still_and_who_was_banned_comes_ba
     world.begin(8, Some(total));
     world.wait(3_000);
     assert_eq!(with(&world), 4, "with those that did not accuse it, and the newcomer");
+}
+
+#[test]
+fn what_is_only_held_costs_nothing_by_its_length() {
+    let mut world = World::new(3);
+    let counted = |world: &World| world.scheduler.swarms[0].as_ref().map(|(_, swarm)| swarm.counted());
+    world.hold(0, 1 << 44);
+    world.hold(1, 1 << 44);
+    assert_eq!(counted(&world), Some(0));
+    world.begin(2, Some(1 << 44));
+    assert_eq!(counted(&world), Some(count(1 << 44) as usize));
 }
