@@ -103,7 +103,7 @@ async fn parent(dir: &Path, mib: u64, at: [SocketAddr; 2]) -> Result<()> {
     store.publish(&entry, EntryKey::from("a"), vec![])?;
     // Else the first seconds are those of a file that was written just now.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let holding = Holding { entry, progress: None, ended: CancellationToken::new(), again: false };
+    let holding = Holding { entry, progress: None, ended: CancellationToken::new(), round: 0 };
     let uploads = Uploads::new(UploadOptions::new(Ipv4Addr::LOCALHOST.into(), 0), Arc::new(One(holding)));
     let doors = [Door { tls: None, plain: true }, Door { tls: Some(identity()?.server()), plain: false }];
     let mut serving = JoinSet::new();

@@ -29,7 +29,7 @@ pub struct Holding {
     /// Cancelled when the download is over, well (the entry is complete then) or badly.
     pub ended: CancellationToken,
     /// Bytes of others turned out to be wrong, and the download has begun anew without them.
-    pub again: bool,
+    pub round: u32,
 }
 
 /// What there is to hand out, and what becomes of it.

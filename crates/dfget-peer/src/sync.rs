@@ -31,7 +31,7 @@ pub enum SyncItem {
         /// Its port of pieces.
         pieces: SocketAddr,
         /// It found that bytes of others were wrong, and has begun anew without them.
-        again: bool,
+        round: u32,
     },
     /// A piece that it has: it is a peer of another kind, which knows no units.
     One {
@@ -133,13 +133,13 @@ impl SyncStream {
 }
 
 fn read(item: SyncPiecesResponse) -> Result<SyncItem, PeerError> {
-    let SyncPiecesResponse { number, offset, length, ip, tcp_port, have, total, again, .. } = item;
+    let SyncPiecesResponse { number, offset, length, ip, tcp_port, have, total, round, .. } = item;
     let ip = ip.parse::<IpAddr>().map_err(|_| PeerError::wrong("it names no address of its pieces"))?;
     let port = tcp_port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     let port = port.ok_or_else(|| PeerError::wrong("it names no port of its pieces"))?;
     let pieces = SocketAddr::new(ip, port);
     if total > 0 {
-        return Ok(SyncItem::All { have, total, pieces, again });
+        return Ok(SyncItem::All { have, total, pieces, round });
     }
     if length == 0 || offset.checked_add(length).is_none() {
         return Err(PeerError::wrong("it names a piece without bytes"));

@@ -134,7 +134,7 @@ impl Teller {
             Interest::All => {
                 open.note(&here);
                 if first || !here.is_empty() {
-                    self.queue.push_back(all(&open, self.pieces, self.holding.again));
+                    self.queue.push_back(all(&open, self.pieces, self.holding.round));
                 }
             }
             Interest::Some(_) => {
@@ -191,8 +191,8 @@ impl Open {
     }
 }
 
-fn all(open: &Open, pieces: SocketAddr, again: bool) -> SyncPiecesResponse {
-    SyncPiecesResponse { have: open.have.clone(), total: open.total, again, ..item(pieces) }
+fn all(open: &Open, pieces: SocketAddr, round: u32) -> SyncPiecesResponse {
+    SyncPiecesResponse { have: open.have.clone(), total: open.total, round, ..item(pieces) }
 }
 
 fn one(open: &Open, number: u32, pieces: SocketAddr) -> Option<SyncPiecesResponse> {

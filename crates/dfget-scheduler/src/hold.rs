@@ -76,7 +76,7 @@ impl Hearing {
         if message.add.len() > limits::HELD_IN_MESSAGE || message.remove.len() > limits::HELD_IN_MESSAGE {
             return Err(words::invalid("add", "has more than 1000 contents"));
         }
-        let add: Vec<_> = message.add.iter().filter_map(holding).collect();
+        let add: Vec<_> = message.add.iter().filter_map(|held| holding(held, self.caller.keyed)).collect();
         if add.len() < message.add.len() {
             let skipped = message.add.len() - add.len();
             tracing::debug!(host, skipped, "a host says that it holds what cannot be");
@@ -98,10 +98,11 @@ fn taken_over() -> Status {
 }
 
 /// Reads what a host has; `None` if that cannot be.
-fn holding(held: &Held) -> Option<Holding> {
+fn holding(held: &Held, keyed: bool) -> Option<Holding> {
     let task = words::task(&held.task_id).ok()?;
     let total = words::checked_total(held.total).ok()?;
-    let origins = held.origins.iter().take(limits::ORIGINS).filter(|text| text.len() <= limits::AUTHORITY);
+    let most = if keyed { limits::ORIGINS } else { limits::ORIGINS_OF_STRANGER };
+    let origins = held.origins.iter().take(most).filter(|text| text.len() <= limits::AUTHORITY);
     let origins = origins.filter_map(|origin| words::origin_of(origin).ok());
     let keys: Vec<_> =
         origins.map(|origin| SwarmKey { task: task.clone(), authority: origin.into() }).collect();
@@ -120,11 +121,15 @@ mod tests {
             origins: vec!["HTTPS://R.test:443".to_owned(), "no authority".to_owned()],
             private: true,
         };
-        let read = holding(&good).expect("good");
+        let read = holding(&good, true).expect("good");
         assert_eq!(read.keys.len(), 1);
         assert_eq!(read.keys[0].authority.as_ref(), "https://r.test");
-        assert!(holding(&Held { total: u64::MAX, ..good.clone() }).is_none());
-        assert!(holding(&Held { task_id: "x".to_owned(), ..good.clone() }).is_none());
-        assert!(holding(&Held { origins: Vec::new(), ..good }).is_none());
+        assert!(holding(&Held { total: u64::MAX, ..good.clone() }, true).is_none());
+        assert!(holding(&Held { task_id: "x".to_owned(), ..good.clone() }, true).is_none());
+        assert!(holding(&Held { origins: Vec::new(), ..good.clone() }, true).is_none());
+        let origins = (0..9).map(|number| format!("https://r{number}.test")).collect();
+        let many = Held { origins, ..good };
+        let keys = |keyed| holding(&many, keyed).map(|read| read.keys.len());
+        assert_eq!((keys(true), keys(false)), (Some(9), Some(1)));
     }
 }

@@ -18,10 +18,19 @@ pub(crate) const PEERS: usize = 131_072;
 pub(crate) const PEERS_OF_HOST: usize = 4096;
 /// Contents that one host may say it has.
 pub(crate) const HELD: usize = 262_144;
+/// The same of hosts that have not shown the cluster's key, which anybody can make up: hosts, and what one of them
+/// and all together may have.
+pub(crate) const STRANGERS: usize = 1024;
+pub(crate) const PEERS_OF_STRANGER: usize = 1024;
+pub(crate) const PEERS_OF_STRANGERS: usize = 4096;
+pub(crate) const HELD_OF_STRANGER: usize = 4096;
+pub(crate) const HELD_OF_STRANGERS: usize = 32_768;
 /// Contents in one message of a Hold stream.
 pub(crate) const HELD_IN_MESSAGE: usize = 1000;
 /// Authorities of one content.
 pub(crate) const ORIGINS: usize = 16;
+/// The same by the word of a stranger.
+pub(crate) const ORIGINS_OF_STRANGER: usize = 1;
 /// Names in one list of hosts or peers.
 pub(crate) const NAMES: usize = 256;
 /// The longest id of a host or a peer, in bytes.

@@ -33,10 +33,20 @@ struct State {
     hosts: HashMap<Arc<str>, HostLine>,
     peers: HashMap<Arc<str>, PeerLine>,
     tasks: HashMap<Arc<str>, TaskLine>,
+    /// What hosts without the cluster's key have, all together.
+    strangers: Strangers,
     generations: u64,
     /// When silent hosts were last looked for.
     swept: Duration,
     orders: Vec<Order>,
+}
+
+/// How many there are of hosts without the cluster's key, and of what they have.
+#[derive(Debug, Default)]
+struct Strangers {
+    hosts: usize,
+    peers: usize,
+    held: usize,
 }
 
 /// A host that has announced itself.
@@ -112,6 +122,7 @@ impl Room {
             hosts: HashMap::new(),
             peers: HashMap::new(),
             tasks: HashMap::new(),
+            strangers: Strangers::default(),
             generations: 0,
             swept: Duration::ZERO,
             orders: Vec::new(),
@@ -302,6 +313,21 @@ impl State {
         if !self.hosts.contains_key(&info.id) && self.hosts.len() >= limits::HOSTS {
             return Err(Status::resource_exhausted("too many hosts"));
         }
+        match self.hosts.get(&info.id) {
+            None if !info.keyed && self.strangers.hosts >= limits::STRANGERS => {
+                return Err(Status::resource_exhausted(
+                    "too many hosts that have not shown the cluster's key",
+                ));
+            }
+            None => self.strangers.hosts += usize::from(!info.keyed),
+            // It has shown the key now.
+            Some(line) if !line.keyed && info.keyed => {
+                self.strangers.hosts -= 1;
+                self.strangers.peers -= line.peers.len();
+                self.strangers.held -= line.held.len();
+            }
+            Some(_) => {}
+        }
         let line = self.hosts.entry(info.id.clone()).or_insert_with(|| HostLine {
             message: Host::default(),
             keyed: info.keyed,
@@ -334,9 +360,12 @@ impl State {
         if self.peers.contains_key(&peer) {
             return Err(Status::already_exists(format!("peer {peer} is registered")));
         }
-        if self.peers.len() >= limits::PEERS || line.peers.len() >= limits::PEERS_OF_HOST {
+        let most = if line.keyed { limits::PEERS_OF_HOST } else { limits::PEERS_OF_STRANGER };
+        let crowd = !line.keyed && self.strangers.peers >= limits::PEERS_OF_STRANGERS;
+        if self.peers.len() >= limits::PEERS || line.peers.len() >= most || crowd {
             return Err(Status::resource_exhausted("too many downloads at once"));
         }
+        self.strangers.peers += usize::from(!line.keyed);
         line.peers.insert(peer.clone());
         let ours = wanted.have.is_some();
         let mailbox = Arc::new(Mailbox::new(ours));
@@ -354,6 +383,7 @@ impl State {
             total,
             have: wanted.have,
             private: wanted.private,
+            wants_proof: wanted.wants_proof,
             metadata_only,
             back_to_source,
         };
@@ -375,20 +405,22 @@ impl State {
         self.deliver();
         let Some(line) = self.peers.remove(peer) else { return };
         if let Some(host) = self.hosts.get_mut(&line.host) {
-            host.peers.remove(peer);
+            self.strangers.peers -= usize::from(host.peers.remove(peer) && !host.keyed);
             host.seen = now;
         }
         if let Some(task) = self.tasks.get_mut(&line.task) {
             task.running = task.running.saturating_sub(1);
         }
-        if finished {
+        if finished && self.may_hold(&line.host, &line.task) {
             self.note_holder(&line.host, &line.task, None);
+        } else if finished {
+            self.core.drop_task(&line.host, &line.task, now, &mut self.orders);
         }
         self.sweep_task(&line.task);
     }
 
     fn hold(&mut self, host: &str, holding: &Holding, now: Duration) {
-        if self.hosts.get(host).is_none_or(|line| line.held.len() >= limits::HELD) {
+        if holding.keys.first().is_none_or(|key| !self.may_hold(host, &key.task)) {
             return;
         }
         for key in &holding.keys {
@@ -399,8 +431,19 @@ impl State {
         }
     }
 
+    /// Whether it may be noted that a host has a task.
+    fn may_hold(&self, host: &str, task: &str) -> bool {
+        let Some(line) = self.hosts.get(host) else { return false };
+        let most = if line.keyed { limits::HELD } else { limits::HELD_OF_STRANGER };
+        let crowd = !line.keyed && self.strangers.held >= limits::HELD_OF_STRANGERS;
+        line.held.contains(task) || (line.held.len() < most && !crowd)
+    }
+
     fn note_holder(&mut self, host: &str, task: &Arc<str>, total: Option<u64>) {
-        let fresh = self.hosts.get_mut(host).is_some_and(|line| line.held.insert(task.clone()));
+        let line = self.hosts.get_mut(host);
+        let keyed = line.as_ref().is_some_and(|line| line.keyed);
+        let fresh = line.is_some_and(|line| line.held.insert(task.clone()));
+        self.strangers.held += usize::from(fresh && !keyed);
         let line = self.tasks.entry(task.clone()).or_default();
         line.total = total.or(line.total);
         line.holders += u32::from(fresh);
@@ -408,16 +451,24 @@ impl State {
 
     fn drop_task(&mut self, host: &str, task: &str, now: Duration) {
         self.core.drop_task(host, task, now, &mut self.orders);
-        if self.hosts.get_mut(host).is_some_and(|line| line.held.remove(task))
-            && let Some(line) = self.tasks.get_mut(task)
-        {
-            line.holders = line.holders.saturating_sub(1);
+        let line = self.hosts.get_mut(host);
+        let keyed = line.as_ref().is_some_and(|line| line.keyed);
+        if line.is_some_and(|line| line.held.remove(task)) {
+            self.strangers.held -= usize::from(!keyed);
+            if let Some(line) = self.tasks.get_mut(task) {
+                line.holders = line.holders.saturating_sub(1);
+            }
         }
         self.sweep_task(task);
     }
 
     fn leave(&mut self, host: &str, now: Duration) {
         let Some(line) = self.hosts.remove(host) else { return };
+        if !line.keyed {
+            self.strangers.hosts -= 1;
+            self.strangers.peers -= line.peers.len();
+            self.strangers.held -= line.held.len();
+        }
         self.core.leave(host, now, &mut self.orders);
         self.deliver();
         for peer in line.peers {

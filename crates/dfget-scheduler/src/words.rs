@@ -23,6 +23,8 @@ pub(crate) struct Wanted {
     pub(crate) total: Option<u64>,
     pub(crate) have: Option<Pieces>,
     pub(crate) private: bool,
+    /// It takes nothing without proof.
+    pub(crate) wants_proof: bool,
 }
 
 /// Reads the announcement of a host.
@@ -106,6 +108,7 @@ pub(crate) fn wanted(id: &str, download: &Download, swarm: Option<&SwarmPeer>) -
         total,
         have: swarm.map(|swarm| pieces(&swarm.have, total)),
         private: swarm.map_or_else(|| has_credential(download), |swarm| swarm.private),
+        wants_proof: swarm.is_some_and(|swarm| swarm.wants_proof),
     })
 }
 
@@ -157,6 +160,7 @@ pub(crate) fn progress(swarm: SwarmPeer, total: Option<u64>) -> Result<Report, S
         total,
         whole_only: swarm.whole_only,
         no_origin: swarm.no_origin,
+        wants_proof: swarm.wants_proof,
         wrong_hosts: names(swarm.wrong_hosts),
         lost_hosts: names(swarm.lost_hosts),
     })

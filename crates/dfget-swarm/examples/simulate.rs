@@ -43,6 +43,9 @@ fn main() {
                 "wrong" => liars = Some((Manner::Wrong, value as usize)),
                 "missing" => liars = Some((Manner::Missing, value as usize)),
                 "silent" => liars = Some((Manner::Silent, value as usize)),
+                "mute" => liars = Some((Manner::Mute, value as usize)),
+                "turncoat" => liars = Some((Manner::Turncoat, value as usize)),
+                "slanderer" => liars = Some((Manner::Slanderer, value as usize)),
                 "perjured" => liars = Some((Manner::Perjured, value as usize)),
                 "forged" => liars = Some((Manner::Forged, value as usize)),
                 _ => {}
@@ -60,13 +63,39 @@ fn run(setup: Setup, liars: Option<(Manner, usize)>) {
         (0..nodes).step_by(each).for_each(|node| world.nodes[node].manner = manner);
     }
     (0..nodes).for_each(|node| world.start(node));
+    if std::env::var_os("TRACE").is_some() {
+        for turn in 1..60 {
+            world.run_until(ideal * f64::from(turn) * 0.25);
+            let mut generations = [0; 6];
+            let (mut done, mut tainted, mut alone, mut proof) = (0, 0, 0, 0);
+            for n in world.nodes.iter().filter(|n| n.manner.pulls()) {
+                generations[n.trust.round().min(5) as usize] += 1;
+                done += u32::from(n.done.is_some());
+                tainted += u32::from(!n.tainted.is_empty());
+                alone += u32::from(n.alone);
+                proof += u32::from(n.trust.wants_proof());
+            }
+            let caught: std::collections::BTreeSet<_> =
+                world.nodes.iter().flat_map(|n| n.banned.clone()).collect();
+            println!(
+                "{turn}: generations {generations:?} done {done} tainted {tainted} caught by any {} origin {:.2} banned {} alone {alone} proof {proof} settled {}",
+                caught.len(),
+                world.origin_ratio(),
+                world.banned_hosts().len(),
+                world.settled
+            );
+            if world.all_done() {
+                break;
+            }
+        }
+    }
     let last = world.run(ideal * 20.0);
     let mut done: Vec<f64> = world.nodes.iter().filter_map(|node| node.done).collect();
     done.sort_by(f64::total_cmp);
     let last_or_now = last.unwrap_or(world.now);
     let cpu = world.cpu.as_secs_f64() / last_or_now / (nodes as f64 / 1000.0);
     println!(
-        "{nodes} nodes, {} MiB, seed {seed}: last {:.3} x ideal{}, median {:.3}, first {:.3}; origin {:.3} x until {:.3}; \
+        "{nodes} nodes, {} MiB, seed {seed}: last {:.3} x ideal{}, median {:.3}, first {:.3}; origin {:.3} x until {:.3}, {} went alone, {} settled; \
          scheduler {:.2} % of a core per 1,000 peers, {} calls, {} orders; pickers {:.2} s; {} events in {:.1} s",
         world.setup.total >> 20,
         last_or_now / ideal,
@@ -75,6 +104,8 @@ fn run(setup: Setup, liars: Option<(Manner, usize)>) {
         done.first().copied().unwrap_or(0.0) / ideal,
         world.origin_ratio(),
         world.origin_end_at / ideal,
+        world.gone_alone,
+        world.settled,
         cpu * 100.0,
         world.calls,
         world.orders,

@@ -6,12 +6,16 @@
 //! duration since some fixed moment, randomness from a seed, and what is to be done comes out as
 //! values. So thousands of nodes can be simulated in one process.
 
+mod patience;
 mod picker;
 mod pieces;
 mod scheduler;
+mod trust;
 mod words;
 
+pub use patience::{Patience, Waiting};
 pub use picker::{Ask, Failure, Picker, PickerOptions};
 pub use pieces::Pieces;
 pub use scheduler::{Order, Register, Report, Scheduler, SchedulerOptions, What};
+pub use trust::{Disputes, MOST_ROUNDS, MOST_ROUNDS_AT_ALL, Take, Trust};
 pub use words::{HostInfo, Parent, SwarmKey};

@@ -13,13 +13,18 @@ use self::swarm::{Context, Swarm};
 use crate::pieces::Pieces;
 use crate::words::{HostInfo, Parent, SwarmKey};
 
-/// So many hosts must have had wrong pieces from a host until nobody gets it any more.
+/// So many hosts must have had wrong pieces from a host until nobody gets it any more, and more than still ask it:
+/// some may slander.
 const ACCUSERS: usize = 2;
 
 /// A host's word against others counts for so many of them.
 const ACCUSATIONS: u32 = 16;
 
-/// How long a caught host is handed to nobody.
+/// How long a host that others accuse is handed to nobody the first time, four times as long each time after; it may
+/// be honest. Who has proof keeps away from it by itself.
+const BANNED_FIRST: Duration = Duration::from_secs(120);
+
+/// How long at most.
 const BANNED: Duration = Duration::from_secs(3600);
 
 /// How long a peer does not get a host again that it could not reach.
@@ -56,6 +61,8 @@ pub struct Register {
     pub have: Option<Pieces>,
     /// It fetches with a credential.
     pub private: bool,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
     /// It only announces what it has (`metadata_only`).
     pub metadata_only: bool,
     /// It insists on the origin (`need_back_to_source`).
@@ -75,6 +82,8 @@ pub enum Report {
         whole_only: bool,
         /// It can fetch nothing from the origin.
         no_origin: bool,
+        /// It takes nothing without proof.
+        wants_proof: bool,
         /// Hosts whose piece was wrong.
         wrong_hosts: Vec<Arc<str>>,
         /// Hosts that could not be reached or were too slow.
@@ -167,6 +176,8 @@ struct Host {
     /// How many hosts it has accused.
     accused: u32,
     banned: Option<Duration>,
+    /// How often it was.
+    bans: u32,
 }
 
 impl Scheduler {
@@ -197,6 +208,7 @@ impl Scheduler {
                 accusers: Vec::new(),
                 accused: 0,
                 banned: None,
+                bans: 0,
             };
             self.hosts.insert(info.id.clone(), host);
             return;
@@ -204,6 +216,11 @@ impl Scheduler {
         if known.banned.is_some_and(|until| until <= now) {
             known.banned = None;
             known.accusers.clear();
+            for (swarm, slot) in known.members.clone() {
+                if let Some((_, swarm)) = self.swarms[swarm as usize].as_mut() {
+                    swarm.pardon(slot);
+                }
+            }
         }
         if known.info == info {
             return;
@@ -225,6 +242,12 @@ impl Scheduler {
     /// All hosts, in no order.
     pub fn hosts(&self) -> impl Iterator<Item = &Arc<HostInfo>> {
         self.hosts.values().map(|host| &host.info)
+    }
+
+    /// The hosts that are handed to nobody, because they were caught.
+    pub fn banned(&self, now: Duration) -> impl Iterator<Item = &Arc<str>> {
+        let banned = move |host: &&Host| host.banned.is_some_and(|until| until > now);
+        self.hosts.values().filter(banned).map(|host| &host.info.id)
     }
 
     /// How many swarms it knows.
@@ -269,7 +292,7 @@ impl Scheduler {
         let Some(known) = self.hosts.get(host) else { return };
         let (info, banned) = (known.info.clone(), known.banned.is_some_and(|until| until > now));
         let swarm = self.swarm(&key, now);
-        if self.swarms[swarm as usize].as_ref().is_some_and(|(_, swarm)| swarm.denies(total)) {
+        if self.swarms[swarm as usize].as_ref().is_some_and(|(_, swarm)| swarm.denies(total, info.keyed)) {
             return;
         }
         let mine: Vec<u32> =
@@ -278,6 +301,7 @@ impl Scheduler {
             self.with(swarm, now, orders, |swarm, _| swarm.member_mut(slot).private = private);
             return;
         }
+        let keyed = info.keyed;
         let task: String = key.task.chars().take(16).collect();
         // Another name each time: who has lost this host is to know that it is back.
         let peer: Arc<str> = format!("{host}-holds-{task}-{swarm}-{}", now.as_millis()).into();
@@ -285,7 +309,7 @@ impl Scheduler {
         member.private = private;
         member.banned = banned;
         self.add(swarm, member, now, orders, |swarm, slot, context| {
-            swarm.learn_total(total, true, context);
+            swarm.learn_total(total, keyed, context);
             swarm.find_children(slot, context);
             swarm.finish(slot, context);
         });
@@ -335,6 +359,7 @@ impl Scheduler {
         let state = if ours { State::Pulling } else { State::Announcing };
         let mut member = Member::new(register.peer.clone(), info, kind, state, now);
         member.private = register.private;
+        member.wants_proof = register.wants_proof;
         member.banned = banned;
         self.add(swarm, member, now, orders, |swarm, slot, context| {
             if let Some(total) = register.total {
@@ -362,7 +387,7 @@ impl Scheduler {
             return;
         };
         match report {
-            Report::Progress { have, total, whole_only, no_origin, wrong_hosts, lost_hosts } => {
+            Report::Progress { have, total, whole_only, no_origin, wants_proof, wrong_hosts, lost_hosts } => {
                 self.with(swarm, now, orders, |swarm, context| {
                     let news = total.is_some_and(|total| swarm.learn_total(total, false, context));
                     swarm.progress(slot, &have, context);
@@ -372,6 +397,7 @@ impl Scheduler {
                     for host in lost_hosts {
                         swarm.part(slot, &host, now + LOST, context);
                     }
+                    swarm.set_wants_proof(slot, wants_proof, context);
                     if whole_only {
                         swarm.set_whole_only(slot, context);
                     }
@@ -542,12 +568,33 @@ impl Scheduler {
         }
         let Some(host) = self.hosts.get_mut(culprit) else { return };
         host.accusers.push(accuser);
-        if host.accusers.len() >= ACCUSERS && host.banned.is_none_or(|until| until <= now) {
-            host.banned = Some(now + BANNED);
+        let accusers = host.accusers.len();
+        if accusers < ACCUSERS || accusers <= self.children(culprit) || self.are_many_banned(now) {
+            return;
+        }
+        let Some(host) = self.hosts.get_mut(culprit) else { return };
+        if host.banned.is_none_or(|until| until <= now) {
+            let longer = 4_u32.saturating_pow(host.bans);
+            host.banned = Some(now + BANNED_FIRST.saturating_mul(longer).min(BANNED));
+            host.bans += 1;
             for (swarm, slot) in host.members.clone() {
                 self.with(swarm, now, orders, |swarm, context| swarm.ban(slot, context));
             }
         }
+    }
+
+    /// How many are told to ask a host.
+    fn children(&self, host: &str) -> usize {
+        let members = self.hosts.get(host).into_iter().flat_map(|host| &host.members);
+        members
+            .filter_map(|&(swarm, slot)| self.member(swarm, slot))
+            .map(|member| member.children.len())
+            .sum()
+    }
+
+    /// Whether half of all hosts are banned: the others have no better name than these.
+    fn are_many_banned(&self, now: Duration) -> bool {
+        (self.banned(now).count() + 1) * 2 > self.hosts.len()
     }
 }
 

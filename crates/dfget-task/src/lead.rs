@@ -217,6 +217,7 @@ impl Lead {
             have: Pieces::default(),
             private: request.is_private(),
             trace: None,
+            wants_proof: false,
         };
         let mut span = spans::join(self.tasks.origin().tracer(), self.span.as_ref());
         let join = Join { trace: span.context(), ..join };

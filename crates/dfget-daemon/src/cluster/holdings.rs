@@ -44,9 +44,9 @@ impl Shelf {
 
 impl Holdings for Shelf {
     fn find(&self, task: &str, asker: &Asker) -> Option<Holding> {
-        let dfget_task::Holding { entry, progress, ended, again } = self.of(task, asker.keyed)?;
+        let dfget_task::Holding { entry, progress, ended, round } = self.of(task, asker.keyed)?;
         self.asked.note(task, asker.address.ip());
-        Some(Holding { entry, progress, ended, again })
+        Some(Holding { entry, progress, ended, round })
     }
 
     fn rotten(&self, task: &str, block: std::ops::Range<u64>) {

@@ -118,6 +118,7 @@ impl Network for Swarms {
                 have: join.have,
                 private: join.private,
                 trace: join.trace,
+                wants_proof: join.wants_proof,
             };
             let joined = match asked {
                 Asked::Own(schedulers) => schedulers.join(&join).await.map(|place| boxed(Place(place))),
@@ -266,6 +267,7 @@ fn progress(state: Told) -> Progress {
         total: state.total,
         whole_only: state.whole_only,
         no_origin: state.no_origin,
+        wants_proof: state.wants_proof,
         came: state.came,
         wrong_hosts: state.wrong_hosts,
         lost_hosts: state.lost_hosts,
@@ -336,7 +338,7 @@ impl Heard for Listener {
 
 fn offer(item: SyncItem) -> Offer {
     match item {
-        SyncItem::All { have, total, pieces, again } => Offer::All { have, total, from: pieces, again },
+        SyncItem::All { have, total, pieces, round } => Offer::All { have, total, from: pieces, round },
         SyncItem::One { number, pieces, .. } => Offer::One { number, from: pieces },
     }
 }

@@ -76,7 +76,7 @@ async fn a_child_follows_a_parent_that_is_downloading_itself() {
         entry.append(4 * MIB, slice(&bytes, range(1, LEN))).unwrap();
         progress.send(()).unwrap();
         let first = news.next().await.unwrap().unwrap();
-        assert_eq!(first, SyncItem::All { have: vec![0, 0xff, 0], total: LEN, pieces, again: false });
+        assert_eq!(first, SyncItem::All { have: vec![0, 0xff, 0], total: LEN, pieces, round: 0 });
         assert!(stage.fetch('a', 1, LEN).await == slice(&bytes, range(1, LEN)));
         let early = stage.client.fetch(pieces, &task('a'), 0, range(0, LEN), &Patience::default()).await;
         assert_eq!(early.unwrap_err().kind(), ErrorKind::Missing);
@@ -85,7 +85,7 @@ async fn a_child_follows_a_parent_that_is_downloading_itself() {
         entry.append(8 * MIB, slice(&bytes, range(2, LEN))).unwrap();
         progress.send(()).unwrap();
         let next = news.next().await.unwrap().unwrap();
-        assert_eq!(next, SyncItem::All { have: vec![0b1_1111, 0xff, 1], total: LEN, pieces, again: false });
+        assert_eq!(next, SyncItem::All { have: vec![0b1_1111, 0xff, 1], total: LEN, pieces, round: 0 });
         let half = stage.client.fetch(pieces, &task('a'), 0, range(0, LEN), &Patience::default()).await;
         assert_eq!(half.unwrap_err().kind(), ErrorKind::Missing);
         assert!(stage.fetch('a', 2, LEN).await == slice(&bytes, range(2, LEN)));
@@ -94,13 +94,13 @@ async fn a_child_follows_a_parent_that_is_downloading_itself() {
         stage.store.publish(&entry, EntryKey::from("a"), vec![]).unwrap();
         ended.cancel();
         let last = news.next().await.unwrap().unwrap();
-        assert_eq!(last, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces, again: false });
+        assert_eq!(last, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces, round: 0 });
         assert!(stage.fetch('a', 0, LEN).await == slice(&bytes, range(0, LEN)));
         assert_eq!(news.next().await, None);
         assert_eq!(news.next().await, None);
         let mut late = sync(&stage.client, at, 'a').await;
         let all = late.next().await.unwrap().unwrap();
-        assert_eq!(all, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces, again: false });
+        assert_eq!(all, SyncItem::All { have: vec![0xff, 0xff, 1], total: LEN, pieces, round: 0 });
         assert_eq!(late.next().await, None);
         let keyed = !door.plain;
         assert!(stage.shelf.askers.lock().iter().all(|asker| asker.keyed == keyed));
@@ -117,7 +117,7 @@ async fn a_download_that_ends_badly_is_an_error() {
     let (_entry, progress, _ended) = stage.coming('b', Some(LEN));
     let (mut one, mut other) = (sync(&stage.client, at, 'a').await, sync(&stage.client, at, 'b').await);
     for news in [&mut one, &mut other] {
-        let nothing = SyncItem::All { have: vec![0, 0, 0], total: LEN, pieces: stage.pieces, again: false };
+        let nothing = SyncItem::All { have: vec![0, 0, 0], total: LEN, pieces: stage.pieces, round: 0 };
         assert_eq!(news.next().await.unwrap().unwrap(), nothing);
     }
     ended.cancel();

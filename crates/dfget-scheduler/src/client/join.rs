@@ -37,6 +37,8 @@ pub struct Join {
     pub private: bool,
     /// The span within which the scheduler is asked, if that is recorded.
     pub trace: Option<Context>,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
 }
 
 /// No scheduler takes the download: it goes on alone.
@@ -192,6 +194,7 @@ fn register_message(names: &Names, join: &Join) -> AnnouncePeerRequest {
         have: join.have.to_bytes(),
         total: join.total.unwrap_or(0),
         private: join.private,
+        wants_proof: join.wants_proof,
         ..SwarmPeer::default()
     };
     let request = Arm::RegisterPeerRequest(RegisterPeerRequest { download: Some(download) });

@@ -27,6 +27,8 @@ pub struct Progress {
     pub no_origin: bool,
     /// Units that came from hosts, since the last time. Only schedulers of Dragonfly are told.
     pub came: Vec<(Range<u32>, Arc<str>)>,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
     /// Hosts whose piece was wrong, since the last time.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached or were too slow, since the last time.
@@ -203,6 +205,7 @@ fn swarm_peer(progress: Progress) -> SwarmPeer {
         total: progress.total.unwrap_or(0),
         whole_only: progress.whole_only,
         no_origin: progress.no_origin,
+        wants_proof: progress.wants_proof,
         wrong_hosts: names(progress.wrong_hosts),
         lost_hosts: names(progress.lost_hosts),
         private: false,

@@ -12,3 +12,5 @@ mod rough;
 mod stock;
 #[cfg(test)]
 mod storm;
+#[cfg(test)]
+mod strangers;

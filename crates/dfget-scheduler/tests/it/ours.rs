@@ -21,6 +21,7 @@ pub(crate) fn join(number: u8, letter: char) -> Join {
         have: Pieces::none(COUNT),
         private: false,
         trace: None,
+        wants_proof: false,
     }
 }
 

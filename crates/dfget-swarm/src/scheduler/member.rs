@@ -50,6 +50,8 @@ pub(super) struct Member {
     pub(super) have: Pieces,
     /// Pieces are fetched or were fetched with a credential.
     pub(super) private: bool,
+    /// It takes nothing without proof: those that have all can give it, and the origin.
+    pub(super) wants_proof: bool,
     /// Its host has been caught with wrong pieces.
     pub(super) banned: bool,
     /// What it has counts: others may have it from here.
@@ -114,6 +116,7 @@ impl Member {
             state,
             have: Pieces::none(0),
             private: false,
+            wants_proof: false,
             banned: false,
             counted: false,
             doubters: Vec::new(),
@@ -161,6 +164,7 @@ impl Member {
         let private = self.private || parent.private;
         parent.gives()
             && parent.host.id != self.host.id
+            && (!self.wants_proof || parent.state == State::Complete)
             && (!private || (self.host.keyed && parent.host.keyed))
             && !self.avoid.iter().any(|avoided| avoided.is(parent, now))
     }

@@ -88,7 +88,10 @@ pub(super) struct Swarm {
     /// The total is the word of a holder.
     total_sure: bool,
     count: u32,
-    /// How many that count have each piece, those that have all not counted.
+    /// Some fetch it with a credential: what strangers have is nothing to count on.
+    private: bool,
+    /// How many that count have each piece, those that have all not counted. Empty until somebody has less than all:
+    /// of what is only held, nothing is kept that is as long as the content.
     copies: Vec<u32>,
     /// How many that count have all.
     completes: u32,
@@ -98,6 +101,8 @@ pub(super) struct Swarm {
     /// The one that fetches all of it, when the origin takes no notice of ranges, or another client does.
     whole: Option<u32>,
     whole_only: bool,
+    /// The one of those that take nothing without proof that fetches all, so that it can prove it to the others.
+    witness: Option<u32>,
     /// What a granted piece takes, from the last ones.
     granted_piece: Option<Duration>,
     /// How many grants stalled in a row.
@@ -131,12 +136,14 @@ impl Swarm {
             total: None,
             total_sure: false,
             count: 0,
+            private: false,
             copies: Vec::new(),
             completes: 0,
             pulling: 0,
             grants: Vec::new(),
             whole: None,
             whole_only: false,
+            witness: None,
             granted_piece: None,
             stalls: 0,
             stale: Vec::new(),
@@ -183,6 +190,13 @@ impl Swarm {
             u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX)
         });
         self.pulling += usize::from(member.is_pulling());
+        if member.private && member.host.keyed && !std::mem::replace(&mut self.private, true) {
+            for at in 0..self.list.len() {
+                if !self.member(self.list[at]).host.keyed {
+                    self.uncount(self.list[at]);
+                }
+            }
+        }
         self.members[slot as usize] = Some(member);
         self.list.push(slot);
         slot
@@ -214,6 +228,7 @@ impl Swarm {
         }
         self.grants.retain(|grant| grant.slot != slot);
         self.whole = self.whole.filter(|&whole| whole != slot);
+        self.witness = self.witness.filter(|&witness| witness != slot);
         children
     }
 
@@ -247,6 +262,12 @@ impl Swarm {
         self.after_loss(&children, context);
     }
 
+    /// Its host was caught long ago: it gives again.
+    pub(super) fn pardon(&mut self, slot: u32) {
+        self.member_mut(slot).banned = false;
+        self.count_in(slot);
+    }
+
     /// Its host is what it was before, or has a new description.
     pub(super) fn describe(&mut self, slot: u32, host: Arc<HostInfo>) {
         self.uncount(slot);
@@ -256,15 +277,16 @@ impl Swarm {
 
     /// Counts what a member has, if it gives.
     fn count_in(&mut self, slot: u32) {
-        let Self { members, copies, completes, .. } = self;
+        let Self { members, copies, completes, private, count, .. } = self;
         let Some(member) = members[slot as usize].as_mut() else { return };
-        if member.counted || member.doubted || !member.gives() {
+        if member.counted || member.doubted || !member.gives() || (*private && !member.host.keyed) {
             return;
         }
         member.counted = true;
         if member.state == State::Complete {
             *completes += 1;
         } else {
+            copies.resize(*count as usize, 0);
             member.have.iter().for_each(|piece| copies[piece as usize] += 1);
         }
     }
@@ -294,12 +316,12 @@ impl Swarm {
         self.total = Some(total);
         self.total_sure = sure;
         self.count = u32::try_from(piece_count(total, unit_length(total))).unwrap_or(u32::MAX);
-        self.copies = vec![0; self.count as usize];
+        self.copies = Vec::new();
         for at in 0..self.list.len() {
             let slot = self.list[at];
             let count = self.count;
             let member = self.member_mut(slot);
-            if member.have.count() != count {
+            if member.have.count() != count && member.state != State::Complete {
                 member.have = Pieces::none(count);
             }
             self.count_in(slot);
@@ -315,9 +337,10 @@ impl Swarm {
         true
     }
 
-    /// Whether another holder has told another length.
-    pub(super) fn denies(&self, total: u64) -> bool {
-        self.total_sure && self.total != Some(total)
+    /// Whether a holder of another length is not believed: another holder has told its length, or it has not shown the
+    /// cluster's key and anybody has.
+    pub(super) fn denies(&self, total: u64, keyed: bool) -> bool {
+        (self.total_sure || !keyed) && self.total.is_some_and(|known| known != total)
     }
 
     // --- who asks whom ---
@@ -506,7 +529,8 @@ impl Swarm {
         if have.count() != self.count || !self.member(slot).is_pulling() {
             return;
         }
-        let Self { members, copies, .. } = self;
+        let Self { members, copies, count, .. } = self;
+        copies.resize(*count as usize, 0);
         let Some(member) = members[slot as usize].as_mut() else { return };
         let (mut news, mut losses, counted) = (0, 0, member.counted);
         let first = member.have.present() == 0;
@@ -544,6 +568,7 @@ impl Swarm {
         self.count_in(slot);
         self.grants.retain(|grant| grant.slot != slot);
         self.whole = self.whole.filter(|&whole| whole != slot);
+        self.witness = self.witness.filter(|&witness| witness != slot);
         self.waiting.retain(|&other| other != slot);
         self.answer_waiting(context);
         self.plan(context);
@@ -575,6 +600,7 @@ impl Swarm {
     /// Says who fetches what, until enough are at the origin or nothing is left to say.
     pub(super) fn plan(&mut self, context: &mut Context<'_>) {
         self.end_grants(context.now);
+        self.call_witness(context);
         if self.pulling == 0 || self.whole.is_some() {
             return;
         }
@@ -597,6 +623,46 @@ impl Swarm {
         }
     }
 
+    /// Where some take nothing without proof, and nobody has verified the content, one of them fetches all of it:
+    /// what all of them lack, one proves to all. Which one is left to chance: it may be a liar.
+    fn call_witness(&mut self, context: &mut Context<'_>) {
+        if self.completes > 0 || self.witness.is_some() {
+            return;
+        }
+        let fit = |member: &Member| member.is_pulling() && member.wants_proof && member.unfit <= context.now;
+        let fit: Vec<u32> = self.list.iter().copied().filter(|&slot| fit(self.member(slot))).collect();
+        if fit.is_empty() {
+            return;
+        }
+        let slot = fit[context.random.usize(..fit.len())];
+        self.witness = Some(slot);
+        self.member_mut(slot).moved = context.now;
+        self.tell(slot, context);
+    }
+
+    /// A witness that gets nowhere makes room for another.
+    fn check_witness(&mut self, context: &mut Context<'_>) {
+        let late = |slot: &u32| context.now >= self.member(*slot).moved + GRANT_STALLS;
+        let Some(slot) = self.witness.filter(late) else { return self.call_witness(context) };
+        self.witness = None;
+        self.member_mut(slot).unfit = context.now + UNFIT;
+        self.tell(slot, context);
+        self.call_witness(context);
+    }
+
+    /// A peer says whether it takes anything without proof.
+    pub(super) fn set_wants_proof(&mut self, slot: u32, wants: bool, context: &mut Context<'_>) {
+        if std::mem::replace(&mut self.member_mut(slot).wants_proof, wants) == wants {
+            return;
+        }
+        if self.witness == Some(slot) && !wants {
+            self.witness = None;
+        }
+        self.find_parents(slot, context);
+        self.restale(slot, context.now);
+        self.call_witness(context);
+    }
+
     /// Grants that are done are forgotten, and what their peers were told of them.
     fn end_grants(&mut self, now: Duration) {
         let done = |grant: &Grant| grant.left == 0;
@@ -614,6 +680,17 @@ impl Swarm {
         self.grants.iter().filter(|grant| grant.left > NEARLY || small).count()
     }
 
+    /// Whether nobody that counts has a piece, but those that have all.
+    fn has_nobody(&self, piece: u32) -> bool {
+        self.copies.get(piece as usize).is_none_or(|&copies| copies == 0)
+    }
+
+    /// How many pieces are counted.
+    #[cfg(test)]
+    pub(super) const fn counted(&self) -> usize {
+        self.copies.len()
+    }
+
     /// The next pieces that nobody has and nobody fetches.
     fn next_run(&self) -> Option<Range<u32>> {
         let Some(total) = self.total else {
@@ -626,7 +703,7 @@ impl Swarm {
         let bytes = (total / GRANTS).clamp(GRANT_AT_LEAST, GRANT_AT_MOST);
         let most = u32::try_from(bytes / length).unwrap_or(u32::MAX).max(1);
         let open = |piece: u32| {
-            self.copies[piece as usize] == 0 && !self.grants.iter().any(|grant| grant.range.contains(&piece))
+            self.has_nobody(piece) && !self.grants.iter().any(|grant| grant.range.contains(&piece))
         };
         let start = (0..self.count).find(|&piece| open(piece))?;
         let end = (start..self.count.min(start + most)).find(|&piece| !open(piece));
@@ -746,7 +823,10 @@ impl Swarm {
             return;
         }
         let parents: Vec<Parent> = member.parents.iter().map(|&at| parent(self.member(at))).collect();
-        let mut origin: Vec<Range<u32>> = if member.alone || self.whole == Some(slot) {
+        let mut origin: Vec<Range<u32>> = if member.alone
+            || self.whole == Some(slot)
+            || self.witness == Some(slot)
+        {
             std::iter::once(0..u32::MAX).collect()
         } else {
             self.grants.iter().filter(|grant| grant.slot == slot).map(|grant| grant.range.clone()).collect()
@@ -782,6 +862,7 @@ impl Swarm {
         if self.next_round <= context.now {
             self.next_round = context.now + ROUND;
             self.check_grants(context);
+            self.check_witness(context);
             self.check_claims(context);
             self.split_grants(context);
             self.check_whole(context);
@@ -849,7 +930,7 @@ impl Swarm {
         }
         let moving = self.grants.iter().any(|grant| context.now < grant.moved + GRANT_STALLS * 2);
         let waits_for_origin = self.whole.is_some() || (moving && self.origin_is_the_brake(slot));
-        let long = context.now >= self.member(slot).moved + STUCK * 3;
+        let long = context.now >= self.member(slot).moved + STUCK * 3 && !self.member(slot).wants_proof;
         if long && !waits_for_origin && self.at_origin() < context.options.most_at_origin && !self.whole_only
         {
             self.grant_missing(slot, context);
@@ -859,7 +940,7 @@ impl Swarm {
     /// Whether all that others have is here already, so that waiting is the origin's fault.
     fn origin_is_the_brake(&self, slot: u32) -> bool {
         let have = &self.member(slot).have;
-        self.completes == 0 && have.missing().all(|piece| self.copies[piece as usize] == 0)
+        self.completes == 0 && have.missing().all(|piece| self.has_nobody(piece))
     }
 
     /// Lets a peer fetch itself what it lacks, a run at a time.

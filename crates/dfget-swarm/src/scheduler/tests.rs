@@ -88,6 +88,7 @@ impl World {
             total: None,
             have: None,
             private: false,
+            wants_proof: false,
             metadata_only: false,
             back_to_source: false,
         };
@@ -151,6 +152,7 @@ fn progress(total: u64, pieces: impl IntoIterator<Item = u32>) -> Report {
         total: Some(total),
         whole_only: false,
         no_origin: false,
+        wants_proof: false,
         wrong_hosts: vec![],
         lost_hosts: vec![],
     }
@@ -164,6 +166,7 @@ fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool
             total,
             whole_only,
             no_origin: false,
+            wants_proof: false,
             wrong_hosts: vec![host],
             lost_hosts: vec![],
         },
@@ -172,6 +175,7 @@ fn lost(total: u64, pieces: impl IntoIterator<Item = u32>, lost: u8, wrong: bool
             total,
             whole_only,
             no_origin: false,
+            wants_proof: false,
             wrong_hosts: vec![],
             lost_hosts: vec![host],
         },
@@ -252,6 +256,7 @@ fn an_origin_without_ranges_is_asked_by_one_only_and_by_another_when_that_one_di
         total,
         whole_only: true,
         no_origin: false,
+        wants_proof: false,
         wrong_hosts: vec![],
         lost_hosts: vec![],
     };
@@ -485,4 +490,107 @@ fn other_answers_to_stock_peers() {
     assert_eq!(world.others().len(), 2);
     world.register(1, |register| register.total = Some(64 * MIB));
     assert_eq!(world.told(1).parents, ["host0"]);
+}
+
+/// A world in which `stranger` has not shown the cluster's key.
+fn with_stranger(hosts: u8, stranger: u8) -> World {
+    let mut world = World::new(hosts);
+    let mut plain = host(stranger);
+    plain.keyed = false;
+    world.act(|scheduler, now, _| scheduler.announce(plain, now));
+    world
+}
+
+#[test]
+fn what_a_stranger_says_to_have_keeps_nobody_waiting_who_may_not_ask_it() {
+    let mut world = with_stranger(3, 2);
+    world.hold(2, 64 * MIB);
+    for number in 0..2 {
+        world.register(number, |register| {
+            register.private = true;
+            register.total = Some(64 * MIB);
+            register.have = Some(Pieces::none(count(64 * MIB)));
+        });
+    }
+    assert!(!world.at_origin(2).is_empty(), "the stranger is no source for them");
+    assert!(!world.told(0).parents.contains(&"host2".into()));
+    assert!(!world.told(1).parents.contains(&"host2".into()));
+}
+
+#[test]
+fn a_strangers_word_about_the_length_counts_for_nothing_against_a_member() {
+    let mut world = with_stranger(4, 3);
+    world.hold(3, 5 * MIB);
+    world.hold(0, 64 * MIB);
+    world.begin(1, None);
+    assert_eq!(world.told(1).total, Some(64 * MIB));
+    assert!(world.told(1).parents.contains(&"host0".into()));
+    let mut world = with_stranger(4, 3);
+    world.hold(0, 64 * MIB);
+    world.hold(3, 5 * MIB);
+    world.begin(1, None);
+    assert_eq!((world.told(1).total, world.told(1).parents), (Some(64 * MIB), vec!["host0".to_owned()]));
+}
+
+#[test]
+fn of_those_that_take_nothing_without_proof_one_fetches_all_and_the_next_when_it_gets_nowhere() {
+    let total = 256 * MIB;
+    let mut world = World::new(4);
+    for number in 0..4 {
+        world.register(number, |register| {
+            register.wants_proof = true;
+            register.total = Some(total);
+            register.have = Some(Pieces::all(count(total)));
+            register.have.as_mut().unwrap().remove(number.into());
+        });
+    }
+    let witnesses = |world: &World| -> Vec<u8> {
+        (0..4).filter(|&number| world.told(number).origin == [0..u32::MAX]).collect()
+    };
+    assert_eq!(witnesses(&world).len(), 1, "though all claim to have nearly all");
+    assert!((0..4).all(|number| world.told(number).parents.is_empty()), "nothing is proved");
+    let first = witnesses(&world)[0];
+    world.wait(10_000);
+    let second = witnesses(&world);
+    assert!(second.len() == 1 && second[0] != first);
+    world.report(second[0], Report::Finished);
+    world.wait(3_000);
+    let holder = format!("host{}", second[0]);
+    let others = (0..4).filter(|number| *number != second[0]);
+    assert!(others.clone().all(|number| world.told(number).parents == [holder.clone()]));
+    assert!(witnesses(&world).iter().all(|number| *number == second[0]), "proof is there");
+}
+
+#[test]
+fn who_is_accused_by_few_of_many_is_handed_out_still_and_who_was_banned_comes_back() {
+    let total = 256 * MIB;
+    let mut world = World::new(9);
+    (0..8).for_each(|number| world.begin(number, Some(total)));
+    world.wait(300);
+    let with = |world: &World| (1..9).filter(|&at| world.told(at).parents.contains(&"host0".into())).count();
+    assert_eq!(with(&world), 7);
+    (1..4).for_each(|number| world.report(number, lost(total, [], 0, true)));
+    world.wait(300);
+    assert_eq!(with(&world), 4, "three of seven may slander");
+    world.report(4, lost(total, [], 0, true));
+    world.wait(300);
+    assert_eq!(with(&world), 0, "more accuse it than ask it");
+    assert_eq!(world.scheduler.banned(world.now).count(), 1);
+    world.wait(121_000);
+    world.act(|scheduler, now, _| scheduler.announce(host(0), now));
+    assert_eq!(world.scheduler.banned(world.now).count(), 0);
+    world.begin(8, Some(total));
+    world.wait(3_000);
+    assert_eq!(with(&world), 4, "with those that did not accuse it, and the newcomer");
+}
+
+#[test]
+fn what_is_only_held_costs_nothing_by_its_length() {
+    let mut world = World::new(3);
+    let counted = |world: &World| world.scheduler.swarms[0].as_ref().map(|(_, swarm)| swarm.counted());
+    world.hold(0, 1 << 44);
+    world.hold(1, 1 << 44);
+    assert_eq!(counted(&world), Some(0));
+    world.begin(2, Some(1 << 44));
+    assert_eq!(counted(&world), Some(count(1 << 44) as usize));
 }

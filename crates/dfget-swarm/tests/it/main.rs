@@ -9,5 +9,6 @@
     reason = "a simulation reckons in floating point, prints its seeds, and fails loudly"
 )]
 
+mod liars;
 mod scenarios;
 mod sim;

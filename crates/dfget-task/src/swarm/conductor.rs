@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
-use dfget_swarm::{Ask, Failure, Parent, Picker, PickerOptions, Pieces};
+use dfget_swarm::{Ask, Failure, Parent, Patience, Picker, PickerOptions, Pieces, Take, Trust, Waiting};
 use dfget_telemetry::PieceFailure;
 use dfget_trace::Shared;
 use tokio::sync::mpsc;
@@ -27,24 +27,6 @@ use crate::task::{Outcome, Task};
 /// Bytes of pieces that are on their way and not written yet, for one download; with those that are late,
 /// twice as many.
 const BUFFER: u64 = 32 << 20;
-
-/// How long nothing may come from anywhere before everything is fetched from the origin.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// The same while a parent sends a whole piece: it says itself when nothing comes of it.
-const PATIENCE_FOR_WHOLE: Duration = Duration::from_secs(12);
-
-/// The same where another node has ordered the content: no client waits, and nobody else can be asked.
-const PATIENCE_BY_ORDER: Duration = Duration::from_secs(15);
-
-/// How much longer at most, for each by chance, where there are several to be fed by: what all wait for, one
-/// fetches for all. A scheduler that notices after some seconds that somebody is gone is waited for by most.
-const PATIENCE_SPREAD: Duration = Duration::from_secs(5);
-
-/// How much longer each time, while peers bring nothing, the origin is asked for everything whatever
-/// the scheduler says meanwhile; and how often it gets longer.
-const ALONE: Duration = Duration::from_secs(10);
-const MOST_STARVED: u32 = 6;
 
 /// How long peers that bring nothing are hoped for once the origin has failed.
 const HOPE: Duration = Duration::from_secs(60);
@@ -68,6 +50,9 @@ const REJOIN_MOST: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether the download stands still.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Peers that are asked for hashes at once.
+const MOST_WEIGHED: usize = 16;
 
 /// Words of parents that are still to be read.
 const HEARD: usize = 256;
@@ -98,25 +83,22 @@ pub(super) struct Conductor {
     looked: Instant,
     /// How many pieces the scheduler was told of last.
     told: u32,
-    /// How much longer than the least this one waits for peers.
-    patient: Duration,
-    /// How often in a row peers gave nothing for long.
-    starved: u32,
-    /// Until then the origin is asked for everything, whatever the scheduler wants.
-    alone_until: Option<Instant>,
+    patience: Patience,
     /// Something may have come from the origin.
     written: bool,
     /// There is something here that the scheduler does not know of.
     news: bool,
     /// The origin has failed.
     no_origin: bool,
-    /// The peers that were to be asked in the generations before, by host: what they have may be as wrong as what
-    /// they had then, unless they have verified it, or have begun anew as well.
-    shunned: HashMap<Arc<str>, Arc<str>>,
-    /// Those of them, and those like them, that the scheduler was told of.
+    /// From whom what is taken.
+    trust: Trust,
+    /// Peers from which nothing is taken, of which the scheduler was told.
     left: HashSet<Arc<str>>,
-    /// Which peer of each host was to be asked last.
-    met: HashMap<Arc<str>, Arc<str>>,
+    /// Peers whose hashes are or were asked for: each once, and whether they are believed.
+    weighing: JoinSet<Weighed>,
+    weighed: HashSet<Arc<str>>,
+    /// Held by the one of them for which the origin is asked.
+    asking: Arc<tokio::sync::Mutex<()>>,
     /// The generation of the content that is being fetched; `u32::MAX` once peers are asked no more.
     generation: u32,
     spans: PieceSpans,
@@ -162,6 +144,14 @@ struct AskedOf {
     generation: u32,
 }
 
+/// Whether the hashes of a peer that says that it has verified the content are believed.
+struct Weighed {
+    host: Arc<str>,
+    peer: Arc<str>,
+    generation: u32,
+    believed: bool,
+}
+
 /// How an ask ended.
 struct Answer {
     ask: Ask,
@@ -188,6 +178,7 @@ enum Event {
     Answer(Answer),
     /// An ask ended without an answer.
     Lost(tokio::task::Id),
+    Weighed(Weighed),
     /// Something changed in the task.
     Written,
     /// It is time to look.
@@ -314,15 +305,15 @@ impl Conductor {
             moved: (now, 0),
             looked: now,
             told: 0,
-            patient: PATIENCE_SPREAD.mul_f64(fastrand::f64()),
-            starved: 0,
-            alone_until: None,
+            patience: Patience::new(fastrand::f64()),
             written: true,
             news: false,
             no_origin: false,
-            shunned: HashMap::new(),
+            trust: Trust::default(),
             left: HashSet::new(),
-            met: HashMap::new(),
+            weighing: JoinSet::new(),
+            weighed: HashSet::new(),
+            asking: Arc::default(),
             generation: 0,
             spans: PieceSpans::default(),
         }
@@ -350,6 +341,7 @@ impl Conductor {
                 Event::Word(word) => self.hear(word),
                 Event::Answer(answer) => self.answered(answer),
                 Event::Lost(id) => self.lost(id),
+                Event::Weighed(weighed) => self.is_weighed(&weighed),
                 Event::Written => self.written = true,
                 Event::Look => {}
             }
@@ -381,6 +373,7 @@ impl Conductor {
                 // Stopped, or lost.
                 Err(lost) => Event::Lost(lost.id()),
             },
+            Some(Ok(weighed)) = self.weighing.join_next(), if !self.weighing.is_empty() => Event::Weighed(weighed),
             changed = progress.changed() => if changed.is_ok() { Event::Written } else { Event::Ended },
             () = tokio::time::sleep_until(wake) => Event::Look,
         }
@@ -401,6 +394,7 @@ impl Conductor {
     /// Notes what has changed in the task, and tells of it.
     fn look(&mut self) {
         self.follow_generation();
+        self.follow_belief();
         self.learn_layout();
         if std::mem::take(&mut self.written) {
             let came = self.find_fetched();
@@ -416,18 +410,33 @@ impl Conductor {
         self.join_again();
         self.report();
         self.give_up_waiting();
-        if self.alone_until.is_some_and(|until| until <= Instant::now()) {
-            self.alone_until = None;
+        if self.patience.comes_back(self.now()) {
             self.obey();
         }
+    }
+
+    /// Hashes are believed now, or no longer.
+    fn follow_belief(&mut self) {
+        let believes = {
+            let state = self.task.state.lock();
+            state.swarm.as_ref().is_some_and(|swarm| swarm.expected.is_some())
+        };
+        if self.generation == u32::MAX || self.trust.round() == 0 || self.trust.believes() == believes {
+            return;
+        }
+        self.trust.believe(believes);
+        self.news = true;
+        self.obey();
     }
 
     /// What was here turned out to be wrong: begins anew with what is left of it, or, when peers are asked no more,
     /// stands back.
     fn follow_generation(&mut self) {
-        let (generation, closed) = {
+        let (generation, closed, believes) = {
             let state = self.task.state.lock();
-            (state.generation, state.swarm.as_ref().is_none_or(|swarm| swarm.closed))
+            let swarm = state.swarm.as_ref();
+            let believes = swarm.is_some_and(|swarm| swarm.expected.is_some());
+            (state.generation, swarm.is_none_or(|swarm| swarm.closed), believes)
         };
         if self.generation == u32::MAX || (self.generation == generation && !closed) {
             return;
@@ -452,11 +461,13 @@ impl Conductor {
         (self.joining, self.rejoin, self.join_at) = (None, REJOIN, Some(Instant::now()));
         self.orders = Orders::default();
         self.parents.clear();
-        self.shunned.extend(self.met.drain());
+        self.trust.begin_anew(believes);
+        self.patience.begin_anew();
         self.wrong = wrong;
         self.came.clear();
         self.left.clear();
-        self.alone_until = None;
+        self.weighing = JoinSet::new();
+        self.weighed.clear();
         self.written = true;
     }
 
@@ -577,7 +588,7 @@ impl Conductor {
     fn take_grants(&mut self) {
         // Before the length is known only the first answer runs, which stays within its range.
         let Some(layout) = self.layout else { return };
-        let starved = self.alone_until.is_some_and(|until| Instant::now() < until);
+        let starved = self.patience.stays_alone(self.now());
         if self.membership.is_none() || starved {
             return;
         }
@@ -605,19 +616,25 @@ impl Conductor {
 
     fn take_parents(&mut self) {
         let private = self.task.state.lock().meta.private;
-        let shunned: Vec<Parent> =
-            self.orders.parents.iter().filter(|parent| self.shuns(parent)).cloned().collect();
-        for parent in shunned {
-            Self::leave(&mut self.left, &mut self.lost, &parent.peer, &parent.host.id);
+        let (mut wanted, mut unproven) = (HashMap::new(), Vec::new());
+        let named: Vec<Parent> = self.orders.parents.clone();
+        for parent in named.into_iter().filter(|parent| !self.network.is_banned(&parent.host.id)) {
+            match self.trust.of(&parent) {
+                Take::Nothing => Self::leave(&mut self.left, &mut self.lost, &parent.peer, &parent.host.id),
+                _ if !parent.host.keyed && private && !self.network.trusts_strangers() => {}
+                Take::Pieces => {
+                    wanted.insert(Arc::clone(&parent.host.id), parent);
+                }
+                Take::AfterHashes => unproven.push(parent),
+            }
         }
-        let wanted: HashMap<Arc<str>, Parent> = self
-            .orders
-            .parents
-            .iter()
-            .filter(|parent| !self.network.is_banned(&parent.host.id) && !self.shuns(parent))
-            .filter(|parent| parent.host.keyed || !private || self.network.trusts_strangers())
-            .map(|parent| (Arc::clone(&parent.host.id), parent.clone()))
-            .collect();
+        for parent in &unproven {
+            self.weigh(parent);
+            if self.has_passed(&parent.host.id) {
+                wanted.insert(Arc::clone(&parent.host.id), parent.clone());
+            }
+        }
+        unproven.retain(|parent| !wanted.contains_key(&parent.host.id));
         let now = self.now();
         let same = |known: &Listened, parent: &Parent| {
             // Of one that has verified it meanwhile everything is taken, of another not.
@@ -625,8 +642,7 @@ impl Conductor {
         };
         self.parents.retain(|id, known| wanted.get(id).is_some_and(|parent| same(known, parent)));
         for parent in wanted.values() {
-            let met = self.met.insert(Arc::clone(&parent.host.id), Arc::clone(&parent.peer));
-            if met.is_some_and(|peer| peer != parent.peer)
+            if self.trust.meet(parent)
                 && let Some(picker) = &mut self.picker
             {
                 picker.renew(&parent.host.id);
@@ -645,7 +661,8 @@ impl Conductor {
         if let Some(swarm) = &mut self.task.state.lock().swarm {
             // Those first that are known to have all; of others it may not have been told yet. What a stranger
             // says of others counts for nothing.
-            let mut parents: Vec<&Parent> = wanted.values().filter(|parent| parent.host.keyed).collect();
+            let named = wanted.values().chain(&unproven);
+            let mut parents: Vec<&Parent> = named.filter(|parent| parent.host.keyed).collect();
             parents.sort_unstable_by_key(|parent| !parent.complete);
             swarm.parents = parents.into_iter().map(|parent| Arc::clone(&parent.host)).collect();
         }
@@ -662,9 +679,39 @@ impl Conductor {
         }
     }
 
-    /// Whether a parent may have what was wrong here before.
-    fn shuns(&self, parent: &Parent) -> bool {
-        !parent.complete && self.shunned.get(&parent.host.id) == Some(&parent.peer)
+    /// Asks a parent that says that it has verified the content for the hashes of the pieces, once.
+    fn weigh(&mut self, parent: &Parent) {
+        // What a stranger says counts for nothing.
+        if !parent.host.keyed
+            || self.weighing.len() >= MOST_WEIGHED
+            || !self.weighed.insert(Arc::clone(&parent.peer))
+        {
+            return;
+        }
+        let (task, network, generation) =
+            (Arc::clone(&self.task), Arc::clone(&self.network), self.generation);
+        let (parent, peer, asking) =
+            (Arc::clone(&parent.host), Arc::clone(&parent.peer), Arc::clone(&self.asking));
+        self.weighing.spawn(async move {
+            let host = Arc::clone(&parent.id);
+            let believed = task.weigh_parent(&*network, parent, generation, &asking).await;
+            Weighed { host, peer, generation, believed }
+        });
+    }
+
+    /// Whether a piece of a host was right when it was tested: as long as not everything has to be proved, that will do
+    /// of one that tells no hashes.
+    fn has_passed(&self, host: &str) -> bool {
+        let state = self.task.state.lock();
+        !self.trust.wants_proof() && state.swarm.as_ref().is_some_and(|swarm| swarm.tested.contains(host))
+    }
+
+    fn is_weighed(&mut self, weighed: &Weighed) {
+        if weighed.generation == self.generation && !weighed.believed && !self.has_passed(&weighed.host) {
+            Self::leave(&mut self.left, &mut self.lost, &weighed.peer, &weighed.host);
+        }
+        // There may be room for the next; where hashes are believed now, that is followed.
+        self.take_parents();
     }
 
     fn listen(&mut self, parent: &Parent) {
@@ -713,9 +760,7 @@ impl Conductor {
         let Some(parent) = parent else { return };
         match word.what {
             // After something was wrong, those are asked who know better than this node did.
-            Ok(Some(Offer::All { again: false, .. } | Offer::One { .. }))
-                if self.generation > 0 && !parent.complete =>
-            {
+            Ok(Some(ref offer)) if !parent.complete && !self.trust.takes_round(round_of(offer)) => {
                 let peer = Arc::clone(&parent.peer);
                 Self::leave(&mut self.left, &mut self.lost, &peer, &word.host);
             }
@@ -842,7 +887,7 @@ impl Conductor {
         let Some(picker) = &mut self.picker else { return };
         match outcome {
             Ok(len) => {
-                self.starved = 0;
+                self.patience.fed();
                 debug!(task = %self.task.id, parent = %ask.host, "piece {} came, {len} bytes in {took:?}", ask.piece);
                 picker.came(&ask, len, took, now);
                 self.came.push((units.clone(), Arc::clone(&ask.host)));
@@ -921,6 +966,7 @@ impl Conductor {
             total: state.entry.total(),
             whole_only: state.whole_only,
             no_origin,
+            wants_proof: self.trust.wants_proof(),
             have,
             came: std::mem::take(&mut self.came),
             wrong_hosts: std::mem::take(&mut self.wrong),
@@ -942,7 +988,8 @@ impl Conductor {
             return;
         }
         let have = self.picker.as_ref().map(|picker| picker.have().clone()).unwrap_or_default();
-        self.joining = Some(self.network.join(self.task.join_request(have, self.network.peer_id())));
+        let join = self.task.join_request(have, self.network.peer_id());
+        self.joining = Some(self.network.join(Join { wants_proof: self.trust.wants_proof(), ..join }));
     }
 
     fn joined(&mut self, membership: Option<Box<dyn Membership>>) {
@@ -980,16 +1027,15 @@ impl Conductor {
     /// either, the download has failed.
     fn give_up_waiting(&mut self) {
         let waited = self.moved.0.elapsed();
-        // A whole piece counts when all of it is here.
-        let whole = self.asked.iter().any(|asked| asked.stock);
-        let several = self.parents.len() > 1;
-        let unasked = self.task.unasked_origin(&self.task.state.lock()).is_some();
-        let patience = match (unasked, whole) {
-            (true, _) => PATIENCE_BY_ORDER,
-            (false, true) => PATIENCE_FOR_WHOLE,
-            (false, false) => PATIENCE,
+        let waiting = Waiting {
+            waited,
+            age: self.now(),
+            // A whole piece counts when all of it is here.
+            whole: self.asked.iter().any(|asked| asked.stock),
+            several: self.parents.len() > 1,
+            ordered: self.task.unasked_origin(&self.task.state.lock()).is_some(),
         };
-        if waited < patience + if several { self.patient } else { Duration::ZERO } {
+        if !self.patience.is_over(waiting, &self.trust) {
             return;
         }
         let (alone, failed, busy) = {
@@ -1004,9 +1050,7 @@ impl Conductor {
             }
             Some(_) => {}
             None if !alone => {
-                // The first time the next orders may change it: the scheduler may have known nobody.
-                self.alone_until = Some(Instant::now() + ALONE * self.starved.min(MOST_STARVED));
-                self.starved += 1;
+                self.patience.go_alone(self.now(), &self.trust);
                 self.go_alone("nothing has come from peers for a while");
                 if let Some(membership) = &self.membership {
                     membership.starved();
@@ -1188,6 +1232,7 @@ impl Task {
             have,
             private: state.meta.private,
             trace: self.span.as_ref().map(Shared::context),
+            wants_proof: false,
         }
     }
 
@@ -1199,6 +1244,14 @@ impl Task {
             (state.meta.private, state.entry.total())
         };
         network.may_share(private, total)
+    }
+}
+
+/// How often a peer has begun anew; one of another kind never says so.
+const fn round_of(offer: &Offer) -> u32 {
+    match offer {
+        Offer::All { round, .. } => *round,
+        Offer::One { .. } => 0,
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use dfget_core::ByteRange;
 use dfget_storage::{Entry, ReadError, WriteError};
-use dfget_swarm::HostInfo;
+use dfget_swarm::{Disputes, HostInfo, MOST_ROUNDS_AT_ALL};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,9 +34,6 @@ use crate::content::read_range;
 use crate::prefix::PrefixHasher;
 use crate::proof::fetch_part;
 use crate::task::Task;
-
-/// How often a content is begun anew in the swarm; then the origin alone is asked.
-const MOST_ROUNDS: u32 = 2;
 
 /// Peers that are asked for the hashes of the pieces; who has not verified them has none.
 const MOST_ASKED: usize = 16;
@@ -100,7 +97,7 @@ impl Task {
         };
         let mut case = Case { old: Arc::clone(old), layout, mine, settled: Vec::new() };
         self.judge_believed(&case, &*network);
-        if self.state.lock().generation >= MOST_ROUNDS {
+        if self.state.lock().generation >= MOST_ROUNDS_AT_ALL {
             return false;
         }
         let expected = match self.believed(&mut case, &*network).await {
@@ -178,6 +175,63 @@ impl Task {
         }
     }
 
+    /// Asks a parent that says that it has verified the content for the hashes of its pieces, while the download
+    /// runs. Believes them, if they are not known to be wrong: by the pieces that the origin was asked for, one at
+    /// least. Whether somebody is believed then.
+    pub(super) async fn weigh_parent(
+        self: &Arc<Self>,
+        network: &dyn Network,
+        parent: Arc<HostInfo>,
+        generation: u32,
+        asking: &tokio::sync::Mutex<()>,
+    ) -> bool {
+        let (entry, by) = (Arc::clone(&self.state.lock().entry), Arc::clone(&parent.id));
+        let Some(layout) = entry.total().and_then(Layout::of).filter(|layout| layout.count > 0) else {
+            return false;
+        };
+        let patience = PATIENCE + Duration::from_secs(layout.total / HASHED_A_SECOND);
+        let hashes = tokio::select! {
+            () = self.cancel.cancelled() => return false,
+            hashes = tokio::time::timeout(patience, network.hashes(parent, self.id.clone())) => hashes,
+        };
+        let Ok(Some(hashes)) = hashes else { return false };
+        if hashes.total != layout.total || hashes.sha256.len() != layout.count as usize {
+            return false;
+        }
+        // One piece is enough for all.
+        let asking = asking.lock().await;
+        let none = self.state.lock().swarm.as_ref().is_none_or(|swarm| swarm.truths.is_empty());
+        if none {
+            let number = fastrand::u32(..layout.count);
+            // Where the origin does not answer, nobody else can tell.
+            if let Ok(Some(bytes)) = self.ask_origin(&layout, number).await
+                && let Some(swarm) = &mut self.state.lock().swarm
+            {
+                swarm.truths.insert(number, hash_parts([bytes.as_slice()]));
+            }
+        }
+        drop(asking);
+        let lies = {
+            let mut state = self.state.lock();
+            if state.generation != generation || state.outcome.is_some() {
+                return false;
+            }
+            let Some(swarm) = state.swarm.as_mut().filter(|swarm| !swarm.closed) else { return false };
+            let lies =
+                swarm.truths.iter().any(|(number, truth)| hashes.sha256.get(*number as usize) != Some(truth));
+            if !lies && swarm.expected.is_none() {
+                debug!(task = %self.id, "{by} is believed to have verified the content");
+                let (hashes, by) = (Arc::new(hashes), Arc::clone(&by));
+                swarm.expected = Some(Expected { hashes, by, disputes: Disputes::default() });
+            }
+            lies
+        };
+        if lies {
+            self.convict(network, &by, "tells wrong hashes");
+        }
+        !lies
+    }
+
     async fn weigh(
         self: &Arc<Self>,
         case: &mut Case,
@@ -191,7 +245,9 @@ impl Task {
         let differs = (0..case.layout.count).zip(case.mine.iter().zip(&hashes.sha256));
         let wrong: Vec<u32> =
             differs.filter(|(_, (mine, theirs))| mine != theirs).map(|(number, _)| number).collect();
-        let Some(&one) = fastrand::choice(&wrong) else {
+        // What the origin has sent already tells for nothing; so all that tell the same lie cost one piece.
+        let known = wrong.iter().find(|number| case.settled.iter().any(|(settled, _)| settled == *number));
+        let Some(&one) = known.or_else(|| fastrand::choice(&wrong)) else {
             self.convict(network, &by, "takes wrong bytes for the content");
             return Ok(None);
         };
@@ -203,7 +259,7 @@ impl Task {
             }
             Truth::Hash(_) | Truth::Unknown => {
                 debug!(task = %self.id, "{by} says that pieces {wrong:?} are wrong");
-                Ok(Some(Expected { hashes: Arc::new(hashes), by }))
+                Ok(Some(Expected { hashes: Arc::new(hashes), by, disputes: Disputes::default() }))
             }
         }
     }
@@ -228,7 +284,14 @@ impl Task {
             match self.truth(case, number).await {
                 Truth::Other => return Err(Beyond),
                 Truth::Unknown => return Ok(()),
-                Truth::Hash(_) => tested.push(sender.host),
+                Truth::Hash(hash) => {
+                    let right = case.mine.get(number as usize) == Some(&hash);
+                    if let Some(swarm) = self.state.lock().swarm.as_mut().filter(|_| right && sender.complete)
+                    {
+                        swarm.tested.insert(Arc::clone(&sender.host));
+                    }
+                    tested.push(sender.host);
+                }
             }
         }
         Ok(())
@@ -328,6 +391,9 @@ impl Task {
             swarm.from_peers = swarm.senders.keys().map(|number| layout.length(*number)).sum();
             (swarm.alone, swarm.origin_failed, swarm.granted) = (false, unasked, Vec::new());
             swarm.expected = expected;
+            swarm
+                .truths
+                .extend(settled.iter().map(|(number, bytes)| (*number, hash_parts([bytes.as_slice()]))));
         }
         Ok((layout.count as usize).saturating_sub(kept.len() + settled.len()))
     }
@@ -340,17 +406,24 @@ impl Task {
         layout: &Layout,
         parts: &[Bytes],
     ) -> Verdict {
-        let (expected, by) = {
+        let (expected, by, disputes) = {
             let state = self.state.lock();
             let expected = state.swarm.as_ref().and_then(|swarm| swarm.expected.as_ref());
-            let hash = expected.and_then(|it| Some((*it.hashes.sha256.get(number as usize)?, it.by.clone())));
-            let Some(hash) = hash else { return Verdict::Taken };
+            let of =
+                |it: &Expected| Some((*it.hashes.sha256.get(number as usize)?, it.by.clone(), it.disputes));
+            let Some(hash) = expected.and_then(of) else { return Verdict::Taken };
             hash
         };
         let parts = parts.to_vec();
         let hash = tokio::task::spawn_blocking(move || hash_parts(parts.iter().map(AsRef::as_ref))).await;
         let Ok(hash) = hash else { return Verdict::Refused };
         let Some(network) = self.tasks.network().filter(|_| hash != expected) else { return Verdict::Taken };
+        if !disputes.goes_to_origin() {
+            if let Some(swarm) = &mut self.state.lock().swarm {
+                swarm.reject(Rejected { number, sender: sender.clone(), hash });
+            }
+            return Verdict::Refused;
+        }
         match self.ask_origin(layout, number).await {
             Ok(Some(bytes)) if hash_parts([bytes.as_slice()]) == hash => {
                 self.convict(&**network, &by, "tells wrong hashes");
@@ -360,6 +433,11 @@ impl Task {
                 Verdict::Taken
             }
             Ok(Some(bytes)) => {
+                if let Some(expected) =
+                    self.state.lock().swarm.as_mut().and_then(|swarm| swarm.expected.as_mut())
+                {
+                    expected.disputes.won();
+                }
                 if sender.complete {
                     self.convict(&**network, &sender.host, &format!("sent wrong bytes (piece {number})"));
                 }

@@ -117,6 +117,8 @@ pub struct Join {
     pub private: bool,
     /// The span within which it is asked, if that is recorded.
     pub trace: Option<Context>,
+    /// It takes nothing without proof: what peers sent was wrong too often.
+    pub wants_proof: bool,
 }
 
 /// What a scheduler wants this peer to do.
@@ -143,6 +145,8 @@ pub struct Told {
     pub no_origin: bool,
     /// Units that came of hosts since the last time.
     pub came: Vec<(Range<u32>, Arc<str>)>,
+    /// It takes nothing without proof.
+    pub wants_proof: bool,
     /// Hosts that sent wrong bytes.
     pub wrong_hosts: Vec<Arc<str>>,
     /// Hosts that could not be reached, or were too slow.
@@ -160,8 +164,8 @@ pub enum Offer {
         total: u64,
         /// Where they are to be fetched.
         from: SocketAddr,
-        /// The parent had wrong bytes from others, and has begun anew without them.
-        again: bool,
+        /// So often the parent had wrong bytes from others, and has begun anew without them.
+        round: u32,
     },
     /// This piece, too, of a peer that knows no units.
     One {
@@ -218,6 +222,6 @@ pub struct Holding {
     pub progress: Option<watch::Receiver<()>>,
     /// Cancelled when no more will come.
     pub ended: CancellationToken,
-    /// Bytes of peers turned out to be wrong; these were fetched since, or are known to be right.
-    pub again: bool,
+    /// So often bytes of peers turned out to be wrong; these were fetched since, or are known to be right.
+    pub round: u32,
 }

@@ -35,7 +35,7 @@ impl Tasks {
         let entry = self.store()?.get(&final_key(key)).filter(|entry| entry.is_complete())?;
         // Each request of a peer comes by here.
         let private = TaskMeta::of(&entry)?.private;
-        Some((Holding { entry, progress: None, ended: CancellationToken::new(), again: false }, private))
+        Some((Holding { entry, progress: None, ended: CancellationToken::new(), round: 0 }, private))
     }
 
     /// Everything whole in the store that peers can have.
@@ -65,9 +65,9 @@ impl Task {
             return None;
         }
         let (entry, private) = (Arc::clone(&state.entry), state.meta.private);
-        let (ended, again) = (state.shared.clone(), state.generation > 0);
+        let (ended, round) = (state.shared.clone(), state.generation);
         drop(state);
-        Some((Holding { entry, progress: Some(self.progress()), ended, again }, private))
+        Some((Holding { entry, progress: Some(self.progress()), ended, round }, private))
     }
 
     /// Tells the cluster that the content is here.

@@ -1,12 +1,12 @@
 //! What a task keeps of its swarm.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use dfget_core::{UNITS, piece_count, piece_range, unit_length};
 
-use dfget_swarm::HostInfo;
+use dfget_swarm::{Disputes, HostInfo};
 
 use super::network::PieceHashes;
 use crate::error::ContentError;
@@ -40,7 +40,12 @@ pub(crate) struct Swarm {
     pub(crate) closed: bool,
     /// What the pieces are, as far as somebody is believed.
     pub(crate) expected: Option<Expected>,
-    /// What came and was not that.
+    /// Hashes of pieces as the origin sent them, when it was asked who is right.
+    pub(crate) truths: HashMap<u32, [u8; 32]>,
+    /// Hosts that say that they have verified the content, and of which a piece was held against the origin's and
+    /// was right.
+    pub(crate) tested: HashSet<Arc<str>>,
+    /// What came and was not what was expected.
     pub(crate) rejected: Vec<Rejected>,
 }
 
@@ -57,6 +62,7 @@ pub(crate) struct Sender {
 pub(crate) struct Expected {
     pub(crate) hashes: Arc<PieceHashes>,
     pub(crate) by: Arc<str>,
+    pub(crate) disputes: Disputes,
 }
 
 /// A piece that was not what was expected, and the SHA-256 that it had.

@@ -264,7 +264,7 @@ impl Network for Face {
             for piece in peer.offers.unwrap_or_else(|| (0..count).collect()) {
                 have.insert(piece);
             }
-            let all = Offer::All { have: have.to_bytes(), total: peer.total, from, again: peer.attempt > 0 };
+            let all = Offer::All { have: have.to_bytes(), total: peer.total, from, round: peer.attempt };
             Ok(Box::new(Words(VecDeque::from([all]))) as Box<dyn Heard>)
         })
     }

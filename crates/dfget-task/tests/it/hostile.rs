@@ -104,7 +104,7 @@ async fn a_relay_is_shunned_until_it_has_begun_anew_and_is_not_blamed() {
         let before = stage.cluster.asked_of("relay");
         let listened = stage.cluster.seen().listened.len();
         let (holding, _) = stage.tasks.holding(stage.request.id.as_str()).unwrap();
-        assert!(holding.again);
+        assert_eq!(holding.round, 1);
         // It has found out, too.
         (relay.way, relay.attempt) = (Way::Right, 1);
         stage.cluster.put("relay", relay);
@@ -135,7 +135,7 @@ async fn a_relay_that_has_verified_the_content_meanwhile_is_asked_again() {
     let reader = stage.reader().await;
     let script = async {
         stage.until("it begins anew", |stage| stage.cluster.seen().joins.len() == 2).await;
-        (relay.way, relay.complete) = (Way::Right, true);
+        (relay.way, relay.complete, relay.hashes) = (Way::Right, true, Hashes::Right);
         stage.cluster.put("relay", relay);
         line.try_send(stage.cluster.orders(&["relay"], &[])).unwrap();
     };
@@ -180,7 +180,7 @@ async fn where_nobody_knows_the_hashes_the_senders_are_tested_at_the_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn liars_that_never_say_they_have_verified_anything_cost_one_more_download_and_no_other_is_blamed() {
+async fn liars_that_never_say_they_have_verified_anything_are_believed_twice_and_no_other_is_blamed() {
     let stage = Stage::new(5);
     let mut liar = good(&stage.cluster.blob);
     (liar.way, liar.complete, liar.attempt) = (Way::WrongBytes, false, 1);
@@ -190,13 +190,48 @@ async fn liars_that_never_say_they_have_verified_anything_cost_one_more_download
         stage.cluster.put(name, liar.clone());
         match round {
             0 => stage.order(&[name], &[]),
-            _ => lines.push(then(&stage, &[name], &[])),
+            1 => lines.push(then(&stage, &[name], &[])),
+            // The scheduler has one of those fetch all that want proof.
+            _ => lines.push(then(&stage, &[name], &[0..u32::MAX])),
         }
     }
-    found_out(&stage, &[], 1.0 + 3.0 * PIECE).await;
-    assert_eq!(stage.cluster.seen().joins.len(), 3);
+    found_out(&stage, &[], 1.0 + 2.0 * PIECE).await;
+    let wants: Vec<bool> = stage.cluster.seen().joins.iter().map(|join| join.wants_proof).collect();
+    assert_eq!(wants, [false, false, true]);
+    assert_eq!(stage.cluster.asked_of("third"), 0);
     let passed = stage.cluster.seen().passed.clone();
-    assert!(["first", "second", "third"].iter().all(|name| passed.iter().any(|host| host == name)));
+    assert!(["first", "second"].iter().all(|name| passed.iter().any(|host| host == name)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_without_proof_takes_what_a_holder_proves_and_finds_out_who_forges_proofs() {
+    let stage = Stage::new(5);
+    let mut liar = good(&stage.cluster.blob);
+    (liar.way, liar.complete, liar.attempt, liar.hashes) = (Way::WrongBytes, false, 1, Hashes::None);
+    for name in ["first", "second", "third"] {
+        stage.cluster.put(name, liar.clone());
+    }
+    let mut forger = good(&stage.cluster.blob);
+    (forger.way, forger.hashes) = (Way::WrongBytes, Hashes::CoversUp);
+    stage.cluster.put("forger", forger);
+    stage.order(&["first"], &[]);
+    let _then = then(&stage, &["second"], &[]);
+    let line = then(&stage, &["forger", "third"], &[]);
+    let reader = stage.reader().await;
+    let script = async {
+        stage.until("the forger is found out", |stage| stage.cluster.is_banned_now("forger")).await;
+        line.try_send(stage.cluster.orders(&["forger", "third", "good"], &[])).unwrap();
+    };
+    let (got, ()) = tokio::join!(read(reader), script);
+    right_or_broken(&stage, &got);
+    stage.until("the end", |stage| stage.tasks.running() == 0).await;
+    stage.right(&stage.pull().await);
+    assert_eq!(stage.cluster.seen().banned.len(), 1);
+    assert_eq!(stage.cluster.asked_of("forger"), 0);
+    // Once hashes tell what is right, it does no harm to ask whoever may know.
+    assert!(stage.cluster.asked_of("third") <= 1);
+    // What the senders were tested by, and what the third sent.
+    assert!(stage.sent() <= 3.0 * PIECE);
 }
 
 #[tokio::test(flavor = "multi_thread")]

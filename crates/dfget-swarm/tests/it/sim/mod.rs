@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use dfget_core::{piece_count, piece_range, unit_length};
 use dfget_swarm::{
-    Ask, Failure, HostInfo, Order, Parent, Picker, PickerOptions, Pieces, Register, Report, Scheduler,
-    SchedulerOptions, SwarmKey, What,
+    Ask, Disputes, Failure, HostInfo, MOST_ROUNDS_AT_ALL, Order, Parent, Patience, Picker, PickerOptions,
+    Pieces, Register, Report, Scheduler, SchedulerOptions, SwarmKey, Take, Trust, Waiting, What,
 };
 
 use self::net::{FlowId, Net};
@@ -80,8 +80,33 @@ pub(crate) enum Manner {
     Silent,
     /// Says that it has all, and sends what is not it with a checksum that fits.
     Forged,
-    /// The same, and says that it has verified it.
+    /// The same, and says that it has verified it; asked for hashes, it tells those of what it sends.
     Perjured,
+    /// The same, but tells no hashes.
+    Mute,
+    /// Forges, says that it has begun anew as often as whoever asks, and comes as another peer again and again. Where
+    /// it is to fetch something, it does not.
+    Turncoat,
+    /// Does what it should, but says of all its parents that they sent what is wrong. It fetches nothing by itself.
+    Slanderer,
+}
+
+// === impl Manner ===
+
+impl Manner {
+    /// Whether it takes part as a node should.
+    pub(crate) const fn pulls(self) -> bool {
+        matches!(self, Self::Honest | Self::Slanderer)
+    }
+
+    /// Whether it says that it has verified what it sends.
+    const fn swears(self) -> bool {
+        matches!(self, Self::Perjured | Self::Mute)
+    }
+
+    const fn forges(self) -> bool {
+        matches!(self, Self::Forged | Self::Turncoat) || self.swears()
+    }
 }
 
 #[derive(Debug)]
@@ -98,17 +123,23 @@ pub(crate) struct Node {
     down: usize,
     picker: Option<Picker>,
     /// Pieces that are not what they should be.
-    tainted: Vec<u32>,
+    pub(crate) tainted: Vec<u32>,
     /// Pieces that came from the origin.
     own: Vec<u32>,
-    /// How often it has begun anew, because something was wrong.
-    generation: u32,
+    pub(crate) trust: Trust,
+    patience: Patience,
+    disputes: Disputes,
+    /// When something came last, and what was here then.
+    moved: (f64, u32),
     /// It takes everything from the origin.
-    alone: bool,
-    /// Hosts that are proved to have lied; the peers that it had as parents before it began anew.
+    pub(crate) alone: bool,
+    /// It does so for good.
+    pub(crate) closed: bool,
+    /// What the scheduler ordered last of the origin.
+    ordered: Vec<Range<u32>>,
+    /// Hosts that are proved to have lied; peers of which the scheduler was told that nothing is taken.
     pub(crate) banned: Vec<usize>,
-    shunned: Vec<(usize, Arc<str>)>,
-    met: Vec<(usize, Arc<str>)>,
+    left: Vec<Arc<str>>,
     parents: Vec<usize>,
     /// Who hears of its new pieces.
     children: Vec<usize>,
@@ -151,6 +182,8 @@ enum Event {
     Request(usize, usize, Ask, f64),
     Fail(usize, u32, Ask, Failure),
     Rejoin(usize, u32),
+    Look(usize, u32),
+    Turn(usize, u32),
 }
 
 struct Due(u64, u64, Event);
@@ -197,7 +230,18 @@ pub(crate) struct World {
     pub(crate) orders: u64,
     pub(crate) picker_cpu: Duration,
     pub(crate) events: u64,
+    /// How often a node fetched everything, for nothing came.
+    pub(crate) gone_alone: u32,
+    /// Pieces that the origin was asked for to see who is right.
+    pub(crate) settled: u32,
+    random: fastrand::Rng,
 }
+
+/// How often a node looks whether anything comes.
+const LOOK: f64 = 0.5;
+
+/// How often a turncoat comes as another peer.
+const TURN: f64 = 3.0;
 
 fn nanos(seconds: f64) -> u64 {
     (seconds * 1e9) as u64
@@ -230,6 +274,9 @@ impl World {
             orders: 0,
             picker_cpu: Duration::ZERO,
             events: 0,
+            gone_alone: 0,
+            settled: 0,
+            random: fastrand::Rng::with_seed(setup.seed ^ 0x5eed),
             setup,
         };
         for number in 0..world.setup.nodes {
@@ -253,11 +300,15 @@ impl World {
             picker: None,
             tainted: Vec::new(),
             own: Vec::new(),
-            generation: 0,
+            trust: Trust::default(),
+            patience: Patience::new(0.0),
+            disputes: Disputes::default(),
+            moved: (0.0, 0),
             alone: false,
+            closed: false,
+            ordered: Vec::new(),
             banned: Vec::new(),
-            shunned: Vec::new(),
-            met: Vec::new(),
+            left: Vec::new(),
             parents: Vec::new(),
             children: Vec::new(),
             origin: Vec::new(),
@@ -316,16 +367,63 @@ impl World {
         n.picker = None;
         n.knows_total = false;
         n.told_at = -1.0;
-        if n.manner != Manner::Honest {
+        n.trust = Trust::default();
+        n.patience = Patience::new(self.random.f64());
+        n.moved = (self.now, 0);
+        (n.alone, n.closed) = (false, false);
+        n.ordered.clear();
+        if !n.manner.pulls() {
             self.make_picker(node, Pieces::all(self.count));
         }
         self.announce(node);
         let life = self.nodes[node].lives;
         let delay = self.message();
         match self.nodes[node].manner {
-            Manner::Perjured => self.after(delay, Event::Hold(node, life)),
+            manner if manner.swears() => self.after(delay, Event::Hold(node, life)),
             _ => self.after(delay, Event::Register(node, life)),
         }
+        match self.nodes[node].manner {
+            manner if manner.pulls() => self.after(LOOK, Event::Look(node, life)),
+            Manner::Turncoat => self.after(TURN, Event::Turn(node, life)),
+            _ => {}
+        }
+    }
+
+    /// As a conductor does: where nothing comes for long, it is fetched from the origin.
+    fn look(&mut self, node: usize) {
+        let now = self.clock();
+        let here = self.have(node);
+        let n = &mut self.nodes[node];
+        if n.done.is_some() {
+            return;
+        }
+        if here > n.moved.1 {
+            n.moved = (self.now, here);
+        }
+        let waiting = Waiting {
+            waited: Duration::from_secs_f64(self.now - n.moved.0),
+            age: Duration::from_secs_f64(self.now - n.started),
+            whole: false,
+            several: n.parents.len() > 1,
+            ordered: false,
+        };
+        if !n.alone && n.manner == Manner::Honest && n.patience.is_over(waiting, &n.trust) {
+            n.patience.go_alone(now, &n.trust);
+            n.alone = true;
+            self.gone_alone += 1;
+            n.origin = std::iter::once(0..u32::MAX).collect();
+            if n.picker.is_none() {
+                let (delay, life) = (self.setup.origin_rtt, n.lives);
+                self.after(delay, Event::Total(node, life));
+            }
+            self.pump(node);
+        } else if n.patience.comes_back(now) && !n.closed {
+            n.alone = false;
+            n.origin.clone_from(&n.ordered);
+            self.pump(node);
+        }
+        let life = self.nodes[node].lives;
+        self.after(LOOK, Event::Look(node, life));
     }
 
     /// A node that has all, and has said so.
@@ -480,6 +578,12 @@ impl World {
         self.nodes[node].picker.as_ref().map_or(0, |picker| picker.have().present())
     }
 
+    /// Hosts that the first scheduler hands to nobody.
+    pub(crate) fn banned_hosts(&self) -> Vec<usize> {
+        let banned = self.schedulers[0].banned(self.clock());
+        banned.map(|host| host[1..].parse().expect("a number")).collect()
+    }
+
     pub(crate) fn origin_ratio(&self) -> f64 {
         self.origin_sent / self.setup.total as f64
     }
@@ -506,7 +610,7 @@ impl World {
             Event::Register(node, life) if self.lives(node, life) => self.register(node),
             Event::Rejoin(node, life) if self.lives(node, life) => {
                 self.announce(node);
-                if self.nodes[node].done.is_some() {
+                if self.nodes[node].done.is_some() || self.nodes[node].manner.swears() {
                     self.handle(Event::Hold(node, life));
                 } else {
                     self.nodes[node].peer = format!("p{node}.{life}.{}", self.sequence).into();
@@ -541,6 +645,13 @@ impl World {
                 self.pump(node);
             }
             Event::Tell(node, life) if self.lives(node, life) => self.tell_now(node),
+            Event::Look(node, life) if self.lives(node, life) => self.look(node),
+            Event::Turn(node, life) if self.lives(node, life) => {
+                let (peer, scheduler) = (self.nodes[node].peer.clone(), self.nodes[node].scheduler);
+                self.ask(scheduler, |core, now, orders| core.report(&peer, Report::Failed, now, orders));
+                self.handle(Event::Rejoin(node, life));
+                self.after(TURN, Event::Turn(node, life));
+            }
             Event::Wake(node) => {
                 // Seconds as floating point may have lost the last digit.
                 if self.nodes[node].wake <= nanos(self.now) + 1_000 {
@@ -594,6 +705,7 @@ impl World {
             total: n.knows_total.then_some(self.setup.total),
             have: Some(have),
             private: false,
+            wants_proof: n.trust.wants_proof() || n.manner == Manner::Turncoat,
             metadata_only: false,
             back_to_source: false,
         };
@@ -622,11 +734,20 @@ impl World {
             }
             return;
         };
-        if self.nodes[node].manner != Manner::Honest || self.nodes[node].done.is_some() {
+        if !self.nodes[node].manner.pulls() || self.nodes[node].done.is_some() {
             return;
         }
-        self.nodes[node].origin =
-            if self.nodes[node].alone { std::iter::once(0..u32::MAX).collect() } else { origin };
+        let now = self.clock();
+        let n = &mut self.nodes[node];
+        n.ordered.clone_from(&origin);
+        if !n.closed && !n.patience.stays_alone(now) {
+            n.alone = false;
+            n.origin = origin;
+        }
+        if n.manner == Manner::Slanderer {
+            n.wrong.extend(parents.iter().map(|parent| parent.host.id.clone()));
+            self.tell(node);
+        }
         if total.is_some() {
             self.learn_total(node);
         } else if !self.nodes[node].knows_total {
@@ -678,23 +799,65 @@ impl World {
     /// Whether a node takes anything from a parent; of one that it does not the scheduler is told.
     fn may_ask(&mut self, node: usize, parent: &Parent) -> bool {
         let number: usize = parent.host.id[1..].parse().unwrap();
-        let other = &self.nodes[number];
-        let anew = other.generation > 0 || other.manner == Manner::Perjured || other.done.is_some();
-        let n = &mut self.nodes[node];
-        if n.alone || n.banned.contains(&number) {
+        if self.nodes[node].closed || self.nodes[node].banned.contains(&number) {
             return false;
         }
-        let shuns = n.shunned.iter().any(|(host, peer)| *host == number && *peer == parent.peer);
-        let takes = n.generation == 0 || parent.complete || (anew && !shuns);
-        let met = (number, parent.peer.clone());
-        if !takes && !n.met.contains(&met) {
+        let other = &self.nodes[number];
+        let round = if other.manner == Manner::Turncoat { u32::MAX } else { other.trust.round() };
+        let trust = &self.nodes[node].trust;
+        let takes = match trust.of(parent) {
+            Take::Pieces => parent.complete || trust.takes_round(round),
+            Take::AfterHashes => self.weigh(node, number),
+            Take::Nothing => false,
+        };
+        let n = &mut self.nodes[node];
+        if takes {
+            n.trust.meet(parent);
+        } else if !n.left.contains(&parent.peer) {
+            n.left.push(parent.peer.clone());
             n.lost.push(parent.host.id.clone());
-            n.met.push(met);
             self.tell(node);
-        } else if takes && !n.met.contains(&met) {
-            n.met.push(met);
         }
         takes
+    }
+
+    /// Asks a parent that says that it has verified the content for the hashes, and the origin for a piece about which
+    /// they tell something new. Whether they are believed.
+    fn weigh(&mut self, node: usize, parent: usize) -> bool {
+        let (manner, done) = (self.nodes[parent].manner, self.nodes[parent].done.is_some());
+        if manner == Manner::Mute || !(done || manner.swears()) {
+            return false;
+        }
+        // What came from the origin itself tells whether a liar lies; and so does a lie that is known. All lie alike.
+        let n = &self.nodes[node];
+        let known = !n.own.is_empty() || n.banned.iter().any(|&liar| self.nodes[liar].manner == manner);
+        if !(known && manner.swears()) {
+            self.settle();
+        }
+        if manner.swears() {
+            self.convict(node, parent);
+            self.tell(node);
+            return false;
+        }
+        self.nodes[node].trust.believe(true);
+        self.tell(node);
+        true
+    }
+
+    /// A node has proof that another lies.
+    fn convict(&mut self, node: usize, liar: usize) {
+        let host = self.nodes[liar].host.clone();
+        let n = &mut self.nodes[node];
+        if !n.banned.contains(&liar) {
+            n.banned.push(liar);
+            n.wrong.push(host);
+        }
+    }
+
+    /// A piece is asked of the origin to see who is right.
+    fn settle(&mut self) {
+        self.origin_sent += self.length(0) as f64;
+        self.settled += 1;
     }
 
     fn part(&mut self, node: usize, parent: usize) {
@@ -889,11 +1052,30 @@ impl World {
             self.failed(child, ask, Failure::Wrong);
             return;
         }
-        let forges = matches!(self.nodes[parent].manner, Manner::Forged | Manner::Perjured);
+        let forges = self.nodes[parent].manner.forges();
         let tainted = forges || self.nodes[parent].tainted.contains(&ask.piece);
+        if tainted && self.nodes[child].trust.believes() {
+            // Hashes tell at once; the origin says who is right, the first times.
+            self.nodes[child].bad.push(parent);
+            if !self.nodes[child].disputes.goes_to_origin() {
+                self.failed(child, ask, Failure::Broken);
+                return;
+            }
+            self.settle();
+            self.nodes[child].disputes.won();
+            if self.nodes[parent].manner.swears() {
+                self.convict(child, parent);
+            }
+            self.nodes[child].own.push(ask.piece);
+            self.failed(child, ask, Failure::Broken);
+            self.arrived(child, ask.piece);
+            return;
+        }
         let length = self.length(ask.piece);
         let picker = self.nodes[child].picker.as_mut().expect("it has one");
         let fresh = !picker.have().contains(ask.piece);
+        self.nodes[child].patience.fed();
+        let picker = self.nodes[child].picker.as_mut().expect("it has one");
         picker.came(ask, length, Duration::from_secs_f64(self.now - asked), now);
         if !fresh {
             self.pump(child);
@@ -967,22 +1149,30 @@ impl World {
     /// As a daemon does that finds its content wrong: it keeps what a holder's hashes prove, or what it had from the
     /// origin itself; it tests those that gave their word; and it comes back as another peer.
     fn begin_anew(&mut self, node: usize, tainted: &[u32]) {
+        assert!(!self.nodes[node].closed, "what the origin sends is right");
         let n = &self.nodes[node];
         let picker = n.picker.as_ref().expect("it has one");
         let is_holder = |&parent: &usize| {
             let other = &self.nodes[parent];
-            !n.banned.contains(&parent) && (other.done.is_some() || other.manner == Manner::Perjured)
+            !n.banned.contains(&parent) && (other.done.is_some() || other.manner.swears())
         };
         let holders: Vec<usize> = n.parents.iter().copied().filter(is_holder).collect();
-        let honest = holders.iter().any(|&holder| self.nodes[holder].manner == Manner::Honest);
+        let honest = holders.iter().any(|&holder| !self.nodes[holder].manner.swears());
         // Each liar that is asked for hashes, or tested, costs a piece, and each holder that is believed.
         let gave = |&parent: &usize| {
             let host = &self.nodes[parent].host;
             tainted.iter().any(|&piece| picker.giver(piece) == Some(host))
         };
-        let liars = holders.iter().copied().filter(|&holder| self.nodes[holder].manner == Manner::Perjured);
-        let caught: Vec<usize> = liars.filter(gave).take(4).collect();
-        let settled = caught.len() + usize::from(honest);
+        let is = |parent: usize, manner: Manner| self.nodes[parent].manner == manner;
+        let told = holders.iter().copied().filter(|&parent| is(parent, Manner::Perjured));
+        let mut caught: Vec<usize> = told.take(16).collect();
+        if !honest {
+            let mute = holders.iter().copied().filter(|&parent| is(parent, Manner::Mute));
+            caught.extend(mute.filter(gave).take(4));
+        }
+        // All that tell the same lie are found out together.
+        let perjured = caught.iter().filter(|&&parent| is(parent, Manner::Perjured)).count();
+        let settled = caught.len() - perjured + perjured.min(1) + usize::from(honest);
         let mut kept = Pieces::none(self.count);
         if honest {
             picker.have().iter().filter(|piece| !tainted.contains(piece)).for_each(|piece| {
@@ -996,9 +1186,9 @@ impl World {
         for &piece in tainted.iter().take(settled) {
             kept.insert(piece);
         }
-        let settled_bytes: u64 = tainted.iter().take(settled).map(|&piece| self.length(piece)).sum();
-        self.origin_sent += settled_bytes as f64;
+        (0..settled).for_each(|_| self.settle());
         let wrong: Vec<Arc<str>> = caught.iter().map(|&parent| self.nodes[parent].host.clone()).collect();
+        self.nodes[node].trust.begin_anew(honest);
         self.leave_and_return(node, kept, wrong, &caught);
     }
 
@@ -1007,14 +1197,16 @@ impl World {
         let n = &mut self.nodes[node];
         let (peer, scheduler) = (n.peer.clone(), n.scheduler);
         n.banned.extend(caught);
-        n.generation += 1;
-        n.alone = n.generation > 2;
+        n.patience.begin_anew();
+        n.closed = n.trust.round() > MOST_ROUNDS_AT_ALL;
+        n.alone = n.closed;
+        n.moved = (self.now, 0);
         n.lives += 1;
         n.peer = format!("p{node}.{}", n.lives).into();
-        n.origin.clear();
+        n.origin = if n.closed { std::iter::once(0..u32::MAX).collect() } else { Vec::new() };
+        n.ordered.clear();
+        n.left.clear();
         n.own.retain(|&piece| kept.contains(piece));
-        let met = std::mem::take(&mut n.met);
-        n.shunned.extend(met);
         (n.telling, n.wake) = (false, u64::MAX);
         let (host, life) = (n.host.clone(), n.lives);
         n.wrong.clone_from(&wrong);
@@ -1035,6 +1227,7 @@ impl World {
             total: Some(total),
             whole_only: false,
             no_origin: false,
+            wants_proof: false,
             wrong_hosts: wrong,
             lost_hosts: Vec::new(),
         };
@@ -1042,7 +1235,9 @@ impl World {
         self.ask(scheduler, |core, now, orders| core.report(&peer, Report::Failed, now, orders));
         let delay = self.message();
         self.after(delay, Event::Register(node, life));
+        self.after(LOOK, Event::Look(node, life));
         self.tell(node);
+        self.pump(node);
     }
 
     /// Tells the scheduler soon: at most five times a second.
@@ -1066,6 +1261,7 @@ impl World {
             total: Some(total),
             whole_only: false,
             no_origin: false,
+            wants_proof: n.trust.wants_proof(),
             wrong_hosts: std::mem::take(&mut n.wrong),
             lost_hosts: std::mem::take(&mut n.lost),
         };
