@@ -28,7 +28,12 @@ fn judge(seen: &[(&Path, At)]) -> Vec<Finding> {
     let finding = |(place, at): &(&Path, At)| match at {
         At::Nobody => None,
         At::Daemon(pid) => {
-            let text = format!("process {pid} answers at {}", place.display());
+            let text = match pid {
+                1 => {
+                    format!("systemd keeps {} open, for a daemon that it starts when needed", place.display())
+                }
+                pid => format!("process {pid} answers at {}", place.display()),
+            };
             Some(Finding::good(Area::Daemon, text))
         }
         At::Other(reason) => Some(Finding::new(
