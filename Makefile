@@ -70,7 +70,7 @@ packages: host ## Build a .deb and a .rpm, of a static binary, into build/packag
 	PROFILE=$(PROFILE) packaging/build $(DFGET_BUILD_DIR)/packages
 
 # Of the binary that the tests have, which is there already.
-check-packages: build ## Check deploy/ and the packages: well made, installable, upgradable
+check-packages: build clients ## Check deploy/ and the packages: well made, installable, upgradable, under a real systemd
 	@tests/real-clients/host-packages packages checks
 	@packaging/check-deploy "$(TARGET)/dfget"
 	@packaging/build $(DFGET_BUILD_DIR)/packages-checked "$(TARGET)/dfget" >/dev/null

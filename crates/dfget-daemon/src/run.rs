@@ -331,6 +331,9 @@ impl Listeners {
         let hijack = config.proxy.hijack.as_ref();
         let given = handed.leases().map(|(listener, path)| LeaseSocket { listener, path, own: false });
         let path = given.as_ref().map(|given| given.path.clone()).or_else(socket_path);
+        // By default the admin port is the first free one of many: a socket at one of those is not meant for it.
+        let (health, mut nothing) = (&config.health.listen, Handed::default());
+        let meant = health.ports.start == health.ports.end;
         let own = || path.as_deref().filter(|_| hijack.is_some()).and_then(lease_socket);
         Ok(Self {
             proxy: open(handed, proxy, namespace, "proxy", key)?,
@@ -339,7 +342,10 @@ impl Listeners {
                 .flat_map(|hijack| &hijack.sni)
                 .map(|listen| sni(handed, listen))
                 .collect::<Result<_, _>>()?,
-            admin: open(handed, &config.health.listen, None, "admin port", "health.tcpListen.port")?,
+            admin: {
+                let handed = if meant { &mut *handed } else { &mut nothing };
+                open(handed, health, None, "admin port", "health.tcpListen.port")?
+            },
             metrics: config
                 .metrics
                 .as_ref()

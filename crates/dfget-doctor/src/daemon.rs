@@ -80,11 +80,20 @@ fn judge(seen: &[(At, Place)]) -> Vec<Finding> {
 
 fn judge_daemon(place: &Place, daemon: &Daemon) -> Finding {
     let Daemon { pid, version, replaced } = daemon;
-    let answers = format!("process {pid} answers at {}", place.path.display());
+    let socket = place.path.display();
+    // Who has opened a socket is who the kernel names.
+    let by_systemd = *pid == 1;
+    let answers = if by_systemd {
+        format!("a daemon answers at {socket}, which systemd keeps open for it")
+    } else {
+        format!("process {pid} answers at {socket}")
+    };
     let warn = |text: String, remedy: String| Finding::new(Area::Daemon, Verdict::Warning, text, remedy);
     let restart = if place.of_run {
         "it leaves when the last command of `dfget run` has ended, and the next one starts a new one"
             .to_owned()
+    } else if by_systemd {
+        "start it again: `systemctl restart dfget`".to_owned()
     } else {
         format!("start it again: `systemctl restart dfget`, or end process {pid} and start `dfget daemon`")
     };

@@ -8,6 +8,9 @@ use dfget_config::{Config, Listen};
 
 use crate::finding::{Area, Finding, Verdict};
 
+/// The process that keeps sockets for services (dfget.socket), and starts them for their first client.
+const SERVICE_MANAGER: u32 = 1;
+
 /// A process that listens.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct Holder {
@@ -43,6 +46,14 @@ fn judge(key: &str, listen: Listen, state: State) -> Finding {
         State::Taken(Some(Holder { pid, name })) if name == "dfget" => {
             Finding::good(Area::Port, format!("{listen}, {key}, is served by dfget (process {pid})"))
         }
+        State::Taken(Some(Holder { pid: SERVICE_MANAGER, name })) => Finding::new(
+            Area::Port,
+            Verdict::Note,
+            format!(
+                "{listen} is kept open by {name}, which starts the service it belongs to for its first client"
+            ),
+            "`systemctl status dfget.socket` says whether that is the daemon",
+        ),
         State::Taken(Some(Holder { pid, name })) => Finding::new(
             Area::Port,
             Verdict::Bad,
@@ -84,8 +95,10 @@ fn state(listen: Listen) -> State {
     state
 }
 
-/// Who listens there, as far as this user may see it.
+/// Who listens there, as far as this user may see it. Of several, as with a socket that a service manager has handed
+/// over, the one that is not the service manager.
 fn holder(address: SocketAddr) -> Option<Holder> {
+    let mut manager = None;
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
     let inode = tables.iter().find_map(|table| inode(table, address.port()))?;
     let wanted = format!("socket:[{inode}]");
@@ -95,10 +108,14 @@ fn holder(address: SocketAddr) -> Option<Holder> {
         let mut links = descriptors.flatten().filter_map(|one| fs::read_link(one.path()).ok());
         if links.any(|link| link.as_os_str() == wanted.as_str()) {
             let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(Holder { pid, name: name.trim().to_owned() });
+            let holder = Holder { pid, name: name.trim().to_owned() };
+            if pid != SERVICE_MANAGER {
+                return Some(holder);
+            }
+            manager = Some(holder);
         }
     }
-    None
+    manager
 }
 
 /// The inode of the socket that listens on a port, from `/proc/net/tcp` or `tcp6` (proc_net_tcp(5)).
@@ -150,6 +167,8 @@ mod tests {
         let holder = Holder { pid: 7, name: "dfget".to_owned() };
         let listen = Listen::loopback(PortRange::exactly(65_001));
         assert_eq!(judge("k", listen, State::Taken(Some(holder))).verdict, Verdict::Good);
+        let manager = Holder { pid: SERVICE_MANAGER, name: "systemd".to_owned() };
+        assert_eq!(judge("k", listen, State::Taken(Some(manager))).verdict, Verdict::Note);
         assert_eq!(judge("k", listen, State::Taken(None)).verdict, Verdict::Note);
         assert_eq!(
             judge("k", listen, State::Refused(io::ErrorKind::PermissionDenied.into())).verdict,

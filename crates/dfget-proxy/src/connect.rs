@@ -138,7 +138,7 @@ impl Proxy {
             let accept = TlsAcceptor::from(config).accept(TokioIo::new(upgraded));
             let accepted = tokio::select! {
                 accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,
-                () = proxy.inner.closing.cancelled() => return,
+                () = proxy.too_late() => return,
             };
             match accepted {
                 Ok(Ok(mut stream)) => {

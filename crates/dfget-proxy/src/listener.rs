@@ -16,7 +16,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
@@ -31,6 +32,9 @@ use crate::respond;
 
 /// A connection on which no request comes for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
+
+/// How long who has connected before the daemon was told to end, and cannot know that, may take to his first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 
 /// Header fields of one HTTP/2 request, in bytes. Tokens of tens of kilobytes are usual with some registries.
 const LONGEST_HEADERS: u32 = 128 << 10;
@@ -67,7 +71,7 @@ impl Proxy {
                 Ok((stream, peer)) => serve(stream, peer),
                 Err(error) => {
                     warn!("cannot accept a connection: {error}; if it is for open files, raise LimitNOFILE");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -103,7 +107,7 @@ impl Proxy {
         let accept = TlsAcceptor::from(Arc::clone(config)).accept(stream);
         let accepted = tokio::select! {
             accepted = Box::pin(timeout(HANDSHAKE, accept)) => accepted,
-            () = self.inner.closing.cancelled() => return,
+            () = self.too_late() => return,
             () = entrance.closing.cancelled() => return,
         };
         match accepted {
@@ -186,9 +190,10 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>>,
     {
-        let refusals = Refusals::default();
+        let (refusals, begun) = (Refusals::default(), Notify::new());
         let stream = Guarded::new(stream, refusals.clone());
-        let service = service_fn(move |request| {
+        let service = service_fn(|request| {
+            begun.notify_one();
             let answered = refusals.of(&request).ok_or_else(|| answer(request));
             async move {
                 match answered {
@@ -202,7 +207,7 @@ impl Proxy {
             .header_read_timeout(IDLE)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        self.drive(entrance, connection, http1::UpgradeableConnection::graceful_shutdown).await;
+        self.drive(entrance, &begun, connection, http1::UpgradeableConnection::graceful_shutdown).await;
     }
 
     async fn serve_http2<S, F>(&self, entrance: &Entrance, stream: S, answer: impl Fn(Request<Incoming>) -> F)
@@ -210,7 +215,9 @@ impl Proxy {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Response<ResponseBody>> + Send + 'static,
     {
+        let begun = Notify::new();
         let service = service_fn(|request| {
+            begun.notify_one();
             let answered = answer(request);
             async move { Ok::<_, Infallible>(answered.await) }
         });
@@ -221,24 +228,24 @@ impl Proxy {
             .max_concurrent_streams(256)
             .max_header_list_size(LONGEST_HEADERS)
             .serve_connection(TokioIo::new(stream), service);
-        self.drive(entrance, connection, http2::Connection::graceful_shutdown).await;
+        self.drive(entrance, &begun, connection, http2::Connection::graceful_shutdown).await;
     }
 
     /// Serves a connection to its end; once the daemon or the entrance ends, only what is under way on it.
-    async fn drive<C>(&self, entrance: &Entrance, connection: C, end: impl FnOnce(Pin<&mut C>))
-    where
+    /// `begun` is told of each request.
+    async fn drive<C>(
+        &self,
+        entrance: &Entrance,
+        begun: &Notify,
+        connection: C,
+        end: impl FnOnce(Pin<&mut C>),
+    ) where
         C: Future<Output = hyper::Result<()>>,
     {
         let mut connection = pin!(connection);
-        let closing = async {
-            tokio::select! {
-                () = self.inner.closing.cancelled() => {}
-                () = entrance.closing.cancelled() => {}
-            }
-        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = closing => {
+            () = self.last_request(entrance, begun) => {
                 end(connection.as_mut());
                 connection.await
             }
@@ -246,5 +253,24 @@ impl Proxy {
         if let Err(error) = ended {
             debug!("connection ended: {error}");
         }
+    }
+
+    /// Until a connection is to take no more requests: with its entrance at once; with the daemon when it has had
+    /// one, or when none has come for a while.
+    async fn last_request(&self, entrance: &Entrance, begun: &Notify) {
+        let with_the_daemon = async {
+            self.inner.closing.cancelled().await;
+            let _ = timeout(FIRST_REQUEST, begun.notified()).await;
+        };
+        tokio::select! {
+            () = with_the_daemon => {}
+            () = entrance.closing.cancelled() => {}
+        }
+    }
+
+    /// Until it is too late for a connection without a request: a while after the daemon was told to end.
+    pub(crate) async fn too_late(&self) {
+        self.inner.closing.cancelled().await;
+        sleep(FIRST_REQUEST).await;
     }
 }

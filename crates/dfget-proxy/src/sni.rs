@@ -83,7 +83,7 @@ impl Proxy {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), recorded);
         let start = tokio::select! {
             start = Box::pin(timeout(HANDSHAKE, hello)) => start,
-            () = self.inner.closing.cancelled() => return,
+            () = self.too_late() => return,
         };
         let mut start = match start {
             Ok(Ok(start)) => start,
@@ -177,7 +177,7 @@ impl Proxy {
     ) {
         let accepted = tokio::select! {
             accepted = Box::pin(timeout(HANDSHAKE, start.into_stream(config))) => accepted,
-            () = self.inner.closing.cancelled() => return,
+            () = self.too_late() => return,
         };
         match accepted {
             Ok(Ok(mut stream)) => {

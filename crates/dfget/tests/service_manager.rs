@@ -1,8 +1,8 @@
 //! The daemon as a service manager starts it: with sockets that are open already, and a socket to tell how it is.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -189,6 +189,31 @@ fn a_client_that_comes_while_the_daemon_restarts_waits_and_is_served() {
 }
 
 #[test]
+fn a_client_that_was_let_in_just_before_the_end_is_served_to_its_first_request() {
+    let manager = Manager::new(HIJACK);
+    let blob = Blob::random(300_000, 2);
+    let url = manager.registry.put(IMAGE, &blob);
+    let service = manager.start(&[]);
+    assert!(manager.hear().starts_with("READY=1\n"));
+    let address: SocketAddr = manager.port.local_addr().expect("it is bound");
+    // It has connected, and says nothing yet.
+    let silent = TcpStream::connect(address).expect("somebody listens");
+    // Who comes later is served, so it was let in before the end.
+    let response = manager.client().fetch(&Request::get(url.clone())).expect("an answer");
+    assert!(response.is_complete(), "{}", response.status);
+    service.signal(Signal::TERM);
+    assert!(manager.hear().starts_with("STOPPING=1\n"));
+
+    let target = url.strip_prefix("https://").and_then(|rest| rest.split('/').next()).expect("a URL");
+    let mut line = String::new();
+    write!(&silent, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").expect("it is still open");
+    BufReader::new(&silent).read_line(&mut line).expect("an answer");
+    assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    drop(silent);
+    assert!(service.ended().success());
+}
+
+#[test]
 fn a_reload_is_told_with_its_time_and_its_end() {
     let manager = Manager::new(HIJACK);
     let service = manager.start(&[]);
@@ -230,7 +255,10 @@ fn a_socket_that_the_file_knows_nothing_of_is_told_of() {
     let manager = Manager::new(HIJACK);
     let address = manager.port.local_addr().expect("it is bound");
     let yaml = fs::read_to_string(manager.path("dfget.yaml")).expect("text");
-    manager.write("dfget.yaml", &yaml.replace(&format!("port: {}", address.port()), "port: 0"));
+    // Not even where the admin port takes the first free one of many, and this is among them.
+    let many = format!("health: {{tcpListen: {{port: {{start: {}, end: 65535}}}}}}", address.port());
+    let yaml = yaml.replace(&format!("port: {}", address.port()), "port: 0");
+    manager.write("dfget.yaml", &yaml.replace("health: {tcpListen: {port: 0}}", &many));
     let mut service = manager.start(&[]);
     let said = service.said();
     let warning = format!(
