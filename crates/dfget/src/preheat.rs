@@ -458,3 +458,44 @@ Exit status: 0 all are there, 75 try again later, also where fewer nodes have
 them, 77 not allowed, 78 configuration, 124 the time is over, 130 interrupted,
 2 wrong command line, 1 anything else, or failures of several kinds; with
 --best-effort always 0.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, have: u64, state: SpreadState, reason: Option<&str>) -> NodeSpread {
+        NodeSpread { name: name.to_owned(), own: false, have, state, reason: reason.map(ToOwned::to_owned) }
+    }
+
+    #[test]
+    fn nodes_are_a_number_all_or_a_list() {
+        assert_eq!(nodes("3"), Ok(Nodes::Number(3)));
+        assert_eq!(nodes("all"), Ok(Nodes::All));
+        assert_eq!(nodes("node[01-16],login"), Ok(Nodes::Listed("node[01-16],login".to_owned())));
+        for wrong in ["0", "99999999999", "", "node[1", "node]"] {
+            assert!(nodes(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn it_is_told_how_many_nodes_have_it_and_who_has_failed() {
+        use SpreadState::{Coming, Failed, There};
+        let mut seen = SpreadSeen {
+            total: 100,
+            wanted: 3,
+            nodes: vec![
+                node("n1:1", 100, There, None),
+                node("n2:1", 60, Failed, Some("no room")),
+                node("n3:1", 50, Coming, None),
+            ],
+            ended: false,
+        };
+        assert_eq!(progress(&seen), "1 of 3 nodes, 50 %");
+        seen.nodes[2].state = There;
+        assert_eq!(spread(&seen), "2 of 3 nodes have it: n1:1, n3:1; not at n2:1: no room");
+        seen.nodes.extend((4..20).map(|number| node(&format!("n{number}:1"), 100, There, None)));
+        assert!(spread(&seen).contains("n9:1 and 10 more; not at n2:1"), "{}", spread(&seen));
+        let empty = SpreadSeen { wanted: 1, ..SpreadSeen::default() };
+        assert_eq!(progress(&empty), "0 of 1 nodes, 100 %");
+    }
+}
