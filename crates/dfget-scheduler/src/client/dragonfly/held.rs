@@ -162,7 +162,9 @@ pub(crate) async fn keep_telling(
     interval: Duration,
     peer_id: Arc<dyn Fn() -> String + Send + Sync>,
 ) {
+    let mut changes = shared.changes();
     loop {
+        changes.mark_unchanged();
         let names: Vec<String> = shared.roll().ring().order("").map(str::to_owned).collect();
         for name in names {
             if let Err(trouble) = tell(&shared, &shelf, &name, interval, &*peer_id).await {
@@ -175,7 +177,14 @@ pub(crate) async fn keep_telling(
                 }
             }
         }
-        let _changed = timeout(LOOK.min(interval), shelf.changed.notified()).await;
+        let wake = async {
+            tokio::select! {
+                () = shelf.changed.notified() => {}
+                // One is back, or is new.
+                _ = changes.changed() => {}
+            }
+        };
+        let _woken = timeout(LOOK.min(interval), wake).await;
         sleep(GATHER).await;
     }
 }

@@ -1,7 +1,7 @@
 //! What is said to a scheduler of Dragonfly about one download, and what its answers mean (Dragonfly v2,
 //! `AnnouncePeer`, as its client 1.5 speaks it).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -51,6 +51,8 @@ pub(crate) struct Talk {
     pub(crate) asked: bool,
     /// The parents of the last answer that are still good.
     parents: Vec<Candidate>,
+    /// Parents that went wrong. A scheduler does not name them again, unless it does not listen.
+    blocked: HashSet<Arc<str>>,
     /// Pieces that were reported, by number.
     reported: Vec<bool>,
     /// Which host sent a piece, or part of it.
@@ -170,6 +172,7 @@ impl Talk {
             reschedules: 0,
             asked: true,
             parents: Vec::new(),
+            blocked: HashSet::new(),
             reported,
             senders: HashMap::new(),
             peers: HashMap::new(),
@@ -303,7 +306,7 @@ impl Talk {
         for peer in candidates.iter().take(MOST_PARENTS) {
             let Some(host) = &peer.host else { continue };
             let Some(parent) = words::plain_parent(peer) else { continue };
-            if *parent.host.id == *self.content.host {
+            if *parent.host.id == *self.content.host || self.blocked.contains(&parent.peer) {
                 continue;
             }
             let (host_id, peer_id) = (Arc::clone(&parent.host.id), Arc::clone(&parent.peer));
@@ -321,6 +324,7 @@ impl Talk {
         self.parents.retain(|parent| {
             let blocked = parent.host == *host;
             if blocked {
+                self.blocked.insert(Arc::clone(&parent.peer));
                 out.push(Arm::DownloadPieceFailedRequest(DownloadPieceFailedRequest {
                     piece_number,
                     parent_id: parent.peer.as_ref().to_owned(),
@@ -497,13 +501,14 @@ mod tests {
     fn where_no_parent_is_left_others_are_asked_for_and_in_the_end_the_origin() {
         let mut talk = talk();
         let mut asked = 0;
-        loop {
-            answered(&mut talk, parents(&[2, 3]));
+        for other in 3.. {
+            answered(&mut talk, parents(&[2, other]));
             let (orders, out) = told(&mut talk, &lost(2));
-            assert!(orders.is_none() && out.len() == 1, "one is left: {out:?}");
-            let (orders, out) = told(&mut talk, &lost(3));
+            // It was blocked the first time.
+            assert!(orders.is_none() && out.len() == usize::from(other == 3), "one is left: {out:?}");
+            let (orders, out) = told(&mut talk, &lost(other));
             let Arm::DownloadPieceFailedRequest(failed) = &out[0] else { panic!("{out:?}") };
-            assert_eq!((failed.parent_id.as_str(), failed.piece_number), ("p3", Some(0)));
+            assert_eq!((&failed.parent_id, failed.piece_number), (&format!("p{other}"), Some(0)));
             if let Some(orders) = orders {
                 assert!(all_from_origin(&orders) && !talk.asked);
                 break;
