@@ -1,6 +1,7 @@
 //! What is printed to be read.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use dfget_testkit::{Blob, Ended, Session, Stage, TestCa};
@@ -83,7 +84,9 @@ fn home() -> TempDir {
     let home = tempfile::tempdir_in("/tmp").expect("a directory");
     let yaml = "dataDir: data\nlogDir: log\nproxies:\n  - regx: 'blobs/sha256.*'\n  - {regx: '/files/', useHTTPS: true}\n\
         hijackHTTPS:\n  hosts:\n    - regx: '^r\\.test:443$'\nbasicAuth: {username: u, password: canary}\ncluster: {keyFile: k}\n";
-    fs::write(home.path().join("dfget.yaml"), yaml).expect("it is ours");
+    let file = home.path().join("dfget.yaml");
+    fs::write(&file, yaml).expect("it is ours");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("it is ours");
     home
 }
 
