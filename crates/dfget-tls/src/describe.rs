@@ -59,7 +59,7 @@ fn certificate(cause: &CertificateError) -> String {
             format!("certificate valid from {} only", time(*not_before))
         }
         E::NotValidYet => "certificate not valid yet".to_owned(),
-        E::UnknownIssuer => "certificate signed by an unknown authority (trust it with certs)".to_owned(),
+        E::UnknownIssuer => "certificate signed by an unknown authority (trust it by `certs` in dfget.yaml, or by SSL_CERT_FILE)".to_owned(),
         E::NotValidForNameContext { expected, presented } => wrong_name(expected, presented),
         E::NotValidForName => "certificate not valid for this name".to_owned(),
         E::InvalidPurposeContext { .. } | E::InvalidPurpose => {

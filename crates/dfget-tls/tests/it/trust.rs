@@ -41,7 +41,8 @@ fn verdict(trust: &OriginTrust, server: &Arc<ServerConfig>, name: &str) -> Resul
     shake(&client(trust), server, name).map(|_| ()).map_err(|error| describe(&error))
 }
 
-const UNKNOWN: &str = "certificate signed by an unknown authority (trust it with certs)";
+const UNKNOWN: &str =
+    "certificate signed by an unknown authority (trust it by `certs` in dfget.yaml, or by SSL_CERT_FILE)";
 
 #[test]
 fn an_origin_is_believed_for_its_roots_and_its_names_only() {

@@ -1,6 +1,7 @@
 //! What is printed to be read.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use dfget_testkit::{Blob, Ended, Session, Stage, TestCa};
@@ -8,8 +9,8 @@ use tempfile::TempDir;
 
 use crate::transcript::{DFGET, Transcript, beside};
 
-/// An address as long as one of a test.
-const ADDRESS: &str = "127.0.0.1:54321";
+/// What is shown for an address, which is at least as long.
+const ADDRESS: &str = "127.0.0.1:5000";
 
 /// A stage whose store holds two blobs, and what is shown for what differs.
 fn stored() -> (Stage, [Blob; 2], Transcript) {
@@ -28,8 +29,9 @@ fn stored() -> (Stage, [Blob; 2], Transcript) {
     (stage, blobs, transcript)
 }
 
-/// The same with a word for what is told of time and of the disk: the columns `USED` of `ls`, and what is free.
-fn blurred(ended: Ended) -> Ended {
+/// The same without what is told of time and of the disk (the column `USED` of `ls`, and what is free), and in columns as
+/// wide as if the registry had our address.
+fn blurred(ended: Ended, address: &str) -> Ended {
     let line = |line: &str| {
         let line = match line.split_once(" s  ") {
             Some((before, after)) => {
@@ -44,7 +46,10 @@ fn blurred(ended: Ended) -> Ended {
             _ => line,
         }
     };
-    let stdout = ended.stdout.lines().map(|text| line(text) + "\n").collect();
+    let stdout = ended.stdout.lines().map(|text| line(text) + "\n").collect::<String>();
+    let spare = " ".repeat(if stdout.contains(address) { address.len() - ADDRESS.len() } else { 0 });
+    let heads = ["FROM", "REGISTRY"].map(|head| (format!("{head}{spare}"), head));
+    let stdout = heads.iter().fold(stdout, |text, (wide, head)| text.replace(wide, head));
     Ended { stdout, ..ended }
 }
 
@@ -67,7 +72,8 @@ fn snapshot_of_what_is_stored() {
         "dfget cache import bundle.tar",
     ] {
         let words: Vec<_> = typed.split(' ').skip(1).collect();
-        let ended = blurred(Ended::of(&mut beside(&stage.daemon, &words)));
+        let ended =
+            blurred(Ended::of(&mut beside(&stage.daemon, &words)), &stage.registry.origin.authority());
         transcript.show(typed, &ended);
     }
     transcript.end("tables/cache.txt");
@@ -78,7 +84,9 @@ fn home() -> TempDir {
     let home = tempfile::tempdir_in("/tmp").expect("a directory");
     let yaml = "dataDir: data\nlogDir: log\nproxies:\n  - regx: 'blobs/sha256.*'\n  - {regx: '/files/', useHTTPS: true}\n\
         hijackHTTPS:\n  hosts:\n    - regx: '^r\\.test:443$'\nbasicAuth: {username: u, password: canary}\ncluster: {keyFile: k}\n";
-    fs::write(home.path().join("dfget.yaml"), yaml).expect("it is ours");
+    let file = home.path().join("dfget.yaml");
+    fs::write(&file, yaml).expect("it is ours");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("it is ours");
     home
 }
 

@@ -46,7 +46,7 @@ impl Transcript {
     #[track_caller]
     pub(crate) fn end(self, name: &str) {
         let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
-        assert_snapshot(&directory.join(name), self.text.trim_end_matches('\n').to_owned().as_str());
+        assert_snapshot(&directory.join(name), &format!("{}\n", self.text.trim_end()));
     }
 
     fn plain(&self, text: &str) -> String {
