@@ -47,7 +47,7 @@ fn pieces_from_peers_are_told_of_within_the_download() {
         assert_eq!((&download.parent, download.says("dfget.outcome")), (&server.id, "verified"));
         assert_eq!(download.says("dfget.bytes.peers"), blob.len().to_string());
         let join = only(&spans, "the scheduler", |span| span.name == "scheduler join");
-        assert_eq!((&join.parent, join.says("dfget.scheduler.parents")), (&download.id, "1"));
+        assert_eq!((&join.parent, join.says("dfget.scheduler.joined")), (&download.id, "true"));
         let told = spans.iter().filter(|span| span.name == "scheduler.v2.Scheduler/AnnouncePeer");
         let parents: Vec<_> = told.map(|span| &span.parent).collect();
         assert!(!parents.is_empty() && parents.iter().all(|parent| **parent == join.id), "{spans:#?}");
