@@ -31,7 +31,7 @@ pub struct Lead {
     key: RunKey,
     settled: bool,
     /// What is done from here on.
-    span: Option<Shared>,
+    span: Option<SharedSpan>,
     /// Dropped with the lead: that is what wakes those who wait.
     done: watch::Sender<Answered>,
 }
@@ -122,7 +122,7 @@ impl Lead {
         tasks: Tasks,
         key: RunKey,
         done: watch::Sender<Answered>,
-        span: Option<Shared>,
+        span: Option<SharedSpan>,
     ) -> Self {
         Self { tasks, key, settled: false, span, done }
     }

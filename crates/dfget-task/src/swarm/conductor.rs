@@ -1165,7 +1165,7 @@ impl Task {
             total: state.entry.total(),
             have,
             private: state.meta.private,
-            trace: self.span.as_ref().map(Shared::context),
+            trace: self.span.as_ref().map(SharedSpan::context),
         }
     }
 
