@@ -8,7 +8,7 @@ use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry, EntryKey, Store};
 use dfget_swarm::Pieces;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RANGE, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;

@@ -10,7 +10,7 @@ use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
 use dfget_telemetry::Book;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;

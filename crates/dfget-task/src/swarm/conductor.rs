@@ -11,7 +11,7 @@ use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, Parent, Picker, PickerOptions, Pieces};
 use dfget_telemetry::PieceFailure;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
