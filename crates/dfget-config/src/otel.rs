@@ -39,23 +39,30 @@ pub(crate) const VARIABLES: [&str; 7] =
 impl Otel {
     /// Reads them.
     pub(crate) fn of(environment: &Environment) -> Self {
-        Self::read(environment, &mut |_, _, _| {})
+        Self::read(environment, true, &mut |_, _, _| {})
     }
 
-    /// The same, and says which cannot be used.
-    pub(crate) fn checked(environment: &Environment, report: &mut Report) -> Self {
-        Self::read(environment, &mut |name, problem, remedy| {
+    /// The same, and says which cannot be used, if there are to be traces. `named`: the file says whether, and whereto.
+    pub(crate) fn checked(environment: &Environment, named: Option<bool>, report: &mut Report) -> Self {
+        if !named.unwrap_or_else(|| environment.variable(ENDPOINT).is_some()) {
+            return Self::of(environment);
+        }
+        Self::read(environment, named.is_none(), &mut |name, problem, remedy| {
             let subject = Subject { key: Some(name.to_owned()), ..Subject::default() };
             report.warn(subject, Code::BadValue, format!("{problem}; it is not used"), remedy);
         })
     }
 
-    fn read(environment: &Environment, say: &mut dyn FnMut(&'static str, &str, &str)) -> Self {
+    fn read(
+        environment: &Environment,
+        endpoint: bool,
+        say: &mut dyn FnMut(&'static str, &str, &str),
+    ) -> Self {
         let variable = |name| environment.variable(name).and_then(|value| value.to_str());
         if variable(DISABLED).is_some_and(|value| value.eq_ignore_ascii_case("true")) {
             return Self::default();
         }
-        let endpoint = variable(ENDPOINT).filter(|_| match variable(PROTOCOL) {
+        let endpoint = variable(ENDPOINT).filter(|_| endpoint).filter(|_| match variable(PROTOCOL) {
             None | Some("http/protobuf") => true,
             Some(_) => {
                 say(

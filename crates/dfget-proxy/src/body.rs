@@ -83,7 +83,7 @@ pub(crate) fn counted(
     let spared = response.extensions_mut().remove::<Spared>().is_some();
     let peers = response.extensions_mut().remove::<FromPeers>().map(Peered::of);
     let slot = response.extensions_mut().remove::<Slot>();
-    let span = response.extensions_mut().remove::<dfget_trace::Shared>();
+    let span = response.extensions_mut().remove::<dfget_trace::SharedSpan>();
     let span = span.map(|span| Served::new(span, source));
     if let Some(source) = source {
         metrics.served(source);

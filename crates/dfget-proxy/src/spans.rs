@@ -2,7 +2,7 @@
 
 use dfget_task::TaskRequest;
 use dfget_telemetry::Source;
-use dfget_trace::{Kind, RequestFacts, Shared, Span, Tracer, span_name};
+use dfget_trace::{Kind, RequestFacts, SharedSpan, Span, Tracer, span_name};
 use http::{Request, Response};
 use url::Url;
 
@@ -35,7 +35,7 @@ pub(crate) fn answered(mut span: Span, response: &mut Response<ResponseBody>) {
 /// The span of a client's request while its answer leaves.
 #[derive(Debug)]
 pub(crate) struct Served {
-    span: Shared,
+    span: SharedSpan,
     bytes: u64,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Served {
 
 impl Served {
     /// `source`: where the bytes come from, for the answers that tell.
-    pub(crate) fn new(span: Shared, source: Option<Source>) -> Self {
+    pub(crate) fn new(span: SharedSpan, source: Option<Source>) -> Self {
         if let Some(source) = source {
             span.with(|span| span.set("dfget.source", || source.as_str()));
         }

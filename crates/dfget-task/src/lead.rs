@@ -8,7 +8,7 @@ use dfget_origin::headers::content_length;
 use dfget_origin::{Answer, ContentStream, Identity};
 use dfget_storage::{BLOCK, Entry, EntryKey, Store};
 use dfget_swarm::Pieces;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, RANGE, VARY};
 use http::{HeaderMap, Response, StatusCode};
 use hyper::body::Incoming;
@@ -31,7 +31,7 @@ pub struct Lead {
     key: RunKey,
     settled: bool,
     /// What is done from here on.
-    span: Option<Shared>,
+    span: Option<SharedSpan>,
     /// Dropped with the lead: that is what wakes those who wait.
     done: watch::Sender<Answered>,
 }
@@ -124,7 +124,7 @@ impl Lead {
         tasks: Tasks,
         key: RunKey,
         done: watch::Sender<Answered>,
-        span: Option<Shared>,
+        span: Option<SharedSpan>,
     ) -> Self {
         Self { tasks, key, settled: false, span, done }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use dfget_origin::FetchRequest;
 use dfget_swarm::Failure;
-use dfget_trace::{Kind, Shared, Span, Tracer};
+use dfget_trace::{Kind, SharedSpan, Span, Tracer};
 
 use crate::request::TaskRequest;
 use crate::swarm::Orders;
@@ -16,7 +16,7 @@ use crate::task::{Outcome, Task};
 const MOST_PIECES: u32 = 1024;
 
 /// The span of a download that a request begins.
-pub(crate) fn download(tracer: &Tracer, request: &TaskRequest) -> Option<Shared> {
+pub(crate) fn download(tracer: &Tracer, request: &TaskRequest) -> Option<SharedSpan> {
     let mut span = tracer.child(&request.fetch.headers, Kind::Internal, "download");
     span.set("dfget.task.id", || request.id.as_str().to_owned());
     span.set("dfget.peer.id", || request.peer.to_string());
@@ -24,7 +24,7 @@ pub(crate) fn download(tracer: &Tracer, request: &TaskRequest) -> Option<Shared>
 }
 
 /// The request as one that is made within `span`.
-pub(crate) fn within<'a>(span: Option<&Shared>, request: &'a TaskRequest) -> Cow<'a, TaskRequest> {
+pub(crate) fn within<'a>(span: Option<&SharedSpan>, request: &'a TaskRequest) -> Cow<'a, TaskRequest> {
     match span {
         None => Cow::Borrowed(request),
         Some(span) => {
@@ -35,7 +35,7 @@ pub(crate) fn within<'a>(span: Option<&Shared>, request: &'a TaskRequest) -> Cow
 }
 
 /// The same for what the origin is asked with, by whichever client's right.
-pub(crate) fn asked_within(span: Option<&Shared>, mut request: FetchRequest) -> FetchRequest {
+pub(crate) fn asked_within(span: Option<&SharedSpan>, mut request: FetchRequest) -> FetchRequest {
     if let Some(span) = span {
         span.context().write(&mut request.headers);
     }
@@ -43,8 +43,8 @@ pub(crate) fn asked_within(span: Option<&Shared>, mut request: FetchRequest) -> 
 }
 
 /// The span of asking the cluster who has a content.
-pub(crate) fn join(tracer: &Tracer, download: Option<&Shared>) -> Span {
-    tracer.below(download.map(Shared::context), Kind::Client, "scheduler join")
+pub(crate) fn join(tracer: &Tracer, download: Option<&SharedSpan>) -> Span {
+    tracer.below(download.map(SharedSpan::context), Kind::Client, "scheduler join")
 }
 
 /// What the scheduler said first; `None` if none took the download.
@@ -96,7 +96,7 @@ impl PieceSpans {
             return Span::none();
         }
         self.begun += 1;
-        let within = task.span.as_ref().map(Shared::context);
+        let within = task.span.as_ref().map(SharedSpan::context);
         let mut span = task.tasks.origin().tracer().below(within, Kind::Client, "piece");
         span.set("dfget.piece.number", || number);
         span.set("dfget.piece.size", || len);

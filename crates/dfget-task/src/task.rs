@@ -10,7 +10,7 @@ use dfget_core::{ByteRange, Digest, RangeError, RangeHeader, TaskId};
 use dfget_origin::{ContentStream, FetchRequest, Flow, Identity};
 use dfget_storage::{Entry, Pin, RepairError};
 use dfget_telemetry::Book;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use http::HeaderMap;
 use http::header::ACCEPT_RANGES;
 use parking_lot::Mutex;
@@ -62,7 +62,7 @@ pub struct Task {
     next_id: AtomicU64,
     on_end: Mutex<Option<OnEnd>>,
     /// All that is done for it, if that is recorded.
-    pub(crate) span: Option<Shared>,
+    pub(crate) span: Option<SharedSpan>,
 }
 
 /// Told once whether the content turned out to be right (`true`) or wrong; not at all if nobody
@@ -218,7 +218,7 @@ impl Task {
         request: &TaskRequest,
         entry: Arc<Entry>,
         meta: TaskMeta,
-        span: Option<Shared>,
+        span: Option<SharedSpan>,
     ) -> Arc<Self> {
         let cancel = tasks.inner.closing.child_token();
         let had = entry.allocated_bytes();

@@ -21,4 +21,4 @@ pub use opentelemetry::trace::TraceId;
 pub use otlp::{Resource, Verdict, encode, verdict};
 pub use queue::Spans;
 pub use request::{RequestFacts, span_name};
-pub use span::{Kind, Shared, Span, Tracer, TracerOptions, Value};
+pub use span::{Kind, SharedSpan, Span, Tracer, TracerOptions, Value};

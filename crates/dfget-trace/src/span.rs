@@ -57,7 +57,7 @@ pub struct Span {
 
 /// A span that several hold; it ends with the last of them, or before.
 #[derive(Clone, Debug)]
-pub struct Shared {
+pub struct SharedSpan {
     context: Context,
     span: Arc<Mutex<Span>>,
 }
@@ -302,15 +302,15 @@ impl Span {
 
     /// For several to hold; `None` if it is not recorded.
     #[must_use]
-    pub fn share(self) -> Option<Shared> {
+    pub fn share(self) -> Option<SharedSpan> {
         let context = self.context()?;
-        Some(Shared { context, span: Arc::new(Mutex::new(self)) })
+        Some(SharedSpan { context, span: Arc::new(Mutex::new(self)) })
     }
 }
 
-// === impl Shared ===
+// === impl SharedSpan ===
 
-impl Shared {
+impl SharedSpan {
     /// The span as others know it.
     #[must_use]
     pub const fn context(&self) -> Context {

@@ -15,7 +15,10 @@ use crate::{
 /// `tracing`, and what the environment says where that is silent; `None` = no traces.
 pub(super) fn tracing(daemon: &Section<'_>, context: &mut Context<'_>) -> Option<Traces> {
     let section = daemon.section(context.report, "tracing");
-    let otel = Otel::checked(context.environment, context.report);
+    let is_blank =
+        |field: &Field<'_>| matches!(&field.node.data, Data::Scalar { text, .. } if text.is_empty());
+    let named = section.get("endpoint").map(|field| !is_blank(field));
+    let otel = Otel::checked(context.environment, named, context.report);
     let report = &mut *context.report;
     let defaults = Traces::default();
     let protocol = protocol(&section, report);

@@ -208,10 +208,20 @@ fn variables_that_cannot_be_used_refuse_nothing() {
         ),
     ];
     for (variables, message) in table {
-        let loaded = with_variables("", variables);
-        assert_eq!(loaded.config.traces, None);
+        let with_endpoint: Vec<_> = switched_off.iter().chain(variables).copied().collect();
+        let loaded = with_variables("", &with_endpoint);
+        let usable = !message.contains("by `tracing.endpoint`") && !message.contains("no traces are sent");
+        assert_eq!(loaded.config.traces.is_some(), usable, "{message}");
         assert_eq!(said(Ok(loaded)), [message]);
+        // Nobody wants to read of variables that are for other programs.
+        let without: Vec<_> =
+            variables.iter().filter(|(name, _)| !name.ends_with("ENDPOINT")).copied().collect();
+        assert_eq!(said(Ok(with_variables("", &without))), [""; 0]);
+        let off = with_variables("tracing: {endpoint: ''}", &with_endpoint);
+        assert_eq!((off.config.traces.clone(), said(Ok(off)).len()), (None, 0));
     }
+    let own = with_variables("tracing: {endpoint: own}", &grpc);
+    assert_eq!((own.config.traces.is_some(), said(Ok(own)).len()), (true, 0));
 }
 
 #[test]

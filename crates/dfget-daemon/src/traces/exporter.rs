@@ -106,7 +106,6 @@ impl Exporter {
         if last.await.is_err() {
             self.spans.lose(left.iter().map(|batch| batch.count).sum());
         }
-        self.client.close().await;
     }
 
     fn next(&self) -> Option<Batch> {

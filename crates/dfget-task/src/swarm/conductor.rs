@@ -11,7 +11,7 @@ use dfget_core::{ByteRange, public_url};
 use dfget_storage::{Entry, WriteError};
 use dfget_swarm::{Ask, Failure, Parent, Patience, Picker, PickerOptions, Pieces, Take, Trust, Waiting};
 use dfget_telemetry::PieceFailure;
-use dfget_trace::Shared;
+use dfget_trace::SharedSpan;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
@@ -1231,7 +1231,7 @@ impl Task {
             total: state.entry.total(),
             have,
             private: state.meta.private,
-            trace: self.span.as_ref().map(Shared::context),
+            trace: self.span.as_ref().map(SharedSpan::context),
             wants_proof: false,
         }
     }
