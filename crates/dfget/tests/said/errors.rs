@@ -10,7 +10,7 @@ use std::thread;
 
 use dfget_testkit::{Answer, Blob, Ended, Origin, Reply, Session, Stage, TestCa};
 
-use crate::transcript::{DFGET, Transcript, beside};
+use crate::transcript::{DFGET, Transcript, beside, when_stored};
 
 /// An address that looks like one of a test, and is as long.
 const ADDRESS: &str = "127.0.0.1:54321";
@@ -129,14 +129,14 @@ fn snapshot_of_logins_that_cannot_be_read() {
     transcript.end("errors/logins.txt");
 }
 
-/// A bundle of four contents, and another stage for it.
+/// A bundle of two contents.
 fn bundle() -> Vec<u8> {
     let stage = Stage::new(DFGET);
     for (length, seed) in [(3000, 1), (700, 2)] {
         let blob = Blob::random(length, seed);
         assert!(stage.get(&stage.registry.put("lab/image", &blob)).is_complete());
     }
-    beside(&stage.daemon, &["cache", "export", "-"]).output().expect("it runs").stdout
+    when_stored(&stage.daemon, 2)
 }
 
 #[test]
@@ -171,6 +171,7 @@ fn snapshot_of_a_store_that_is_not_as_was_meant() {
     let mut stage = Stage::new(DFGET);
     let blob = Blob::random(3000, 5);
     assert!(stage.get(&stage.registry.put("lab/image", &blob)).is_complete());
+    let _ = when_stored(&stage.daemon, 1);
     let mut transcript = Transcript::new();
     transcript.word(stage.daemon.home().display(), "~");
     for typed in [

@@ -7,7 +7,7 @@ use std::process::Command;
 use dfget_testkit::{Blob, Ended, Session, Stage, TestCa};
 use tempfile::TempDir;
 
-use crate::transcript::{DFGET, Transcript, beside};
+use crate::transcript::{DFGET, Transcript, beside, when_stored};
 
 /// What is shown for an address, which is at least as long.
 const ADDRESS: &str = "127.0.0.1:5000";
@@ -23,6 +23,7 @@ fn stored() -> (Stage, [Blob; 2], Transcript) {
             assert!(stage.get(&url).is_complete());
         }
     }
+    let _ = when_stored(&stage.daemon, 2);
     let mut transcript = Transcript::new();
     transcript.word(stage.daemon.home().display(), "~");
     transcript.word(stage.registry.origin.authority(), ADDRESS);

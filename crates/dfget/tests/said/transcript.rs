@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use dfget_testkit::session::until;
 use dfget_testkit::{Daemon, Ended, assert_snapshot};
 
 pub(crate) const DFGET: &str = env!("CARGO_BIN_EXE_dfget");
@@ -52,6 +53,16 @@ impl Transcript {
     fn plain(&self, text: &str) -> String {
         self.words.iter().fold(text.to_owned(), |text, (theirs, word)| text.replace(theirs, word))
     }
+}
+
+/// Waits until so many contents are stored whole, and returns the bundle of them.
+pub(crate) fn when_stored(daemon: &Daemon, count: usize) -> Vec<u8> {
+    until("all to be stored", || {
+        let output = beside(daemon, &["cache", "export", "-"]).output().expect("it runs");
+        String::from_utf8_lossy(&output.stderr)
+            .starts_with(&format!("packed {count} content"))
+            .then_some(output.stdout)
+    })
 }
 
 /// `dfget` beside a daemon, as somebody runs it who meets no other daemon.
