@@ -193,19 +193,18 @@ impl Seeker {
         let answer = channel.receive::<FromDaemon>();
         match answer {
             Ok(Some(FromDaemon::Granted(grant))) => Ok(Lease { channel, grant }),
-            Ok(Some(FromDaemon::Refused { version, reason, .. })) => Err(Miss::Refused(format!(
-                "the daemon (process {}, dfget {version}) says: {reason}",
-                peer.pid
-            ))),
+            Ok(Some(FromDaemon::Refused { version, reason, .. })) => {
+                Err(Miss::Refused(format!("the daemon ({}, dfget {version}) says: {reason}", name(peer.pid))))
+            }
             Ok(None) => {
                 Err(Miss::Nobody(sent.err().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())))
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(Miss::Nobody(error)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(silent()),
             Ok(Some(_)) | Err(_) => Err(Miss::Refused(format!(
-                "process {} at {} gives no answer that this version understands; if it is an older dfget, end \
-                 it when its commands have ended",
-                peer.pid,
+                "{} at {} gives no answer that this version understands; if it is an older dfget, end it when its \
+                 commands have ended",
+                name(peer.pid),
                 socket.display()
             ))),
         }
@@ -254,4 +253,9 @@ impl Start {
         let (https, http, no) = self.way.clone();
         Way { https, http, no }
     }
+}
+
+/// What a user is to look for: a service manager keeps the socket of the node's service, and is not what answers.
+fn name(pid: u32) -> String {
+    if pid == 1 { "dfget.service".to_owned() } else { format!("process {pid}") }
 }
