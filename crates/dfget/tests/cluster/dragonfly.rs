@@ -100,13 +100,9 @@ impl Stand {
     }
 
     fn serve(place: &Place, routes: RoutesBuilder) -> Self {
-        let address = SocketAddr::from((place.address(), PORT));
-        let runtime = start(place, async move {
-            let listener = TcpListener::bind(address).await.expect("the port is free");
-            tokio::spawn(async move {
-                let door = Door { tls: None, plain: true };
-                serve_grpc(listener, door, routes.routes(), std::future::pending()).await;
-            });
+        let runtime = start(place, |listener| async move {
+            let door = Door { tls: None, plain: true };
+            serve_grpc(listener, door, routes.routes(), std::future::pending()).await;
         });
         Self { runtime: Some(runtime), service: None, notes: Notes::default() }
     }
@@ -135,27 +131,30 @@ impl Drop for Stand {
     }
 }
 
-/// Begins what is to run at a place.
-fn start(place: &Place, begin: impl Future<Output = ()> + Send + 'static) -> Runtime {
-    place.within(move || {
+/// Opens the port at a place, and lets run what answers there.
+fn start<R>(place: &Place, run: impl FnOnce(TcpListener) -> R) -> Runtime
+where
+    R: Future<Output = ()> + Send + 'static,
+{
+    let address = SocketAddr::from((place.address(), PORT));
+    let (runtime, listener) = place.within(move || {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
         // On a thread of the runtime, which is at the place for good.
-        runtime.block_on(runtime.spawn(begin)).expect("it starts");
-        runtime
-    })
+        let open = runtime.spawn(async move { TcpListener::bind(address).await });
+        let listener = runtime.block_on(open).expect("it starts").expect("the port is free");
+        (runtime, listener)
+    });
+    runtime.spawn(run(listener));
+    runtime
 }
 
 fn listen_only(place: &Place) -> Runtime {
-    let address = SocketAddr::from((place.address(), PORT));
-    start(place, async move {
-        let listener = TcpListener::bind(address).await.expect("the port is free");
-        tokio::spawn(async move {
-            let mut held = Vec::new();
-            while let Ok((socket, _)) = listener.accept().await {
-                held.push(socket);
-            }
-        });
+    start(place, |listener| async move {
+        let mut held = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            held.push(socket);
+        }
     })
 }
 
@@ -269,7 +268,7 @@ impl Scheduler for Scripted {
         &self,
         request: Request<Streaming<AnnouncePeerRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        let mut inbound = request.into_inner();
+        let inbound = request.into_inner();
         let script = self.clone();
         if self.manner == Manner::Endless {
             let answers = stream::repeat(()).then(move |()| {
@@ -281,34 +280,29 @@ impl Scheduler for Scripted {
             });
             return Ok(Response::new(Box::pin(answers)));
         }
-        let answers = async_stream(move |sender| async move {
-            while let Ok(Some(message)) = inbound.message().await {
+        let answers = stream::unfold((inbound, script, false), |(mut inbound, script, over)| async move {
+            while !over && let Ok(Some(message)) = inbound.message().await {
                 script.note(&message);
-                let asks = matches!(
-                    message.request,
+                match &message.request {
                     Some(Arm::RegisterPeerRequest(_) | Arm::ReschedulePeerRequest(_))
-                );
-                if asks && script.manner != Manner::Mute {
-                    let _ = sender.send(Ok(script.answer(&message.host_id)));
-                    if script.manner == Manner::Leaves {
-                        return;
+                        if script.manner != Manner::Mute =>
+                    {
+                        let answer = Ok(script.answer(&message.host_id));
+                        let over = script.manner == Manner::Leaves;
+                        return Some((answer, (inbound, script, over)));
                     }
-                }
-                let ends = matches!(
-                    message.request,
                     Some(
                         Arm::DownloadPeerFinishedRequest(_)
-                            | Arm::DownloadPeerBackToSourceFinishedRequest(_)
-                            | Arm::DownloadPeerFailedRequest(_)
-                            | Arm::DownloadPeerBackToSourceFailedRequest(_)
-                    )
-                );
-                if ends {
-                    return;
+                        | Arm::DownloadPeerBackToSourceFinishedRequest(_)
+                        | Arm::DownloadPeerFailedRequest(_)
+                        | Arm::DownloadPeerBackToSourceFailedRequest(_),
+                    ) => return None,
+                    _ => {}
                 }
             }
+            None
         });
-        Ok(Response::new(answers))
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn announce_host(&self, _: Request<AnnounceHostRequest>) -> Result<Response<()>, Status> {
@@ -335,15 +329,3 @@ impl Scheduler for Scripted {
         Err(Status::unimplemented("not here"))
     }
 }
-
-/// What a task sends, until it has ended.
-fn async_stream<F>(task: impl FnOnce(Sender) -> F) -> Answers
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(task(sender));
-    Box::pin(stream::poll_fn(move |context| receiver.poll_recv(context)))
-}
-
-type Sender = tokio::sync::mpsc::UnboundedSender<Result<AnnouncePeerResponse, Status>>;
