@@ -315,7 +315,9 @@ impl State {
         }
         match self.hosts.get(&info.id) {
             None if !info.keyed && self.strangers.hosts >= limits::STRANGERS => {
-                return Err(Status::resource_exhausted("too many hosts that have not shown the cluster's key"));
+                return Err(Status::resource_exhausted(
+                    "too many hosts that have not shown the cluster's key",
+                ));
             }
             None => self.strangers.hosts += usize::from(!info.keyed),
             // It has shown the key now.

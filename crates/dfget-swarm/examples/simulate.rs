@@ -75,9 +75,18 @@ fn run(setup: Setup, liars: Option<(Manner, usize)>) {
                 alone += u32::from(n.alone);
                 proof += u32::from(n.trust.wants_proof());
             }
-            let caught: std::collections::BTreeSet<_> = world.nodes.iter().flat_map(|n| n.banned.clone()).collect();
-            println!("{turn}: generations {generations:?} done {done} tainted {tainted} caught by any {} origin {:.2} banned {} alone {alone} proof {proof} settled {}", caught.len(), world.origin_ratio(), world.banned_hosts().len(), world.settled);
-            if world.all_done() { break; }
+            let caught: std::collections::BTreeSet<_> =
+                world.nodes.iter().flat_map(|n| n.banned.clone()).collect();
+            println!(
+                "{turn}: generations {generations:?} done {done} tainted {tainted} caught by any {} origin {:.2} banned {} alone {alone} proof {proof} settled {}",
+                caught.len(),
+                world.origin_ratio(),
+                world.banned_hosts().len(),
+                world.settled
+            );
+            if world.all_done() {
+                break;
+            }
         }
     }
     let last = world.run(ideal * 20.0);

@@ -586,7 +586,10 @@ impl Scheduler {
     /// How many are told to ask a host.
     fn children(&self, host: &str) -> usize {
         let members = self.hosts.get(host).into_iter().flat_map(|host| &host.members);
-        members.filter_map(|&(swarm, slot)| self.member(swarm, slot)).map(|member| member.children.len()).sum()
+        members
+            .filter_map(|&(swarm, slot)| self.member(swarm, slot))
+            .map(|member| member.children.len())
+            .sum()
     }
 
     /// Whether half of all hosts are banned: the others have no better name than these.

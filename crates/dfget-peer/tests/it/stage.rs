@@ -120,12 +120,8 @@ impl Stage {
         let entry = self.store.create(key.clone(), vec![], Some(total), SystemTime::now()).unwrap();
         entry.append(0, bytes).unwrap();
         self.store.publish(&entry, key, vec![]).unwrap();
-        let holding = Holding {
-            entry: Arc::clone(&entry),
-            progress: None,
-            ended: CancellationToken::new(),
-            round: 0,
-        };
+        let holding =
+            Holding { entry: Arc::clone(&entry), progress: None, ended: CancellationToken::new(), round: 0 };
         self.shelf.holdings.lock().insert(task(letter), holding);
         entry
     }
@@ -140,12 +136,8 @@ impl Stage {
         let entry = self.store.create(key, vec![], total, SystemTime::now()).unwrap();
         let (progress, watched) = watch::channel(());
         let ended = CancellationToken::new();
-        let holding = Holding {
-            entry: Arc::clone(&entry),
-            progress: Some(watched),
-            ended: ended.clone(),
-            round: 0,
-        };
+        let holding =
+            Holding { entry: Arc::clone(&entry), progress: Some(watched), ended: ended.clone(), round: 0 };
         self.shelf.holdings.lock().insert(task(letter), holding);
         (entry, progress, ended)
     }

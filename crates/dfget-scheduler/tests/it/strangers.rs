@@ -31,7 +31,11 @@ fn host(number: usize) -> Host {
 }
 
 /// A host that claims to have so many contents, each another one; its stream lives as long as what this returns, in whole.
-async fn claim(channel: &Channel, number: usize, contents: usize) -> (Streaming<HoldReply>, oneshot::Sender<()>) {
+async fn claim(
+    channel: &Channel,
+    number: usize,
+    contents: usize,
+) -> (Streaming<HoldReply>, oneshot::Sender<()>) {
     let held = move |content: usize| Held {
         task_id: format!("{:064x}", number * 1_000_000 + content),
         total: TOTAL,
@@ -44,7 +48,8 @@ async fn claim(channel: &Channel, number: usize, contents: usize) -> (Streaming<
         remove: Vec::new(),
     };
     let (end, ended) = oneshot::channel::<()>();
-    let messages = stream::iter((0..contents).step_by(500).map(message)).chain(stream::pending()).take_until(ended);
+    let messages =
+        stream::iter((0..contents).step_by(500).map(message)).chain(stream::pending()).take_until(ended);
     let mut cluster = ClusterClient::new(channel.clone());
     let mut replies = cluster.hold(messages).await.unwrap().into_inner();
     replies.message().await.unwrap().unwrap();

@@ -776,7 +776,7 @@ impl Swarm {
                 let soon = (usual * GRANT_STALLS_AFTER).max(GRANT_STALLS_AT_LEAST);
                 soon.min(GRANT_STALLS + piece).max(usual * 4)
             }
-            None => GRANT_STALLS / 2 + piece,
+            None => GRANT_STALLS_AT_LEAST + piece,
         };
         let patience = patience * (1 << self.stalls.min(6));
         let now = context.now;
@@ -834,7 +834,10 @@ impl Swarm {
             return;
         }
         let parents: Vec<Parent> = member.parents.iter().map(|&at| parent(self.member(at))).collect();
-        let mut origin: Vec<Range<u32>> = if member.alone || self.whole == Some(slot) || self.witness == Some(slot) {
+        let mut origin: Vec<Range<u32>> = if member.alone
+            || self.whole == Some(slot)
+            || self.witness == Some(slot)
+        {
             std::iter::once(0..u32::MAX).collect()
         } else {
             self.grants.iter().filter(|grant| grant.slot == slot).map(|grant| grant.range.clone()).collect()

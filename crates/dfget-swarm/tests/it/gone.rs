@@ -7,7 +7,13 @@ const MIB: u64 = 1 << 20;
 /// So many nodes at 50 Mbit/s, as the registry has, pull an image of so many MiB.
 fn small(nodes: usize, mib: u64, seed: u64) -> World {
     let rate = 6.25e6;
-    let setup = Setup { origin: rate, up: rate, down: rate, origin_streams: 4, ..Setup::equal(nodes, mib * MIB, seed) };
+    let setup = Setup {
+        origin: rate,
+        up: rate,
+        down: rate,
+        origin_streams: 4,
+        ..Setup::equal(nodes, mib * MIB, seed)
+    };
     let mut world = World::new(setup);
     (0..nodes).for_each(|node| world.start(node));
     world

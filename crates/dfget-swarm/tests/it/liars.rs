@@ -85,7 +85,8 @@ fn a_scheduler_that_calls_no_witness_is_not_waited_for() {
 /// Only those that lie are left for good by those that found them out, and the scheduler bans no other.
 fn blames_liars_only(world: &World) {
     let honest = |host: &&usize| world.nodes[**host].manner == Manner::Honest;
-    let blamed: Vec<usize> = world.nodes.iter().flat_map(|node| &node.banned).filter(honest).copied().collect();
+    let blamed: Vec<usize> =
+        world.nodes.iter().flat_map(|node| &node.banned).filter(honest).copied().collect();
     assert!(blamed.is_empty(), "blamed: {blamed:?}");
     let banned: Vec<usize> = world.banned_hosts().iter().filter(honest).copied().collect();
     assert!(banned.is_empty(), "banned: {banned:?}");

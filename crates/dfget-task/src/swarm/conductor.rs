@@ -673,11 +673,16 @@ impl Conductor {
     /// Asks a parent that says that it has verified the content for the hashes of the pieces, once.
     fn weigh(&mut self, parent: &Parent) {
         // What a stranger says counts for nothing.
-        if !parent.host.keyed || self.weighing.len() >= MOST_WEIGHED || !self.weighed.insert(Arc::clone(&parent.peer)) {
+        if !parent.host.keyed
+            || self.weighing.len() >= MOST_WEIGHED
+            || !self.weighed.insert(Arc::clone(&parent.peer))
+        {
             return;
         }
-        let (task, network, generation) = (Arc::clone(&self.task), Arc::clone(&self.network), self.generation);
-        let (parent, peer, asking) = (Arc::clone(&parent.host), Arc::clone(&parent.peer), Arc::clone(&self.asking));
+        let (task, network, generation) =
+            (Arc::clone(&self.task), Arc::clone(&self.network), self.generation);
+        let (parent, peer, asking) =
+            (Arc::clone(&parent.host), Arc::clone(&parent.peer), Arc::clone(&self.asking));
         self.weighing.spawn(async move {
             let host = Arc::clone(&parent.id);
             let believed = task.weigh_parent(&*network, parent, generation, &asking).await;

@@ -186,7 +186,9 @@ impl Task {
         asking: &tokio::sync::Mutex<()>,
     ) -> bool {
         let (entry, by) = (Arc::clone(&self.state.lock().entry), Arc::clone(&parent.id));
-        let Some(layout) = entry.total().and_then(Layout::of).filter(|layout| layout.count > 0) else { return false };
+        let Some(layout) = entry.total().and_then(Layout::of).filter(|layout| layout.count > 0) else {
+            return false;
+        };
         let patience = PATIENCE + Duration::from_secs(layout.total / HASHED_A_SECOND);
         let hashes = tokio::select! {
             () = self.cancel.cancelled() => return false,
@@ -284,7 +286,8 @@ impl Task {
                 Truth::Unknown => return Ok(()),
                 Truth::Hash(hash) => {
                     let right = case.mine.get(number as usize) == Some(&hash);
-                    if let Some(swarm) = self.state.lock().swarm.as_mut().filter(|_| right && sender.complete) {
+                    if let Some(swarm) = self.state.lock().swarm.as_mut().filter(|_| right && sender.complete)
+                    {
                         swarm.tested.insert(Arc::clone(&sender.host));
                     }
                     tested.push(sender.host);
@@ -387,7 +390,9 @@ impl Task {
             swarm.from_peers = swarm.senders.keys().map(|number| layout.length(*number)).sum();
             (swarm.alone, swarm.origin_failed, swarm.granted) = (false, None, Vec::new());
             swarm.expected = expected;
-            swarm.truths.extend(settled.iter().map(|(number, bytes)| (*number, hash_parts([bytes.as_slice()]))));
+            swarm
+                .truths
+                .extend(settled.iter().map(|(number, bytes)| (*number, hash_parts([bytes.as_slice()]))));
         }
         Ok((layout.count as usize).saturating_sub(kept.len() + settled.len()))
     }
@@ -403,7 +408,8 @@ impl Task {
         let (expected, by, disputes) = {
             let state = self.state.lock();
             let expected = state.swarm.as_ref().and_then(|swarm| swarm.expected.as_ref());
-            let of = |it: &Expected| Some((*it.hashes.sha256.get(number as usize)?, it.by.clone(), it.disputes));
+            let of =
+                |it: &Expected| Some((*it.hashes.sha256.get(number as usize)?, it.by.clone(), it.disputes));
             let Some(hash) = expected.and_then(of) else { return Verdict::Taken };
             hash
         };
@@ -426,7 +432,9 @@ impl Task {
                 Verdict::Taken
             }
             Ok(Some(bytes)) => {
-                if let Some(expected) = self.state.lock().swarm.as_mut().and_then(|swarm| swarm.expected.as_mut()) {
+                if let Some(expected) =
+                    self.state.lock().swarm.as_mut().and_then(|swarm| swarm.expected.as_mut())
+                {
                     expected.disputes.won();
                 }
                 if sender.complete {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use dfget_core::{piece_count, piece_range, unit_length};
 use dfget_swarm::{
-    Ask, Disputes, Failure, HostInfo, MOST_ROUNDS_AT_ALL, Order, Parent, Patience, Picker, PickerOptions, Pieces, Register,
-    Report, Scheduler, SchedulerOptions, SwarmKey, Take, Trust, Waiting, What,
+    Ask, Disputes, Failure, HostInfo, MOST_ROUNDS_AT_ALL, Order, Parent, Patience, Picker, PickerOptions,
+    Pieces, Register, Report, Scheduler, SchedulerOptions, SwarmKey, Take, Trust, Waiting, What,
 };
 
 use self::net::{FlowId, Net};
