@@ -553,7 +553,11 @@ fn of_those_that_take_nothing_without_proof_one_fetches_all_and_the_next_when_it
     world.wait(10_000);
     let second = witnesses(&world);
     assert!(second.len() == 1 && second[0] != first);
-    world.progress(second[0], total, 0..count(total));
+    let mut here = progress(total, 0..count(total));
+    if let Report::Progress { wants_proof, .. } = &mut here {
+        *wants_proof = true;
+    }
+    world.report(second[0], here);
     world.report(second[0], Report::Finished);
     world.wait(3_000);
     let holder = format!("host{}", second[0]);
