@@ -39,6 +39,11 @@ const GRANT_AT_MOST: u64 = 256 << 20;
 /// are slow, too.
 const GRANT_STALLS: Duration = Duration::from_secs(8);
 
+/// The same if it is known how long a piece takes, and this many times that is less: before the first of those that
+/// wait loses its patience, and fetches for itself (see `Patience`).
+const GRANT_STALLS_AT_LEAST: Duration = Duration::from_millis(2500);
+const GRANT_STALLS_AFTER: u32 = 16;
+
 /// A grant of which no more than this is left makes room for the next.
 const NEARLY: u32 = 2;
 
@@ -766,8 +771,14 @@ impl Swarm {
     fn check_grants(&mut self, context: &mut Context<'_>) {
         let length = self.total.map_or(0, unit_length);
         let piece = Duration::from_secs(length / ORIGIN_AT_LEAST);
-        let usual = self.granted_piece.unwrap_or_default() * 4;
-        let patience = (GRANT_STALLS + piece).max(usual) * (1 << self.stalls.min(6));
+        let patience = match self.granted_piece {
+            Some(usual) => {
+                let soon = (usual * GRANT_STALLS_AFTER).max(GRANT_STALLS_AT_LEAST);
+                soon.min(GRANT_STALLS + piece).max(usual * 4)
+            }
+            None => GRANT_STALLS_AT_LEAST + piece,
+        };
+        let patience = patience * (1 << self.stalls.min(6));
         let now = context.now;
         let stalled = self.grants.iter().find(|grant| now >= grant.moved + patience).map(|grant| grant.slot);
         if let Some(slot) = stalled

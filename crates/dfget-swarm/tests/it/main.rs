@@ -9,6 +9,7 @@
     reason = "a simulation reckons in floating point, prints its seeds, and fails loudly"
 )]
 
+mod gone;
 mod liars;
 mod scenarios;
 mod sim;

@@ -136,11 +136,11 @@ pub(crate) struct Node {
     /// It does so for good.
     pub(crate) closed: bool,
     /// What the scheduler ordered last of the origin.
-    ordered: Vec<Range<u32>>,
+    pub(crate) ordered: Vec<Range<u32>>,
     /// Hosts that are proved to have lied; peers of which the scheduler was told that nothing is taken.
     pub(crate) banned: Vec<usize>,
     left: Vec<Arc<str>>,
-    parents: Vec<usize>,
+    pub(crate) parents: Vec<usize>,
     /// Who hears of its new pieces.
     children: Vec<usize>,
     origin: Vec<Range<u32>>,
@@ -239,6 +239,9 @@ pub(crate) struct World {
 
 /// How often a node looks whether anything comes.
 const LOOK: f64 = 0.5;
+
+/// How long it takes until who waits for a node that is gone gives up; the scheduler takes ten times as long.
+const SILENCE: f64 = 5.0;
 
 /// How often a turncoat comes as another peer.
 const TURN: f64 = 3.0;
@@ -456,8 +459,24 @@ impl World {
         self.schedulers[scheduler].announce(info, now);
     }
 
-    /// A node dies; `wiped`: with all that it had.
+    /// A node dies, with all that it had; its connections break.
     pub(crate) fn kill(&mut self, node: usize) {
+        self.end(node, 0.001);
+    }
+
+    /// A node is gone at once, as if its cable were cut: nobody hears of it, what was asked of it is given up after
+    /// some seconds.
+    pub(crate) fn vanish(&mut self, node: usize) {
+        self.end(node, SILENCE);
+    }
+
+    /// Who fetches something from the origin at present.
+    pub(crate) fn fetchers(&self) -> Vec<usize> {
+        let fetches = |node: &usize| !self.nodes[*node].from_origin.is_empty();
+        (0..self.nodes.len()).filter(fetches).collect()
+    }
+
+    fn end(&mut self, node: usize, unheard: f64) {
         if !self.nodes[node].alive {
             return;
         }
@@ -465,18 +484,22 @@ impl World {
         self.nodes[node].lives += 1;
         self.nodes[node].picker = None;
         self.nodes[node].tainted.clear();
-        self.cut(|flow| {
+        let of_it = |flow: &Load| {
             matches!(flow, Load::Peer { parent, child, .. } if *parent == node || *child == node)
                 || matches!(flow, Load::Origin { node: other, .. } if *other == node)
-        });
+        };
+        self.cut_after(of_it, unheard);
         let queue = std::mem::take(&mut self.nodes[node].queue);
         for (child, ask, _) in queue {
-            self.fail_soon(child, ask, Failure::Broken, 0.001);
+            self.fail_soon(child, ask, Failure::Broken, unheard);
         }
         for child in std::mem::take(&mut self.nodes[node].children) {
             let host = self.nodes[node].host.clone();
             let now = self.clock();
             self.nodes[child].parents.retain(|&other| other != node);
+            if unheard >= 1.0 {
+                continue;
+            }
             if let Some(picker) = self.nodes[child].picker.as_mut() {
                 picker.lost(&host, now);
             }
@@ -487,7 +510,7 @@ impl World {
             self.nodes[parent].queue.retain(|(child, ..)| *child != node);
         }
         self.nodes[node].origin.clear();
-        let delay = self.message() + 0.01;
+        let delay = self.message() + unheard * 10.0;
         let scheduler = self.nodes[node].scheduler;
         self.after(delay, Event::Leave(node, scheduler));
     }
@@ -1002,6 +1025,10 @@ impl World {
 
     /// Breaks transfers off.
     fn cut(&mut self, which: impl Fn(&Load) -> bool) {
+        self.cut_after(which, 0.001);
+    }
+
+    fn cut_after(&mut self, which: impl Fn(&Load) -> bool, unheard: f64) {
         for flow in 0..self.loads.len() {
             if !self.loads[flow].as_ref().is_some_and(&which) {
                 continue;
@@ -1014,7 +1041,7 @@ impl World {
                 }
                 Load::Peer { parent, child, ask, .. } => {
                     self.nodes[parent].serving -= 1;
-                    self.fail_soon(child, ask, Failure::Broken, 0.001);
+                    self.fail_soon(child, ask, Failure::Broken, unheard);
                     self.serve(parent);
                 }
             }
