@@ -65,6 +65,26 @@ pub(crate) const LEFT_OUT: &[LeftOut] = &[
         why: "it needs that user; packaging/in-copy types it in, in a copy of the machine",
     },
     LeftOut {
+        pages: &["docs/cluster.md", "docs/workflows.md"],
+        begin: "dfget preheat --nodes ",
+        why: "it fills nodes of a cluster, and this is one; cluster/preheat.rs does it among five",
+    },
+    LeftOut {
+        pages: &["docs/images/README.md"],
+        begin: "DFGET_PICTURES=",
+        why: "it takes pictures anew; the test that it runs is one of all",
+    },
+    LeftOut {
+        pages: &["docs/images/README.md"],
+        begin: "pngquant ",
+        why: "it makes these pictures smaller; documents.rs looks how large they are",
+    },
+    LeftOut {
+        pages: &["docs/images/README.md"],
+        begin: "rm docs/images/",
+        why: "it removes what the first made",
+    },
+    LeftOut {
         pages: &["docs/top.md"],
         begin: "ssh -L ",
         why: "no other node runs sshd here; it is ssh's own, and leads to the port that is asked in top.rs",

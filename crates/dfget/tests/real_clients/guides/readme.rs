@@ -101,7 +101,11 @@ fn installing_by_hand() {
         fs::create_dir_all("/etc/systemd/system").unwrap();
         put_the_binary(&client, "dfget");
         run(std::process::Command::new(dfget_binary()).args(["ca", "create"])).ok();
-        let said = Reader::new(&client).read(THEIRS, "registry.test/public/sif:4").follow("docs/install.md");
+        // Whoever installs by hand has no file yet.
+        let config = "dfget setup config --output /etc/dragonfly/dfget.yaml";
+        let anew = format!("rm /etc/dragonfly/dfget.yaml\n{config}");
+        let reader = Reader::new(&client).read(THEIRS, "registry.test/public/sif:4").read(config, &anew);
+        let said = reader.follow("docs/install.md");
         let [pull, configured, files] = &said[..] else { panic!("{said:#?}") };
         assert!(pull.contains("dfget run: "), "{pull}");
         assert!(configured.contains("/usr/local/share/ca-certificates/"), "{configured}");
