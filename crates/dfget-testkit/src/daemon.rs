@@ -3,9 +3,10 @@
 //! Ports come from ranges of which the daemon takes the first free one, so that tests run side by side; which one it
 //! took is read from its log. The environment is emptied: what a daemon does in a test follows from the test alone.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -397,6 +398,9 @@ impl Daemon {
     fn launch(&mut self) -> Result<(), Refusal> {
         let home = self.home();
         let logged_before = self.log().len();
+        // An ordinary user's daemons would all be found at one place else.
+        let runtime = home.join("run");
+        DirBuilder::new().recursive(true).mode(0o700).create(&runtime).expect("a directory in it");
         let output = |name: &str| {
             File::options()
                 .create(true)
@@ -413,6 +417,7 @@ impl Daemon {
             .env("HOME", home)
             .env("PATH", "/usr/bin:/bin")
             .env("SSL_CERT_FILE", home.join("trusted.pem"))
+            .env("XDG_RUNTIME_DIR", runtime)
             .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
             .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

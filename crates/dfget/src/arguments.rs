@@ -161,7 +161,7 @@ pub(crate) struct DaemonArguments {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..=65_533))]
     pub(crate) cluster_port: Option<u16>,
 
-    /// A scheduler of a Dragonfly cluster to join, such as 'scheduler.example.com:8002'
+    /// A Dragonfly scheduler to join, such as 'scheduler.example.com:8002'
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "cluster")]
     pub(crate) scheduler: Option<String>,
 }

@@ -55,7 +55,7 @@ pub(crate) struct PreheatArguments {
     #[arg(long, value_name = "DIR")]
     project: Vec<PathBuf>,
 
-    /// Have other nodes of the cluster take them too: so many with this one, all, or those of a hostlist
+    /// Fill other nodes too: so many with this one, all, or a hostlist
     #[arg(long, value_name = "NUMBER|all|HOSTLIST")]
     nodes: Option<String>,
 

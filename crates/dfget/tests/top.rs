@@ -24,6 +24,7 @@ fn top(home: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .env_clear()
         .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home.join("run"))
         .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
         .current_dir("/")
         .stdin(Stdio::null());
@@ -307,6 +308,7 @@ impl OnTerminal {
             .env("SHELL", "/bin/sh")
             .env("TERM", "xterm-256color")
             .env("HOME", stage.daemon.home())
+            .env("XDG_RUNTIME_DIR", stage.daemon.home().join("run"))
             .env("DFGET_SYSTEM_SOCKET", stage.daemon.home().join("lease.sock"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -362,7 +362,7 @@ mod tests {
                 "bytes": { "fromPeers": (3 << 20) + 1, "fromOrigin": 0, "toPeers": 15 },
             },
             "versions": [{ "version": "0.1.0", "members": 1 }, { "version": "0.2.0", "members": 2 }],
-            "remarks": [],
+            "remarks": [], "schedulers": [],
         });
         assert_eq!(json, rest);
     }
