@@ -1,6 +1,7 @@
 //! What changes the store, and what hands out its bytes: for the daemon's own user and root alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +14,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use url::form_urlencoded;
 
 use super::lines::{self, Pipe};
@@ -195,6 +197,14 @@ fn send(reading: &mut dyn Reading, pipe: &Pipe) {
 }
 
 async fn import(control: Arc<dyn Control>, query: &str, mut body: Body) -> Result<Kept, Failed> {
+    let kept = take_in(control, query, &mut body).await;
+    // Who still sends when the connection ends may not see the answer.
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = timeout(REST, rest).await;
+    kept
+}
+
+async fn take_in(control: Arc<dyn Control>, query: &str, body: &mut Body) -> Result<Kept, Failed> {
     let wanted = Import::parse(query).map_err(|wrong| Failed::new(400, wrong))?;
     let begun = on_thread(move || control.import(&wanted)).await?;
     let Some(mut keeping) = begun else { return Ok(Kept { present: true }) };
@@ -206,6 +216,9 @@ async fn import(control: Arc<dyn Control>, query: &str, mut body: Body) -> Resul
     }
     on_thread(move || keeping.finish()).await
 }
+
+/// What is not wanted any more is read for so long.
+const REST: Duration = Duration::from_secs(30);
 
 async fn on_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
