@@ -248,6 +248,13 @@ impl Daemon {
         self.log() + &self.printed()
     }
 
+    /// Where the API's socket is: beside that of leases, or an ordinary user's, in the directory of his runtime.
+    #[must_use]
+    pub fn api_socket(&self) -> PathBuf {
+        let [beside, own] = ["admin.sock", "run/dragonfly/daemon.admin"].map(|name| self.home().join(name));
+        if own.exists() { own } else { beside }
+    }
+
     /// The lines of the log that say that a task is done.
     #[must_use]
     pub fn done_lines(&self) -> Vec<String> {

@@ -14,7 +14,7 @@ const IMAGE: &str = "lab/image";
 const MIB: usize = 1 << 20;
 
 fn socket(stage: &Stage) -> PathBuf {
-    stage.daemon.home().join("admin.sock")
+    stage.daemon.api_socket()
 }
 
 /// The status and the body.

@@ -19,7 +19,8 @@ fn lines() -> Vec<&'static str> {
 fn every_command_of_the_page_works() {
     let stage = Stage::new(DFGET);
     pulled(&stage, IMAGE, &Blob::random(MIB, 1));
-    let (host, home) = (stage.registry.origin.authority(), stage.daemon.home().display().to_string());
+    let (host, home) = (stage.registry.origin.authority(), stage.daemon.home());
+    let socket = stage.daemon.api_socket().display().to_string();
     let binary = stage.daemon.home().join("bin");
     std::fs::create_dir(&binary).expect("it is ours");
     std::os::unix::fs::symlink(DFGET, binary.join("dfget")).expect("it is ours");
@@ -27,8 +28,7 @@ fn every_command_of_the_page_works() {
     let lines = lines();
     assert!(lines.len() >= 11, "{lines:#?}");
     for line in lines {
-        let here =
-            line.replace("registry.example.org", &host).replace("/run/dragonfly/", &format!("{home}/"));
+        let here = line.replace("registry.example.org", &host).replace("/run/dragonfly/admin.sock", &socket);
         let like = command(&stage.daemon, &[]);
         let mut shell = Command::new("sh");
         shell.args(["-ec", &here]).current_dir(&home).env_clear();

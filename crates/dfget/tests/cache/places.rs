@@ -25,7 +25,7 @@ fn another_user_is_refused() {
     let binary = stage.daemon.home().join("dfget");
     fs::copy(DFGET, &binary).expect("there is room");
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let socket = stage.daemon.home().join("admin.sock");
+    let socket = stage.daemon.api_socket();
     let as_nobody = |arguments: &[&str]| {
         let like = command(&stage.daemon, arguments);
         let mut command = Command::new(&binary);
@@ -59,7 +59,7 @@ fn rustix_is_root() -> bool {
 fn it_is_said_why_nobody_answers() {
     let mut stage = Stage::new(DFGET);
     pulled(&stage, IMAGE, &Blob::random(MIB, 2));
-    let socket = stage.daemon.home().join("admin.sock");
+    let socket = stage.daemon.api_socket();
     fs::remove_file(&socket).expect("the daemon serves there");
     let ended = cache(&stage.daemon, &["ls"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (75, ""), "{}", ended.stderr);
@@ -122,7 +122,7 @@ fn a_store_that_is_named_is_asked_of_the_daemon_that_has_it() {
     // The other's daemon is not where this one's commands look.
     let ended = cache(&one.daemon, &["ls", "--store", &store]);
     assert_eq!(ended.code, 75, "{}", ended.stderr);
-    let socket = other.daemon.home().join("admin.sock").display().to_string();
+    let socket = other.daemon.api_socket().display().to_string();
     let ended = cache(&one.daemon, &["ls", "--socket", &socket]).ok();
     assert!(ended.stdout.contains(&blob.digest[7..19]), "{}", ended.stdout);
     let own = one.daemon.data_dir().display().to_string();
