@@ -187,7 +187,7 @@ fn a_daemon_of_another_version_is_told_with_which_is_older_and_how_to_restart_it
         ("\n", "warning", "does not tell its version".to_owned(), "systemctl restart dfget"),
     ] {
         let home = Home::with_authority(&yaml(free_port()));
-        daemon_that_says(&home.path().join("system.sock"), line);
+        daemon_that_says(&home.path().join("lease.sock"), line);
         let found = found(&home, "daemon", &[]);
         let [[verdict_told, text, remedy_told]] = &found[..] else { panic!("{found:#?}") };
         assert_eq!(verdict_told, verdict, "{text}");

@@ -13,14 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::RoutesBuilder;
 use tonic::service::interceptor::InterceptedService;
-use tracing::{info, warn};
 
 use super::holdings::Shelf;
 use super::host::OwnHost;
 use super::itself::Itself;
 use super::network::{Asked, Swarms};
 use super::taking::Takers;
-use super::{Cluster, Way, introduce, keep_told, listen, rate};
+use super::{Cluster, Way, announced, introduce, keep_told, listen, rate};
 
 // === impl Cluster ===
 
@@ -32,22 +31,8 @@ impl Cluster {
         tasks: &Tasks,
         announce: &dyn Fn(&str),
     ) -> Option<Self> {
-        match Self::join(config, options, tasks).await {
-            Ok((cluster, ready)) => {
-                info!("{ready}");
-                announce(&ready);
-                let plain = in_clear(config.cluster.share_private);
-                warn!("{plain}");
-                announce(&format!("warning: {plain}"));
-                Some(cluster)
-            }
-            Err(error) => {
-                let alone = format!("{error}; until then this node pulls from the origin alone");
-                warn!("{alone}");
-                announce(&format!("warning: {alone}"));
-                None
-            }
-        }
+        let plain = in_clear(config.cluster.share_private);
+        announced(Self::join(config, options, tasks).await, Some(plain), announce)
     }
 
     async fn join(

@@ -98,25 +98,12 @@ impl Cluster {
             return Self::visit(config, &options, tasks, announce).await;
         }
         let options = options?;
-        match Self::open(config, &options, tasks).await {
-            Ok((cluster, ready)) => {
-                info!("{ready}");
-                announce(&ready);
-                if options.allow_plaintext {
-                    let plain = "peers without the cluster's key are let in (cluster.allowPlaintextPeers): what \
-                                 goes to and from them can be read and changed on its way";
-                    warn!("{plain}");
-                    announce(&format!("warning: {plain}"));
-                }
-                Some(cluster)
-            }
-            Err(error) => {
-                let alone = format!("{error}; until then this node pulls from the origin alone");
-                warn!("{alone}");
-                announce(&format!("warning: {alone}"));
-                None
-            }
-        }
+        let in_clear = options.allow_plaintext.then(|| {
+            "peers without the cluster's key are let in (cluster.allowPlaintextPeers): what goes to and from them can \
+             be read and changed on its way"
+                .to_owned()
+        });
+        announced(Self::open(config, &options, tasks).await, in_clear, announce)
     }
 
     async fn open(
@@ -233,6 +220,30 @@ impl Cluster {
         self.ended.cancel();
         self.running.close();
         self.running.wait().await;
+    }
+}
+
+/// Says what became of joining a cluster; `in_clear`: what is to be known of peers without a key.
+fn announced(
+    joined: Result<(Cluster, String), String>,
+    in_clear: Option<String>,
+    announce: &dyn Fn(&str),
+) -> Option<Cluster> {
+    let warned = |text: &str| {
+        warn!("{text}");
+        announce(&format!("warning: {text}"));
+    };
+    match joined {
+        Ok((cluster, ready)) => {
+            info!("{ready}");
+            announce(&ready);
+            in_clear.iter().for_each(|text| warned(text));
+            Some(cluster)
+        }
+        Err(error) => {
+            warned(&format!("{error}; until then this node pulls from the origin alone"));
+            None
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn every_command_of_the_page_works() {
         let here = line.replace("registry.example.org", &host).replace("/run/dragonfly/admin.sock", &socket);
         let like = command(&stage.daemon, &[]);
         let mut shell = Command::new("sh");
-        shell.args(["-ec", &here]).current_dir(&home).env_clear();
+        shell.args(["-ec", &here]).current_dir(home).env_clear();
         shell.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", &path);
         let ended = Ended::of(&mut shell);
         // Nothing is as old as that here.
