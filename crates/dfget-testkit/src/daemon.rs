@@ -3,6 +3,7 @@
 //! Ports come from ranges of which the daemon takes the first free one, so that tests run side by side; which one it
 //! took is read from its log. The environment is emptied: what a daemon does in a test follows from the test alone.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -246,6 +247,22 @@ impl Daemon {
     #[must_use]
     pub fn everything_said(&self) -> String {
         self.log() + &self.printed()
+    }
+
+    /// `binary` in the daemon's home, as somebody runs it who meets no other daemon than this one.
+    pub fn beside(&self, binary: impl AsRef<OsStr>) -> Command {
+        let home = self.home();
+        let mut command = Command::new(binary);
+        command
+            .current_dir(home)
+            .env_clear()
+            .env("HOME", home)
+            .env("PATH", "/usr/bin:/bin")
+            .env("XDG_RUNTIME_DIR", home.join("run"))
+            .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
+            .env("DFGET_CONFIG", home.join("dfget.yaml"))
+            .stdin(Stdio::null());
+        command
     }
 
     /// Where the API's socket is: beside that of leases, or an ordinary user's, in the directory of his runtime.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use dfget_testkit::{Blob, Daemon, Ended, Stage};
 use serde_json::Value;
@@ -14,19 +14,8 @@ pub(crate) const MIB: usize = 1 << 20;
 
 /// `dfget cache` as somebody runs it who meets no other daemon than this one.
 pub(crate) fn command(daemon: &Daemon, arguments: &[&str]) -> Command {
-    let home = daemon.home();
-    let mut command = Command::new(DFGET);
-    command
-        .arg("cache")
-        .args(arguments)
-        .current_dir(home)
-        .env_clear()
-        .env("HOME", home)
-        .env("PATH", "/usr/bin:/bin")
-        .env("XDG_RUNTIME_DIR", home.join("run"))
-        .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
-        .env("DFGET_CONFIG", home.join("dfget.yaml"))
-        .stdin(Stdio::null());
+    let mut command = daemon.beside(DFGET);
+    command.arg("cache").args(arguments);
     command
 }
 

@@ -1,7 +1,7 @@
 //! Commands and what they say, as they would stand in a terminal.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use dfget_testkit::session::until;
 use dfget_testkit::{Daemon, Ended, assert_snapshot};
@@ -67,17 +67,7 @@ pub(crate) fn when_stored(daemon: &Daemon, count: usize) -> Vec<u8> {
 
 /// `dfget` beside a daemon, as somebody runs it who meets no other daemon.
 pub(crate) fn beside(daemon: &Daemon, arguments: &[&str]) -> Command {
-    let home = daemon.home();
-    let mut command = Command::new(DFGET);
-    command
-        .args(arguments)
-        .current_dir(home)
-        .env_clear()
-        .env("HOME", home)
-        .env("PATH", "/usr/bin:/bin")
-        .env("XDG_RUNTIME_DIR", home.join("run"))
-        .env("DFGET_SYSTEM_SOCKET", home.join("lease.sock"))
-        .env("DFGET_CONFIG", home.join("dfget.yaml"))
-        .stdin(Stdio::null());
+    let mut command = daemon.beside(DFGET);
+    command.args(arguments);
     command
 }
