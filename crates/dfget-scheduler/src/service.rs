@@ -77,7 +77,7 @@ impl SchedulerService {
         let size = limits::MESSAGE;
         routes.add_service(SchedulerServer::new(self.clone()).max_decoding_message_size(size));
         routes.add_service(ClusterServer::new(self.clone()).max_decoding_message_size(size));
-        routes.add_service(HealthServer::new(self.clone()).max_decoding_message_size(size));
+        mount_health(routes);
     }
 
     /// Does what time alone brings: it never ends, and has to run as long as the services are there.
@@ -259,7 +259,7 @@ impl Cluster for SchedulerService {
     }
 }
 
-/// Adds to a port the word that it serves, for who is no scheduler.
+/// Adds to a port the word that it serves: whoever answers at all answers for all services of the port.
 pub fn mount_health(routes: &mut RoutesBuilder) {
     routes.add_service(HealthServer::new(Alive).max_decoding_message_size(limits::MESSAGE));
 }
@@ -276,20 +276,6 @@ impl Health for Alive {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         caller(&request).await?;
-        Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
-    }
-}
-
-// === impl Health for SchedulerService ===
-
-#[tonic::async_trait]
-impl Health for SchedulerService {
-    async fn check(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
-        caller(&request).await?;
-        // Whoever answers at all answers for all services of the port.
         Ok(Response::new(HealthCheckResponse { status: ServingStatus::Serving.into() }))
     }
 }
