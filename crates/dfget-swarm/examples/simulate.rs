@@ -1,5 +1,6 @@
 //! Prints how swarms of many nodes do: `simulate [NODES TOTAL_MIB [SEED]] [NAME=VALUE]…`, or a table of all.
-//! `wrong`, `missing`, `silent`, `forged` or `perjured` with a number n makes every n-th node a liar of that kind.
+//! `wrong`, `missing`, `silent`, `mute`, `forged`, `perjured`, `turncoat` or `slanderer` with a number n makes every n-th
+//! node a liar of that kind. The variable `TRACE` shows how each node stands meanwhile.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,

@@ -69,7 +69,7 @@ fn slander_talks_nobody_out_of_the_swarm_for_long() {
 }
 
 #[test]
-fn a_scheduler_that_calls_no_witness_is_not_waited_for() {
+fn a_node_alone_among_liars_does_not_wait_for_a_witness() {
     // All that tell the others to fetch are liars: whoever is to fetch for all does nothing.
     let mut world = lying(8, 1, Manner::Turncoat, 61);
     world.nodes[3].manner = Manner::Honest;
