@@ -126,9 +126,11 @@ fn start(options: LeasedOptions, ready: impl FnOnce(Vec<String>)) -> Result<(), 
     };
     let served = runtime.block_on(async {
         let listener = UnixListener::from_std(listener)?;
+        // Who hears that it is ready may tell it to end at once.
+        let signals = Signals::new()?;
         ready(said.take());
         let served = tokio::select! {
-            served = serve(&parts, &config, &leases, listener, &leaving, admin) => served,
+            served = serve(&parts, &config, &leases, listener, &leaving, admin, signals) => served,
             () = watch.keep() => Ok(None),
         };
         if let Some(cluster) = &cluster {
@@ -159,6 +161,7 @@ async fn serve(
     listener: UnixListener,
     leaving: &Leaving,
     admin: Option<(Socket, Api)>,
+    mut signals: Signals,
 ) -> Result<Option<Lock>, RunError> {
     let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
     if let Some(store) = parts.store.clone() {
@@ -169,7 +172,6 @@ async fn serve(
     if let Some((socket, api)) = admin {
         servers.spawn(socket.serve(api, ended.clone().cancelled_owned()));
     }
-    let mut signals = Signals::new()?;
     let lock = tokio::select! {
         () = leases.serve(&listener) => None,
         () = signals.end() => None,

@@ -101,8 +101,10 @@ fn start(loaded: Loaded, origin: ConfigOrigin, announce: &dyn Fn(&str)) -> Resul
     }
     let entrance = Arc::new(entrance);
     let daemon = Daemon { parts, entrance, leases, signing, cluster, configuration };
+    // Who reads that it serves may tell it to end at once.
+    let signals = runtime.block_on(async { Signals::new() })?;
     say(config, &listeners, trusted.as_ref(), announce);
-    let served = runtime.block_on(daemon.serve(loaded, origin, listeners));
+    let served = runtime.block_on(daemon.serve(loaded, origin, listeners, signals));
     let config = Arc::clone(&daemon.configuration.borrow());
     let kept = daemon.parts.end(runtime, &config);
     served.and(kept)
@@ -216,6 +218,7 @@ impl Daemon {
         loaded: Loaded,
         origin: ConfigOrigin,
         listeners: Listeners,
+        mut signals: Signals,
     ) -> Result<(), RunError> {
         let config = &loaded.config;
         let (servers, ended) = (TaskTracker::new(), CancellationToken::new());
@@ -251,7 +254,6 @@ impl Daemon {
             self.parts.proxy.spawn_serve_sni(listener, Arc::clone(&self.entrance), foreign);
         }
         let listener = TcpListener::from_std(listeners.proxy)?;
-        let mut signals = Signals::new()?;
         let mut reloader = Reloader::new(loaded, origin);
         let hung_up = signals.hung_up();
         let idle = upkeep::idle_as_configured(

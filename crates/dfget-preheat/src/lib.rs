@@ -106,7 +106,8 @@ impl Observer for Numbered {
     }
 }
 
-/// Gets all that is wanted; one that fails holds up no other. The outcomes are in the order of the references.
+/// Gets all that is wanted; one that fails holds up no other. References are begun in their order, and the outcomes
+/// are in it too.
 ///
 /// # Cancel safety
 /// Dropped at any moment it leaves what has come to the daemon, which goes on from there the next time.
@@ -121,17 +122,18 @@ pub async fn preheat(
     for (number, reference) in wanted.references.iter().enumerate() {
         let order = order(reference.clone(), &wanted);
         let observer = Arc::new(Numbered { number, audience: Arc::clone(&audience) });
-        let (turns, variables, audience) = (Arc::clone(&turns), variables.clone(), Arc::clone(&audience));
+        let (variables, audience) = (variables.clone(), Arc::clone(&audience));
         let spreading = wanted.spreading.clone();
+        // Asked for here, they are begun in their order. The semaphore is never closed.
+        let turn = Arc::clone(&turns).acquire_owned().await;
         running.spawn(async move {
-            // The semaphore is never closed.
-            let _turn = turns.acquire().await;
             let outcome = match dfget_get::get(order, variables, observer).await {
                 Ok((report, _)) if report.direct => Err(PreheatError::NotKept),
                 Ok((report, _)) => spread_on(report, spreading, number, &audience).await,
                 Err(error) => Err(error.into()),
             };
             audience.ended(number, &outcome);
+            drop(turn);
             (number, outcome)
         });
     }

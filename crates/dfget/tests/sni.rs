@@ -1,7 +1,7 @@
 //! Listeners for clients that a hosts file or DNS has led to the daemon (`hijackHTTPS.sni`).
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use dfget_testkit::ca::Leaf;
@@ -51,18 +51,28 @@ impl Led {
     }
 }
 
-/// Where the daemon takes what is for the origin: the origin's port, at another address.
+/// Where the daemon takes what is for the origin: the origin's port, at another address, of which nobody else takes
+/// ports. Of 127.0.0.1 every client takes some.
 fn listener(origin: &Origin) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, origin.address().port()))
+    // Origins have 64 to 191 in the second place.
+    let IpAddr::V4(ip) = origin.address().ip() else { panic!("{} is not 127.x.y.z", origin.address()) };
+    let [net, process, high, low] = ip.octets();
+    SocketAddr::from((Ipv4Addr::new(net, 160 + process / 2, high, low), origin.address().port()))
 }
 
 fn options(ca: &TestCa, origin: &Origin, names: &str) -> DaemonOptions {
-    let (ip, port) = (origin.address().ip(), origin.address().port());
+    let (ip, listener) = (origin.address().ip(), listener(origin));
+    let (listen, port) = (listener.ip(), listener.port());
     let resolve: Vec<_> = names.split(',').map(|name| format!("{name}: {ip}")).collect();
     DaemonOptions::new(DFGET)
         .trust(ca)
-        .hosts(&format!("[{{regx: '^(registry|self|dead)\\.test:'}}], sni: [{{port: {port}}}]"))
-        .extra(&format!("download: {{resolve: {{{}, self.test: 127.0.0.1}}}}", resolve.join(", ")))
+        .hosts(&format!(
+            "[{{regx: '^(registry|self|dead)\\.test:'}}], sni: [{{listen: {listen}, port: {port}}}]"
+        ))
+        .extra(&format!(
+            "download: {{resolve: {{{}, self.test: {listen}, mine.test: {listen}}}}}",
+            resolve.join(", ")
+        ))
 }
 
 /// The alert that ends a handshake.
@@ -143,18 +153,22 @@ fn a_host_other_than_the_name_is_a_421() {
 fn a_name_that_leads_back_here_is_a_508_or_an_alert_and_no_loop() {
     let ca = TestCa::new("authority of the test registry");
     let origin = Origin::https(&ca, |_| Answer::new(200).into());
+    let listen = listener(&origin);
     let daemon = options(&ca, &origin, "registry.test")
-        .extra("")
-        .hosts(&format!("[{{regx: '^self\\.test:'}}], sni: [{{port: {}}}]", origin.address().port()))
+        .hosts(&format!(
+            "[{{regx: '^self\\.test:'}}], sni: [{{listen: {}, port: {}}}]",
+            listen.ip(),
+            listen.port()
+        ))
         .start();
-    let client = Client::new(listener(&origin), daemon.client_tls());
+    let client = Client::new(listen, daemon.client_tls());
     let url = format!("https://self.test:{}/v2/", origin.address().port());
     let mut connection = client.open_led(&url).expect("our certificate, to tell by");
     let answer = connection.fetch(&Request::get(&url)).expect("an answer");
     assert_eq!(answer.status, 508, "{}", answer.text());
     assert!(answer.text().contains("back to this proxy"), "{}", answer.text());
-    // A name that is not hijacked: `localhost`.
-    let url = format!("https://localhost:{}/v2/", origin.address().port());
+    // A name that is not hijacked.
+    let url = format!("https://mine.test:{}/v2/", origin.address().port());
     let told = alert(client.open_led(&url));
     assert!(told.contains("InternalError"), "{told}");
     daemon.wait_for_log("download.resolve");

@@ -79,8 +79,7 @@ pub(crate) fn failure(error: &str, code: u8) -> Value {
 }
 
 fn rate(bytes: u64, took: Duration) -> Option<String> {
-    let millis = took.as_millis();
-    let a_second = (u128::from(bytes) * 1000).checked_div(millis)?;
+    let a_second = (u128::from(bytes) * 1_000_000).checked_div(took.as_micros())?;
     (bytes > 0).then(|| size(u64::try_from(a_second).unwrap_or(u64::MAX)))
 }
 
