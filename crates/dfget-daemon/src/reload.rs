@@ -4,8 +4,10 @@
 //! in [`Daemon::apply`]. A file that cannot be used changes nothing, whoever asked for it.
 
 use std::collections::hash_map::DefaultHasher;
+use std::fs;
 use std::hash::{Hash as _, Hasher as _};
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -145,7 +147,7 @@ impl Reloader {
             current: settings,
             rules: config.proxy.rules,
             interval: config.reload_interval,
-            source_is_file: files.first().is_some_and(|path| path.is_file()),
+            source_is_file: files.first().is_some_and(|path| is_read_again(path)),
             source,
             files,
             seen: None,
@@ -297,6 +299,17 @@ impl Reloader {
     }
 }
 
+/// Whether a path gives its content more than once: a regular file, or one that was removed since it was read and may
+/// come back. What a shell has under `/dev/fd` does neither.
+fn is_read_again(path: &Path) -> bool {
+    match fs::metadata(path) {
+        Ok(there) => there.is_file(),
+        Err(error) => {
+            error.kind() == ErrorKind::NotFound && !["/dev", "/proc"].iter().any(|of| path.starts_with(of))
+        }
+    }
+}
+
 fn fingerprint(files: &[PathBuf], environment: &Environment) -> Fingerprint {
     let of = |path: &PathBuf| {
         let content = environment.files.read(path, LIMIT_BYTES).ok()?;
@@ -390,7 +403,7 @@ mod tests {
     fn of_each_key_it_is_decided_whether_a_running_daemon_takes_it_over() {
         let home = tempfile::tempdir().expect("a directory");
         let file = home.path().join("dfget.yaml");
-        std::fs::write(&file, "dataDir: /d\nlogDir: /l\nproxies: [{regx: a}]\n").expect("it can be written");
+        fs::write(&file, "dataDir: /d\nlogDir: /l\nproxies: [{regx: a}]\n").expect("it can be written");
         let options = LoadOptions { config: Some(file), ..LoadOptions::default() };
         let environment = Environment::current(Arc::new(PemRules)).expect("a directory to work in");
         let settings = load_without_authority(&options, &environment).expect("a good file").settings;
@@ -429,5 +442,17 @@ mod tests {
         let rules = [rule("blobs/sha256.*", false, None), rule("x", true, redirect)];
         assert_eq!(shown(&rules), "[{regx: blobs/sha256.*}, {regx: x, direct, redirect: mirror.test}]");
         assert_eq!(shown(&[]), "[]");
+    }
+
+    #[test]
+    fn what_is_removed_may_come_back_and_what_is_no_file_may_not() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = home.path().join("dfget.yaml");
+        assert!(is_read_again(&file), "removed since it was read");
+        fs::write(&file, "").expect("it can be written");
+        assert!(is_read_again(&file));
+        assert!(!is_read_again(home.path()));
+        assert!(!is_read_again(Path::new("/dev/null")));
+        assert!(!is_read_again(Path::new("/dev/fd/63")), "of a shell that has closed it");
     }
 }
