@@ -358,6 +358,22 @@ pub fn send(process: u32, signal: Signal) {
     }
 }
 
+/// Kills a process and waits until it has let go of its connections. Until then its threads may still take new ones,
+/// which end with it.
+///
+/// # Panics
+/// If it does not end within [`PATIENCE`].
+pub fn kill(process: u32) {
+    send(process, Signal::KILL);
+    let of = PathBuf::from(format!("/proc/{process}"));
+    until("a killed process to end", || {
+        // A thread is gone, or a zombie if it is the first, after it has closed what was open.
+        let threads = fs::read_dir(of.join("task")).map_or(0, Iterator::count);
+        let status = fs::read_to_string(of.join("status")).unwrap_or_default();
+        (threads == 0 || threads == 1 && status.contains("State:\tZ")).then_some(())
+    });
+}
+
 /// Looks until `found` has something.
 ///
 /// # Panics

@@ -10,7 +10,7 @@ use std::thread;
 
 use dfget_testkit::answer::Reply;
 use dfget_testkit::daemon::Signal;
-use dfget_testkit::session::{send, until};
+use dfget_testkit::session::{kill, send, until};
 use dfget_testkit::{Blob, Ended, Gate, Running, Session};
 
 fn session() -> Session {
@@ -273,7 +273,7 @@ fn after_a_kill_of_the_daemon_the_command_goes_on_and_finds_another() {
     running.type_in(b"\n");
     running.wait_for("done0");
     let first = session.daemon();
-    send(first, Signal::KILL);
+    kill(first);
     // At once: directly, or already by the next daemon; well in any case.
     running.type_in(b"\n");
     running.wait_for("done1");
@@ -306,7 +306,7 @@ fn a_daemon_with_other_authorities_is_not_taken_for_the_one_that_died() {
     let mut running =
         Running::start(session.run(&["--all-hosts", "--", "sh", "-c", &script]).stdin(Stdio::piped()));
     running.wait_for("ready");
-    send(session.daemon(), Signal::KILL);
+    kill(session.daemon());
     let refused = "its authorities are not those that the command began with";
     until("the next daemon to refuse", || session.log().contains(refused).then_some(()));
     running.type_in(b"\n");

@@ -55,9 +55,12 @@ impl Led {
 /// ports. Of 127.0.0.1 every client takes some.
 fn listener(origin: &Origin) -> SocketAddr {
     // Origins have 64 to 191 in the second place.
-    let IpAddr::V4(ip) = origin.address().ip() else { panic!("{} is not 127.x.y.z", origin.address()) };
-    let [net, process, high, low] = ip.octets();
-    SocketAddr::from((Ipv4Addr::new(net, 160 + process / 2, high, low), origin.address().port()))
+    let mut listener = origin.address();
+    if let IpAddr::V4(ip) = listener.ip() {
+        let [net, process, high, low] = ip.octets();
+        listener.set_ip(Ipv4Addr::new(net, 160 + process / 2, high, low).into());
+    }
+    listener
 }
 
 fn options(ca: &TestCa, origin: &Origin, names: &str) -> DaemonOptions {

@@ -4,9 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 
-use dfget_testkit::session::{send, until};
+use dfget_testkit::session::{kill, until};
 use dfget_testkit::{Blob, Ended, Gate, Registry, Running, Session, SiteProxy};
-use rustix::process::Signal;
 
 use super::support::{DFGET, Files, WAYS, dfget, get, get_json, got, home, names, session};
 
@@ -70,7 +69,7 @@ fn a_daemon_that_dies_does_not_end_the_download() {
             .filter(|name| fs::metadata(home(&session, name)).is_ok_and(|part| part.len() >= 1_000_000))
             .cloned()
     });
-    send(session.daemon(), Signal::KILL);
+    kill(session.daemon());
     gate.open();
     let ended = running.wait().ok();
     assert!(fs::read(home(&session, "x")).unwrap() == blob.bytes[..], "{}", ended.stderr);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use dfget_testkit::session::kill;
+
 use super::support::{
     Client, Finished, Image, Reference, Registries, Tool, User, clients_dir, dfget_binary, in_namespace,
     left_out_without_root, run, until,
@@ -20,10 +22,6 @@ fn daemons() -> Vec<u32> {
         words.split(|&byte| byte == 0).any(|word| word == b"leased-daemon")
     });
     ours.filter_map(|process| process.file_name().to_str()?.parse().ok()).collect()
-}
-
-fn signal(name: &str, process: u32) {
-    run(Command::new("sh").args(["-c", "kill -$0 $1", name, &process.to_string()])).ok();
 }
 
 fn repository(registry: &str) -> (&'static str, User) {
@@ -212,7 +210,7 @@ fn twenty_tasks_share_a_daemon_and_survive_each_others_and_its_death() {
         assert_eq!(daemons(), daemon);
 
         // Those that wait lose the daemon, and pull all the same.
-        signal("KILL", daemon[0]);
+        kill(daemon[0]);
         fs::write(&later, "").unwrap();
         assert_all_pulled(waiting, &image);
         for child in &mut children {
