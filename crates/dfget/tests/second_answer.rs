@@ -193,7 +193,9 @@ fn a_first_answer_without_a_length_that_ends_early_never_ends_well() {
     let first: Arc<[u8]> = blob.bytes[..LEN / 2].into();
     stage.registry.next_blob(move |answer| answer.body(first).framing(Framing::Chunked).into());
     let response = stage.get(&url);
-    assert!(!response.is_complete() || response.body == blob.bytes[..], "{} bytes", response.body.len());
+    // An error in words where the end came before the head was sent.
+    let ended_well = response.status == 200 && response.is_complete();
+    assert!(!ended_well || response.body == blob.bytes[..], "{}", response.text());
     assert!(stage.get(&url).body == blob.bytes[..]);
 }
 

@@ -1,6 +1,6 @@
 //! A collector: takes OTLP over HTTP, and reads it by OpenTelemetry's own messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -46,9 +46,12 @@ impl Collected {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// All spans so far.
+    /// All spans so far, each once: what was answered too late is sent again.
     pub(crate) fn spans(&self) -> Vec<Span> {
-        self.requests().iter().flat_map(|request| read(&request.body)).collect()
+        let mut seen = HashSet::new();
+        let mut spans: Vec<_> = self.requests().iter().flat_map(|request| read(&request.body)).collect();
+        spans.retain(|span| seen.insert((span.trace.clone(), span.id.clone())));
+        spans
     }
 }
 
