@@ -38,8 +38,10 @@ const IN_ORDER: u32 = 8;
 /// for the same one at once.
 const DRAWN: usize = 3;
 
-/// Pieces that are asked of parents while the origin sends, so that what it sends is not slowed.
-const MOST_BESIDE_ORIGIN: usize = 2;
+/// Pieces that are asked of parents while the origin sends, so that what it sends is not slowed. Where several nodes
+/// share the origin's link each has room for more than it sends: with 2 they fell behind all others, with 8 the origin
+/// was slowed (`make bench ONLY=cluster`, 4 to 16 nodes).
+const MOST_BESIDE_ORIGIN: usize = 4;
 
 /// A parent that offers so many pieces and has none of them when asked is put aside.
 const MOST_DENIED: u32 = 3;

@@ -108,7 +108,7 @@ fn a_swarm_that_is_split_and_healed_asks_the_origin_once_a_side_at_most() {
         world.run_until(16.0);
         world.heal();
         finish(&mut world, 200.0);
-        assert!(world.origin_ratio() <= 2.05, "seed {seed}: {}", world.origin_ratio());
+        assert!(world.origin_ratio() <= 1.5, "seed {seed}: {}", world.origin_ratio());
     }
 }
 

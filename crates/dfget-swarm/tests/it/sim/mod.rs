@@ -423,6 +423,9 @@ impl World {
         } else if n.patience.comes_back(now) && !n.closed {
             n.alone = false;
             n.origin.clone_from(&n.ordered);
+            if let Some(picker) = &mut n.picker {
+                picker.set_origin(&n.origin, now);
+            }
             self.pump(node);
         }
         let life = self.nodes[node].lives;
