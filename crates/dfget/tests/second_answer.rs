@@ -194,8 +194,8 @@ fn a_first_answer_without_a_length_that_ends_early_never_ends_well() {
     stage.registry.next_blob(move |answer| answer.body(first).framing(Framing::Chunked).into());
     let response = stage.get(&url);
     // An error in words where the end came before the head was sent.
-    let ended_well = response.status == 200 && response.is_complete();
-    assert!(!ended_well || response.body == blob.bytes[..], "{}", response.text());
+    let in_words = response.status == 502;
+    assert!(in_words || !response.is_complete() || response.body == blob.bytes[..], "{}", response.text());
     assert!(stage.get(&url).body == blob.bytes[..]);
 }
 
