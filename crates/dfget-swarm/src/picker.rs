@@ -39,8 +39,8 @@ const IN_ORDER: u32 = 8;
 const DRAWN: usize = 3;
 
 /// Pieces that are asked of parents while the origin sends, so that what it sends is not slowed. Where several nodes
-/// share the origin's link each has room for more than it sends: with 2 they fell behind all others, with 8 the origin
-/// was slowed (`make bench ONLY=cluster`, 4 to 16 nodes).
+/// share the origin's link each has room for more than it sends: with 2 they fell behind all others. With 8 the pulls of
+/// 4 and 8 nodes took longer (`make bench ONLY=cluster`).
 const MOST_BESIDE_ORIGIN: usize = 4;
 
 /// A parent that offers so many pieces and has none of them when asked is put aside.
